@@ -1,0 +1,3 @@
+from yolov3_trt.cli import entrypoint
+
+entrypoint()

@@ -1,0 +1,137 @@
+"""Three interchangeable ways to run a model, behind one small protocol."""
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from yolov3_trt.errors import BackendError, EngineError
+from yolov3_trt.geometry import HW
+from yolov3_trt.meta import ModelMeta, load_engine_meta
+from yolov3_trt.models import is_model, load_model
+
+
+class BackendName(str, Enum):
+    """What executes an artifact."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+
+
+class Backend(Protocol):
+    """Runs one model. Opened, used and closed on one thread."""
+
+    @property
+    def name(self) -> BackendName:
+        """Which kind it is."""
+        ...
+
+    @property
+    def meta(self) -> ModelMeta:
+        """What it runs, how to feed and read it."""
+        ...
+
+    def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """Run a batch of the shape `meta.input_shape(n)`, n within `meta.batch`.
+
+        Returns:
+            An array per `meta.output_names`; views that are valid until the next call.
+
+        Raises:
+            BackendError: the batch has another shape or type.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up memory and handles; harmless when repeated."""
+        ...
+
+
+class OpenBackend:
+    """Base of the backends: the context manager, and the check of what comes in."""
+
+    name: BackendName
+    meta: ModelMeta
+
+    def check_batch(self, images: NDArray[Any]) -> None:
+        """Refuse a batch that the model does not take.
+
+        Raises:
+            BackendError: what it is and what was expected.
+        """
+        expected = self.meta.input_shape(images.shape[0] if images.ndim else 0)
+        kind = "uint8" if expected[-1] == 3 else "float32"
+        batch = self.meta.batch
+        if images.shape != expected or images.dtype != kind or not batch.min <= expected[0] <= batch.max:
+            wanted = "x".join(map(str, ("N", *expected[1:])))
+            raise BackendError(
+                f"{self.meta.name}: got a batch of {images.dtype} {images.shape}; expected {kind} {wanted} with N = {batch}"
+            )
+
+    def close(self) -> None:
+        """Give up memory and handles; harmless when repeated."""
+
+    def __enter__(self) -> "OpenBackend":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_backend(
+    artifact: str | Path,
+    backend: BackendName = BackendName.AUTO,
+    *,
+    weights: str | Path | None = None,
+    names: str | None = None,
+    input_hw: HW | None = None,
+    threads: int | None = None,
+) -> Backend:
+    """Open what runs an artifact: torch for a model, ONNX Runtime for an `.onnx`, TensorRT for an `.engine`.
+
+    Args:
+        artifact: a built-in model, a `.cfg`, an `.onnx` or an `.engine`.
+        backend: AUTO, or the one that it must be.
+        weights, names, input_hw: of a model; see `load_model`. Exported artifacts carry theirs.
+        threads: CPU threads; by default the backend's choice.
+
+    Raises:
+        BackendError: the artifact and the backend do not go together.
+        EngineError: an engine that cannot run here, and why.
+        Yolov3TrtError: the artifact cannot be loaded.
+    """
+    natural = _natural_backend(artifact)
+    if backend not in (BackendName.AUTO, natural):
+        raise BackendError(f"{artifact}: {backend.value} does not run this; it runs on {natural.value}")
+    if natural is BackendName.TORCH:
+        from yolov3_trt.backends.pytorch import TorchBackend
+
+        return TorchBackend(load_model(artifact, weights, names, input_hw), threads=threads)
+    if weights or names or input_hw:
+        raise BackendError(f"{artifact}: weights, names and input size are those it was exported with; leave them out")
+    if natural is BackendName.ONNXRUNTIME:
+        from yolov3_trt.backends.ort import OrtBackend
+
+        return OrtBackend(Path(artifact), threads=threads)
+    meta = load_engine_meta(Path(artifact))
+    raise EngineError(
+        f"{artifact}: this version builds engines but does not run them yet; built with {meta.flavor} {meta.flavor_version}, "
+        "it runs in trtexec or your own runtime, and the .onnx it was built from runs here"
+    )
+
+
+def _natural_backend(artifact: str | Path) -> BackendName:
+    if is_model(artifact):
+        return BackendName.TORCH
+    by_suffix = {".onnx": BackendName.ONNXRUNTIME, ".engine": BackendName.TENSORRT, ".plan": BackendName.TENSORRT}
+    suffix = Path(artifact).suffix
+    if suffix not in by_suffix:
+        raise BackendError(f"{artifact}: not an artifact; expected a built-in model, a .cfg, an .onnx or an .engine")
+    return by_suffix[suffix]

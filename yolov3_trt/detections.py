@@ -1,0 +1,87 @@
+"""What a detector found in one image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.errors import require
+from yolov3_trt.geometry import FloatArray
+
+
+class Detection(NamedTuple):
+    """One object."""
+
+    xyxy: tuple[float, float, float, float]  # image px
+    score: float  # objectness x class probability, 0..1
+    class_id: int
+    class_name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects of one image as columns, by descending score.
+
+    Iterating gives `Detection` rows; indexing by a mask, slice or index array gives `Detections`.
+    """
+
+    xyxy: FloatArray  # (N, 4) corners, image px
+    scores: FloatArray  # (N,) 0..1
+    class_ids: NDArray[np.int32]  # (N,)
+    class_names: tuple[str, ...] = ()  # of all the model's classes
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        shapes = (self.xyxy.shape, self.scores.shape, self.class_ids.shape)
+        expected = ((count, 4), (count,), (count,))
+        if shapes != expected:
+            raise ValueError(f"xyxy, scores and class_ids have shapes {shapes}; expected {expected}")
+        if count and bool((np.diff(self.scores) > 0).any()):
+            raise ValueError("scores are not in descending order")
+
+    @classmethod
+    def none(cls, class_names: tuple[str, ...] = ()) -> "Detections":
+        """No objects."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), class_names)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
+        for xyxy, score, class_id in rows:
+            yield Detection(tuple(xyxy), score, class_id, self.class_name(class_id))
+
+    def __getitem__(self, selection: slice | NDArray[Any]) -> "Detections":
+        """The selected rows; they must still descend in score."""
+        return Detections(
+            self.xyxy[selection], self.scores[selection], self.class_ids[selection], self.class_names
+        )
+
+    def class_name(self, class_id: int) -> str:
+        """Its name, or its number where the model has no names."""
+        return self.class_names[class_id] if class_id < len(self.class_names) else str(class_id)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Rows as `detect --json` writes them: scores to 6 places, coordinates to 3."""
+        return [
+            {
+                "class_id": row.class_id,
+                "class_name": row.class_name,
+                "score": round(row.score, 6),
+                "xyxy": [round(value, 3) for value in row.xyxy],
+            }
+            for row in self
+        ]
+
+    def to_supervision(self) -> Any:
+        """The same as a `supervision.Detections` (an optional package)."""
+        supervision = require("supervision", extra="supervision")
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.astype(int),
+            data={"class_name": np.array([row.class_name for row in self])},
+        )

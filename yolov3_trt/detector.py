@@ -1,0 +1,148 @@
+"""The object users hold: pictures in, detections out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.backends import Backend, BackendName, open_backend
+from yolov3_trt.detections import Detections
+from yolov3_trt.errors import BackendError
+from yolov3_trt.geometry import HW, Placement, Resize
+from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
+from yolov3_trt.postprocess import detections_from_outputs
+from yolov3_trt.preprocess import Image, prepare_batch
+from yolov3_trt.spec import Nms
+
+
+class Detector:
+    """Preprocess, backend and postprocess as one callable.
+
+    It owns the backend: use it as a context manager, or `close` it. One thread at a time.
+    """
+
+    def __init__(self, backend: Backend, postprocess: Postprocess | None = None, resize: Resize | None = None) -> None:
+        """Take over a backend.
+
+        Args:
+            backend: what runs the model.
+            postprocess: thresholds; by default the artifact's own.
+            resize: by default the artifact's own.
+
+        Raises:
+            BackendError: a graph that detects by itself cannot do what `postprocess` asks for.
+        """
+        self.backend = backend
+        meta = backend.meta
+        self.postprocess = postprocess or meta.postprocess
+        self.meta: ModelMeta = meta if resize is None else replace(meta, preprocess=replace(meta.preprocess, resize=resize))
+        if meta.output_stage is OutputStage.DETECTIONS:
+            _check_within(self.postprocess, meta)
+        self._batch: NDArray[Any] | None = None  # reused from call to call
+
+    @overload
+    def __call__(self, images: Image) -> Detections: ...
+    @overload
+    def __call__(self, images: Sequence[Image]) -> list[Detections]: ...
+    def __call__(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
+        """Detect objects.
+
+        Args:
+            images: one picture, uint8 (H, W, 3) BGR as OpenCV reads it, or any number of them, of any sizes.
+
+        Returns:
+            Detections in image px, clipped to the picture; a list when a list was given.
+
+        Raises:
+            ImageError: a picture is of another shape or type.
+        """
+        if isinstance(images, np.ndarray):
+            return self._detect([images])[0]
+        step = self.meta.batch.max
+        return [found for start in range(0, len(images), step) for found in self._detect(images[start : start + step])]
+
+    def prepare(self, images: Sequence[Image]) -> tuple[NDArray[Any], tuple[Placement, ...]]:
+        """Pictures -> the backend's input (valid until the next call) and where each lies in it.
+
+        The batch is filled up to the smallest that the artifact takes; surplus rows hold whatever was there.
+        """
+        rows = max(len(images), self.meta.batch.min)
+        if self._batch is None or len(self._batch) != rows:
+            dtype = np.float32 if self.meta.input_shape(1)[1] == 3 else np.uint8
+            self._batch = np.zeros(self.meta.input_shape(rows), dtype)
+        _, placements = prepare_batch(images, self.meta, self._batch[: len(images)])
+        return self._batch, placements
+
+    def close(self) -> None:
+        """Close the backend."""
+        self.backend.close()
+
+    def __enter__(self) -> "Detector":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        batch, placements = self.prepare(images)
+        return detections_from_outputs(self.backend.infer(batch), self.meta, self.postprocess, placements)
+
+
+def open_detector(
+    artifact: str | Path,
+    *,
+    weights: str | Path | None = None,
+    names: str | None = None,
+    input_hw: HW | None = None,
+    backend: BackendName | str = BackendName.AUTO,
+    conf: float | None = None,
+    iou: float | None = None,
+    max_detections: int | None = None,
+    nms: Nms | None = None,
+    resize: Resize | str | None = None,
+    threads: int | None = None,
+) -> Detector:
+    """Open an artifact for detection.
+
+    Args:
+        artifact: a built-in model, a `.cfg`, an `.onnx` or an `.engine`.
+        weights, names, input_hw: of a model; see `load_model`.
+        backend: what must run it; by default what the artifact is for.
+        conf, iou, max_detections, nms: replace single values of the artifact's own `Postprocess`.
+        resize: `letterbox` or `stretch`; by default the artifact's own.
+        threads: CPU threads of the backend.
+
+    Raises:
+        Yolov3TrtError: says where, what and how to fix it.
+    """
+    opened = open_backend(
+        artifact, BackendName(backend), weights=weights, names=names, input_hw=input_hw, threads=threads
+    )
+    changes = {"conf_threshold": conf, "iou_threshold": iou, "max_detections": max_detections, "nms": nms}
+    wanted: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    try:
+        return Detector(opened, replace(opened.meta.postprocess, **wanted), None if resize is None else Resize(resize))
+    except Exception:
+        opened.close()
+        raise
+
+
+def _check_within(postprocess: Postprocess, meta: ModelMeta) -> None:
+    """A graph that ends in detections has its thresholds built in; a caller can only ask for fewer results."""
+    own = meta.postprocess
+    if postprocess.iou_threshold != own.iou_threshold or postprocess.nms != own.nms:
+        raise BackendError(
+            f"{meta.name}: iou={postprocess.iou_threshold} with {postprocess.nms.kind.value} was asked for, but this graph "
+            f"has iou={own.iou_threshold} with {own.nms.kind.value} built in; export it again with those"
+        )
+    if postprocess.conf_threshold < own.conf_threshold or postprocess.max_detections > own.max_detections:
+        raise BackendError(
+            f"{meta.name}: conf={postprocess.conf_threshold} and at most {postprocess.max_detections} detections were asked "
+            f"for, but this graph gives conf={own.conf_threshold} and {own.max_detections}; export it again with those"
+        )

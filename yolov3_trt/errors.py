@@ -1,0 +1,110 @@
+"""The errors a user can meet, and the one way to import an optional package.
+
+::
+
+    Yolov3TrtError
+    ├── CfgError(ValueError)            a Darknet .cfg: file and line
+    ├── SpecError(ValueError)           a model that does not fit together: the layer
+    ├── WeightsError(ValueError)        a .weights file, or weights that are not this model's
+    ├── MetaError(ValueError)           a sidecar that is missing, damaged or another artifact's
+    ├── ImageError(ValueError)          an image, folder or video that cannot be read
+    ├── OutputError(OSError)            a result that cannot be written
+    ├── ExportError                     PyTorch -> ONNX
+    ├── BuildError                      ONNX -> engine; holds TensorRT's own messages
+    ├── EngineError                     an engine that cannot run here
+    ├── BackendError                    an artifact and a backend that do not go together
+    ├── EvaluationError(ValueError)     annotations that cannot be used
+    └── MissingDependency(ImportError)  an optional package
+
+A text says where, what, what was got, what was expected and how to fix it, in one line. The command line prints it and
+exits with 1; a traceback is a bug.
+"""
+
+import importlib
+from types import ModuleType
+
+
+class Yolov3TrtError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class CfgError(Yolov3TrtError, ValueError):
+    """A Darknet `.cfg` that cannot be read; the text starts with `file:line:`."""
+
+
+class SpecError(Yolov3TrtError, ValueError):
+    """A model whose layers do not fit together.
+
+    Attributes:
+        layer: index of the layer at fault, or None when it is the model as a whole.
+    """
+
+    def __init__(self, message: str, *, layer: int | None = None) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
+class WeightsError(Yolov3TrtError, ValueError):
+    """A `.weights` file that is damaged, of another kind, or another model's."""
+
+
+class MetaError(Yolov3TrtError, ValueError):
+    """A sidecar that is missing, damaged, or describes another file."""
+
+
+class ImageError(Yolov3TrtError, ValueError):
+    """An image, image folder or video that cannot be read."""
+
+
+class OutputError(Yolov3TrtError, OSError):
+    """A result that cannot be written."""
+
+
+class ExportError(Yolov3TrtError):
+    """A model that cannot become an ONNX graph, or a graph that does not agree with its reference."""
+
+
+class BuildError(Yolov3TrtError):
+    """An ONNX graph that did not become an engine.
+
+    Attributes:
+        log: TensorRT's own warnings and errors, oldest first.
+    """
+
+    def __init__(self, message: str, *, log: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class EngineError(Yolov3TrtError):
+    """An engine that this machine cannot run."""
+
+
+class BackendError(Yolov3TrtError):
+    """An artifact and a backend that do not go together, or a backend that failed."""
+
+
+class EvaluationError(Yolov3TrtError, ValueError):
+    """Annotations that cannot be read or do not fit the model or the images."""
+
+
+class MissingDependency(Yolov3TrtError, ImportError):
+    """An optional package that is not installed."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional package at the moment it is first needed.
+
+    Args:
+        module: its import name, e.g. `"cv2"`.
+        extra: the extra of this package that installs it.
+
+    Raises:
+        MissingDependency: it is not installed; the text says what to run.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name != module.partition(".")[0]:
+            raise  # installed, but one of *its* imports is missing: show the real cause
+        raise MissingDependency(f"{module} is not installed; run: pip install 'yolov3-trt[{extra}]'") from exc

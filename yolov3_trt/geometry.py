@@ -1,0 +1,110 @@
+"""Boxes and where an image lies in the network's input.
+
+Frames: *image px* (the picture as read), *input px* (the network's input), *grid cells* (a head). Pixels are areas, so
+pixel (0, 0) spans 0..1 and has its centre at (0.5, 0.5); coordinates are continuous and never rounded.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+HW = tuple[int, int]  # (height, width), px
+
+
+class Resize(str, Enum):
+    """How an image is brought to the network's input size."""
+
+    LETTERBOX = "letterbox"  # keep the aspect ratio, pad the rest
+    STRETCH = "stretch"  # fill the input, aspect ratio lost
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a resized image lies in the input, and the exact map between the two frames.
+
+    One value for both policies: a stretched image is one without a border. It is made once per image, by whoever
+    resizes it, and travels with the input.
+    """
+
+    image_hw: HW  # image px
+    input_hw: HW  # input px
+    resized_hw: HW  # input px covered by the image
+    offset_hw: HW  # input px above and left of the image
+
+    @classmethod
+    def of(cls, image_hw: HW, input_hw: HW, resize: Resize) -> "Placement":
+        """Place an image of `image_hw` in an input of `input_hw`.
+
+        The letterbox follows Darknet (src/image.c, letterbox_image): the longer side fills the input, the other is
+        truncated to whole pixels, the offset too.
+        """
+        if resize is Resize.STRETCH:
+            return cls(image_hw, input_hw, input_hw, (0, 0))
+        (image_h, image_w), (input_h, input_w) = image_hw, input_hw
+        if input_w * image_h < input_h * image_w:
+            resized_hw = (max(1, image_h * input_w // image_w), input_w)
+        else:
+            resized_hw = (input_h, max(1, image_w * input_h // image_h))
+        offset_hw = ((input_h - resized_hw[0]) // 2, (input_w - resized_hw[1]) // 2)
+        return cls(image_hw, input_hw, resized_hw, offset_hw)
+
+    def to_input(self, xyxy: FloatArray) -> FloatArray:
+        """Boxes (N, 4) in image px -> boxes (N, 4) in input px."""
+        return ((xyxy.reshape(-1, 2, 2) * self._scale_xy) + self._offset_xy).reshape(-1, 4)
+
+    def to_image(self, xyxy: FloatArray) -> FloatArray:
+        """Boxes (N, 4) in input px -> boxes (N, 4) in image px, clipped to the image."""
+        # Undo the truncated size and offset that were really used. Darknet pastes at the truncated offset but maps back
+        # with the exact half (src/yolo_layer.c): up to half a pixel off.
+        corners = (xyxy.reshape(-1, 2, 2) - self._offset_xy) / self._scale_xy
+        image_wh = np.array(self.image_hw[::-1], np.float32)
+        return np.clip(corners, 0, image_wh, dtype=np.float32).reshape(-1, 4)
+
+    @property
+    def _scale_xy(self) -> FloatArray:
+        return np.array(self.resized_hw[::-1], np.float32) / np.array(self.image_hw[::-1], np.float32)
+
+    @property
+    def _offset_xy(self) -> FloatArray:
+        return np.array(self.offset_hw[::-1], np.float32)
+
+
+def cxcywh_to_xyxy(cxcywh: FloatArray) -> FloatArray:
+    """Boxes (N, 4) as centre and size -> boxes (N, 4) as corners, same unit."""
+    centres, half_sizes = cxcywh[:, :2], cxcywh[:, 2:] / 2
+    return np.concatenate([centres - half_sizes, centres + half_sizes], axis=1)
+
+
+def xyxy_to_xywh(xyxy: FloatArray) -> FloatArray:
+    """Boxes (N, 4) as corners -> boxes (N, 4) as upper left corner and size, same unit (COCO's form)."""
+    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+
+
+def iou_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
+    """Intersection over union of every box of `a` (N, 4) with every box of `b` (M, 4): (N, M), 0 where both are empty."""
+    upper_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])  # (N, M, 2)
+    lower_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    intersection = np.clip(lower_right - upper_left, 0, None).prod(axis=2)  # (N, M)
+    union = _areas(a_xyxy)[:, None] + _areas(b_xyxy)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def centre_distance_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
+    """Squared distance of centres over the squared diagonal of the enclosing box, (N, M): the d²/c² of DIoU.
+
+    Zheng et al., "Distance-IoU Loss", arXiv 1911.08287, equation 7. 0 where the enclosing box is empty.
+    """
+    centres_a, centres_b = (a_xyxy[:, :2] + a_xyxy[:, 2:]) / 2, (b_xyxy[:, :2] + b_xyxy[:, 2:]) / 2
+    distance = ((centres_a[:, None] - centres_b[None]) ** 2).sum(axis=2)  # (N, M)
+    enclosing = np.maximum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:]) - np.minimum(
+        a_xyxy[:, None, :2], b_xyxy[None, :, :2]
+    )
+    diagonal = (enclosing**2).sum(axis=2)
+    return np.divide(distance, diagonal, out=np.zeros_like(distance), where=diagonal > 0)
+
+
+def _areas(xyxy: FloatArray) -> FloatArray:
+    return (xyxy[:, 2:] - xyxy[:, :2]).prod(axis=1)

@@ -1,0 +1,132 @@
+"""Pictures from files: single ones, folders, globs and the frames of videos, read by OpenCV."""
+
+import glob
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yolov3_trt.errors import ImageError, require
+from yolov3_trt.preprocess import Image
+
+_LOG = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+
+
+@dataclass(frozen=True, eq=False)
+class NamedImage:
+    """A picture and where it came from: a path, or `clip.mp4#12` for frame 12 of a video."""
+
+    name: str
+    pixels: Image  # uint8 (H, W, 3) BGR
+
+
+def load_image(path: Path) -> Image:
+    """Read a picture as uint8 (H, W, 3) BGR, turned upright by its EXIF orientation; grey ones become colour.
+
+    Raises:
+        ImageError: missing, not a picture, damaged, or cut short.
+    """
+    cv2 = require("cv2", extra="opencv")
+    try:
+        # Read here rather than by OpenCV, which gives the same None for "missing" and "damaged".
+        content = np.fromfile(path, np.uint8)
+    except OSError as exc:
+        raise ImageError(f"{path}: cannot be read ({exc.strerror})") from exc
+    if not content.size:
+        raise ImageError(f"{path}: the file is empty; expected a picture")
+    try:
+        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error as exc:  # a size beyond OpenCV's limit
+        raise ImageError(f"{path}: OpenCV refuses this picture ({exc.err})") from exc
+    if pixels is None:
+        raise ImageError(f"{path}: not a picture that OpenCV can read, or damaged")
+    if path.suffix.lower() in (".jpg", ".jpeg") and not _ends_like_jpeg(content):
+        raise ImageError(f"{path}: this JPEG is cut short; copy the file again")
+    return np.asarray(pixels)
+
+
+def find_sources(sources: Sequence[str]) -> tuple[Path, ...]:
+    """Files named by paths, folders (their pictures, sorted, not deeper) and globs, in the order given.
+
+    Raises:
+        ImageError: a source names nothing, or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise ImageError(f"{path}: there are no pictures in this folder; expected {_listed(IMAGE_SUFFIXES)}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        elif glob.has_magic(source):
+            matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
+            if not matches:
+                raise ImageError(f"{source}: no file matches")
+            found += matches
+        else:
+            raise ImageError(f"{source}: there is no such file or folder")
+    if not found:
+        raise ImageError("no pictures given; expected files, folders or globs")
+    return tuple(found)
+
+
+def iter_images(paths: Sequence[Path], skip: Callable[[ImageError], None] | None = None) -> Iterator[NamedImage]:
+    """Pictures, and the frames of videos, one after the other.
+
+    Args:
+        paths: files, from `find_sources`.
+        skip: told of each file that cannot be read, which is then left out; without it the first one ends the iteration.
+
+    Raises:
+        ImageError: a file cannot be read and there is no `skip`.
+    """
+    for path in paths:
+        try:
+            if path.suffix.lower() in VIDEO_SUFFIXES:
+                yield from _iter_frames(path)
+            else:
+                yield NamedImage(str(path), load_image(path))
+        except ImageError as exc:
+            if skip is None:
+                raise
+            skip(exc)
+
+
+def _iter_frames(path: Path) -> Iterator[NamedImage]:
+    cv2 = require("cv2", extra="opencv")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        frames = 0
+        while capture.isOpened():
+            good, pixels = capture.read()
+            if not good:
+                break
+            yield NamedImage(f"{path}#{frames}", pixels)
+            frames += 1
+        if not frames:
+            raise ImageError(f"{path}: not a video that OpenCV can read, or damaged")
+        # What the container announces may be an estimate, so this is a warning and not an error.
+        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if announced > frames:
+            _LOG.warning("%s: %d frames read, %d announced; the video may be cut short", path, frames, announced)
+    finally:
+        capture.release()
+
+
+def _ends_like_jpeg(content: np.ndarray) -> bool:
+    # A decoder fills what is missing with grey and says so on stderr at best. Trailing bytes after the end marker are
+    # common (thumbnails, padding), so the marker may stand anywhere after the last start of scan.
+    data = content.tobytes()
+    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+
+
+def _listed(suffixes: frozenset[str]) -> str:
+    return ", ".join(sorted(suffixes))

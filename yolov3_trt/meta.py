@@ -1,0 +1,279 @@
+"""Sidecars: the JSON beside an `.onnx` or `.engine` that says all a runtime needs to use it.
+
+An artifact and its sidecar are one thing in two files, `NAME.onnx` and `NAME.onnx.json`; the artifact itself stays plain
+so that other tools load it. A sidecar names the SHA-256 of its artifact and is refused beside another.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from yolov3_trt.errors import MetaError
+from yolov3_trt.files import sha256_of_file, write_text
+from yolov3_trt.geometry import HW, Resize
+from yolov3_trt.spec import Head, ModelSpec, Nms
+
+MODEL_FORMAT = "yolov3_trt.model/1"
+ENGINE_FORMAT = "yolov3_trt.engine/1"
+
+# Unknown keys are refused: a sidecar that says more than this version understands must not be half understood.
+_STRICT: dict[str, Any] = {"extra": "forbid"}
+
+
+class Precision(str, Enum):
+    """What a graph computes in. It is written into the graph's types, not set by a builder flag."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class InputStage(str, Enum):
+    """What a graph takes, as its one input `images`."""
+
+    TENSOR = "tensor"  # (N, 3, H, W) float32, RGB, 0..1
+    PIXELS = "pixels"  # (N, H, W, 3) uint8, BGR
+
+
+class OutputStage(str, Enum):
+    """What a graph gives."""
+
+    HEADS = "heads"  # one (N, A*(5+C), H/s, W/s) float32 of logits per scale
+    DETECTIONS = "detections"  # DETECTION_OUTPUTS, boxes in input px
+
+
+# num_detections (N,) int32, boxes (N, K, 4) float32 xyxy input px, scores (N, K) float32, class_ids (N, K) int32; rows
+# from num_detections on are zero.
+DETECTION_OUTPUTS = ("num_detections", "boxes", "scores", "class_ids")
+INPUT_NAME = "images"
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes an input, for the reference, calibration, the runtime and evaluation alike.
+
+    Sampling is bilinear with half-pixel centres and no antialiasing, as OpenCV's INTER_LINEAR.
+    """
+
+    resize: Resize = Resize.LETTERBOX
+    pad_value: int = 128  # grey of the letterbox border, 0..255; Darknet pads with 0.5
+    scale: float = 1 / 255  # from a pixel's 0..255 to the network's 0..1
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pad_value <= 255:
+            raise MetaError(f"pad_value={self.pad_value}; expected 0..255")
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """How heads become detections, in the graph or on the host."""
+
+    conf_threshold: float = 0.25  # objectness and score must both exceed it
+    iou_threshold: float = 0.45  # a box this similar to a better one of its class is dropped
+    max_candidates: int = 1000  # best (box, class) pairs that enter non-maximum suppression
+    max_detections: int = 300  # best pairs that leave it
+    nms: Nms = field(default_factory=Nms)
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    def __post_init__(self) -> None:
+        for name in ("conf_threshold", "iou_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise MetaError(f"{name}={getattr(self, name)}; expected 0..1")
+        if not 1 <= self.max_detections <= self.max_candidates:
+            raise MetaError(
+                f"max_detections={self.max_detections}, max_candidates={self.max_candidates}; "
+                "expected 1 <= max_detections <= max_candidates"
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images a call may hold; fixed where all three are equal."""
+
+    min: int = 1
+    opt: int = 1
+    max: int = 1
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise MetaError(f"batch {self.min}:{self.opt}:{self.max}; expected 1 <= MIN <= OPT <= MAX")
+
+    @property
+    def dynamic(self) -> bool:
+        """More than one size."""
+        return self.min != self.max
+
+    def __str__(self) -> str:
+        return f"{self.min}:{self.opt}:{self.max}" if self.dynamic else str(self.max)
+
+
+@dataclass(frozen=True)
+class ModelMeta:
+    """What a graph is and how to feed and read it."""
+
+    name: str
+    input_hw: HW
+    heads: tuple[Head, ...]
+    class_names: tuple[str, ...]
+    batch: Batch = field(default_factory=Batch)
+    precision: Precision = Precision.FP32
+    input_stage: InputStage = InputStage.TENSOR
+    output_stage: OutputStage = OutputStage.HEADS
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    postprocess: Postprocess = field(default_factory=Postprocess)
+    opset: int | None = None  # of the ONNX graph
+    weights_sha256: str | None = None
+    onnx_sha256: str | None = None
+    calibration_sha256: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it
+    format: str = MODEL_FORMAT
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    def __post_init__(self) -> None:
+        if not self.heads:
+            raise MetaError(f"{self.name}: there are no heads; expected one or more")
+        if len(self.class_names) != self.num_classes:
+            raise MetaError(f"{self.name}: {len(self.class_names)} class names; expected {self.num_classes}")
+
+    @property
+    def num_classes(self) -> int:
+        """Of every head."""
+        return self.heads[0].num_classes
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in order."""
+        if self.output_stage is OutputStage.DETECTIONS:
+            return DETECTION_OUTPUTS
+        return tuple(head.name for head in self.heads)
+
+    def input_shape(self, batch: int) -> tuple[int, int, int, int]:
+        """Of `images`: NCHW for TENSOR, NHWC for PIXELS."""
+        height, width = self.input_hw
+        return (batch, height, width, 3) if self.input_stage is InputStage.PIXELS else (batch, 3, height, width)
+
+
+@dataclass(frozen=True)
+class EngineMeta:
+    """What an engine is, what built it, and so where it can run."""
+
+    model: ModelMeta
+    plan_sha256: str
+    plan_bytes: int
+    flavor: str  # "tensorrt" or "tensorrt_rtx"
+    flavor_version: str
+    platform: str  # operating system and architecture, e.g. "linux-x86_64"
+    gpu: str | None  # the GPU it was built on; None for a build on the CPU
+    compute_capabilities: tuple[str, ...]  # it was built for, e.g. ("8.6",); empty: the flavour's portable default
+    build_s: float
+    format: str = ENGINE_FORMAT
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+
+def meta_from_spec(spec: ModelSpec, class_names: tuple[str, ...] = ()) -> ModelMeta:
+    """The FP32, tensor in, heads out, batch 1 description of a detector.
+
+    Raises:
+        MetaError: the model has no heads, or the names do not fit its classes.
+    """
+    if not spec.heads:
+        raise MetaError(f"{spec.name} has no [yolo] layer, so it detects nothing; expected a YOLOv3-family detector")
+    if spec.channels != 3:
+        raise MetaError(f"{spec.name} takes {spec.channels}-channel images; expected 3 (colour)")
+    return ModelMeta(
+        name=spec.name,
+        input_hw=spec.input_hw,
+        heads=spec.heads,
+        class_names=class_names or tuple(f"class{i}" for i in range(spec.num_classes)),
+        preprocess=Preprocess(resize=spec.resize),
+        postprocess=Postprocess(nms=spec.nms),
+    )
+
+
+def sidecar_path(artifact: Path) -> Path:
+    """Where the sidecar of an artifact lies: `NAME.onnx` -> `NAME.onnx.json`."""
+    return artifact.with_name(artifact.name + ".json")
+
+
+def save_sidecar(meta: ModelMeta | EngineMeta, artifact: Path) -> Path:
+    """Write the sidecar of an artifact, atomically; to be called after the artifact is in place."""
+    path = sidecar_path(artifact)
+    write_text(path, json.dumps(to_json(meta), indent=1) + "\n")
+    return path
+
+
+def to_json(meta: Any) -> dict[str, Any]:
+    """A sidecar, or any part of one, as plain JSON values."""
+    content: dict[str, Any] = dataclasses.asdict(meta)
+    return {"format": content.pop("format"), **content} if "format" in content else content
+
+
+def load_model_meta(onnx_path: Path) -> ModelMeta:
+    """Read the sidecar of an ONNX file.
+
+    Raises:
+        MetaError: it is missing, damaged, or of another file.
+    """
+    meta = _load(ModelMeta, MODEL_FORMAT, onnx_path)
+    if meta.onnx_sha256 is not None:
+        _check_hash(onnx_path, meta.onnx_sha256)
+    return meta
+
+
+def load_engine_meta(engine_path: Path) -> EngineMeta:
+    """Read the sidecar of an engine.
+
+    Raises:
+        MetaError: it is missing, damaged, or of another file.
+    """
+    meta = _load(EngineMeta, ENGINE_FORMAT, engine_path)
+    _check_hash(engine_path, meta.plan_sha256)
+    return meta
+
+
+_Meta = TypeVar("_Meta", ModelMeta, EngineMeta)
+
+
+def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
+    from pydantic import TypeAdapter, ValidationError  # here: it takes longer to import than all of this package
+
+    path = sidecar_path(artifact)
+    if not artifact.is_file():
+        raise MetaError(f"{artifact}: there is no such file")
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise MetaError(
+            f"{artifact}: its sidecar {path.name} is not beside it; copy both files, or export or build it again"
+        ) from None
+    except (OSError, ValueError, RecursionError) as exc:
+        raise MetaError(f"{path}: this sidecar cannot be read ({exc}); export or build the artifact again") from exc
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != expected_format:
+        raise MetaError(f"{path}: format {found!r}; expected {expected_format!r} (another version wrote it: build again)")
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise MetaError(f"{path}: {where}: {first['msg']}; export or build the artifact again") from exc
+
+
+def _check_hash(artifact: Path, expected: str) -> None:
+    got = sha256_of_file(artifact)
+    if got != expected:
+        raise MetaError(
+            f"{artifact}: its SHA-256 is {got[:12]}…, its sidecar expects {expected[:12]}…: the file was altered, cut short "
+            "or belongs to another sidecar; copy both files again, or rebuild"
+        )

@@ -1,0 +1,103 @@
+"""From a model's name or `.cfg`, and its `.weights`, to a checked spec and arrays."""
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from yolov3_trt.errors import CfgError, WeightsError
+from yolov3_trt.files import sha256_of_file
+from yolov3_trt.geometry import HW
+from yolov3_trt.models.architectures import BUILT_IN
+from yolov3_trt.models.class_names import BUILT_IN_NAMES, default_class_names, load_class_names
+from yolov3_trt.models.darknet_cfg import spec_from_cfg
+from yolov3_trt.models.darknet_weights import Weights, weights_from_darknet
+from yolov3_trt.spec import ModelSpec
+
+__all__ = ["Model", "cached_weights_path", "is_model", "load_model", "load_spec"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its weights and the names of its classes."""
+
+    spec: ModelSpec
+    weights: Weights
+    class_names: tuple[str, ...]
+    weights_path: Path
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of the weights file."""
+        return sha256_of_file(self.weights_path)
+
+
+def load_model(
+    name_or_cfg: str | Path, weights: str | Path | None = None, names: str | None = None, input_hw: HW | None = None
+) -> Model:
+    """Load a built-in network or a `.cfg` with its Darknet weights.
+
+    Args:
+        name_or_cfg: a key of `BUILT_IN`, or the path of a `.cfg`.
+        weights: the `.weights` file; by default the one beside the cfg with its stem, else the one in the cache.
+        names: a `.names` file, `coco` or `voc`; by default the `.names` beside the cfg with its stem, else COCO's for 80
+            classes, VOC's for 20, numbers otherwise.
+        input_hw: height and width of the input, px; by default the model's own.
+
+    Raises:
+        CfgError, SpecError, WeightsError: each says where and what.
+    """
+    spec = load_spec(name_or_cfg)
+    if input_hw is not None:
+        spec = spec.with_input_hw(input_hw)
+    weights_path = Path(weights) if weights else _find_weights(name_or_cfg, spec.name)
+    arrays = weights_from_darknet(spec, weights_path).arrays
+    return Model(spec, arrays, _find_names(name_or_cfg, names, spec), weights_path)
+
+
+def load_spec(name_or_cfg: str | Path) -> ModelSpec:
+    """A built-in network, or a `.cfg` read from its path.
+
+    Raises:
+        CfgError: it is neither, or the file is at fault.
+    """
+    if str(name_or_cfg) in BUILT_IN:
+        return BUILT_IN[str(name_or_cfg)]()
+    path = Path(name_or_cfg)
+    if path.suffix != ".cfg":
+        raise CfgError(f"{name_or_cfg}: there is no such model; expected one of {', '.join(BUILT_IN)} or a path to a .cfg")
+    return spec_from_cfg(path)
+
+
+def is_model(artifact: str | Path) -> bool:
+    """Whether this names a model (a built-in or a `.cfg`) rather than an exported artifact."""
+    return str(artifact) in BUILT_IN or Path(artifact).suffix == ".cfg"
+
+
+def cached_weights_path(name: str) -> Path:
+    """Where the weights of a built-in network are looked for when none are given."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "yolov3_trt" / f"{name}.weights"
+
+
+def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
+    path = cached_weights_path(name) if str(name_or_cfg) in BUILT_IN else Path(name_or_cfg).with_suffix(".weights")
+    if not path.is_file():
+        raise WeightsError(f"{name_or_cfg}: no weights given and none at {path}; give them with --weights FILE")
+    return path
+
+
+def _find_names(name_or_cfg: str | Path, names: str | None, spec: ModelSpec) -> tuple[str, ...]:
+    if names is not None:
+        return load_class_names(names, spec.num_classes)
+    if str(name_or_cfg) not in BUILT_IN:
+        beside = Path(name_or_cfg).with_suffix(".names")
+        if beside.is_file():
+            return load_class_names(str(beside), spec.num_classes)
+        for list_name, built_in in BUILT_IN_NAMES.items():
+            if len(built_in) == spec.num_classes:
+                _LOG.info("%s: %d classes, named as in %s; --names says otherwise", name_or_cfg, len(built_in), list_name)
+    return default_class_names(spec.num_classes)

@@ -1,0 +1,203 @@
+"""Darknet `.weights` <-> named arrays.
+
+The file is a header (int32 major, minor, revision; then how many images training has seen, int64 from version 0.2 on,
+int32 before) and float32 little-endian values, convolution by convolution: with batch norm bias, scale, running mean,
+running variance, kernel; without it bias, kernel (AlexeyAB src/parser.c, load_convolutional_weights). It has neither names
+nor shapes, so a wrong cfg shows only in the byte count: that is checked exactly.
+"""
+
+import logging
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yolov3_trt.errors import WeightsError
+from yolov3_trt.files import replacing
+from yolov3_trt.geometry import FloatArray
+from yolov3_trt.spec import Conv, ModelSpec, Yolo
+
+_LOG = logging.getLogger(__name__)
+
+Weights = Mapping[str, FloatArray]  # by the keys of ModelSpec.weight_shapes
+
+
+@dataclass(frozen=True)
+class WeightsHeader:
+    """The start of a `.weights` file."""
+
+    major: int = 0
+    minor: int = 2
+    revision: int = 5
+    seen: int = 0  # images seen in training
+
+    @property
+    def wide_seen(self) -> bool:
+        """Whether `seen` takes 8 bytes (src/parser.c, load_weights_upto)."""
+        return self.major * 10 + self.minor >= 2
+
+    def to_bytes(self) -> bytes:
+        """12 bytes of version, 4 or 8 of `seen`."""
+        version = struct.pack("<3i", self.major, self.minor, self.revision)
+        return version + struct.pack("<q" if self.wide_seen else "<i", self.seen)
+
+
+@dataclass(frozen=True)
+class DarknetWeights:
+    """A `.weights` file: header and arrays.
+
+    The arrays view a private memory map of the file: nothing is read before it is used, writing to them does not reach the
+    file, and the map lives as long as any of them.
+    """
+
+    header: WeightsHeader
+    arrays: Weights
+
+
+def weights_from_darknet(spec: ModelSpec, path: Path) -> DarknetWeights:
+    """Map the weights of `spec` from a `.weights` file.
+
+    Raises:
+        WeightsError: missing, not a weights file, truncated, or of another model.
+    """
+    header, offset, num_bytes = _read_header(path)
+    layout = list(_darknet_order(spec))
+    num_values = sum(int(np.prod(shape)) for _, shape in layout)
+    expected = offset + 4 * num_values
+    if num_bytes != expected:
+        raise WeightsError(f"{path}: {num_bytes} bytes; {spec.name} needs {expected}; {_size_hint(spec, num_bytes - expected)}")
+    if not num_values:
+        raise WeightsError(f"{path}: {spec.name} has no convolution, so there are no weights to read")
+    values = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(num_values,))
+    arrays: dict[str, FloatArray] = {}
+    start = 0
+    for key, shape in layout:
+        stop = start + int(np.prod(shape))
+        arrays[key] = values[start:stop].view(np.ndarray).reshape(shape)
+        start = stop
+    _check_finite(path, arrays)
+    _warn_about_tiny_mask(spec, path)
+    return DarknetWeights(header, arrays)
+
+
+def save_darknet_weights(spec: ModelSpec, weights: Weights, path: Path, header: WeightsHeader | None = None) -> None:
+    """Write `weights` as a `.weights` file, atomically.
+
+    Raises:
+        WeightsError: Darknet has no place for one of the model's weights, or one is missing or of another shape.
+        OutputError: the file cannot be written.
+    """
+    layout = list(_darknet_order(spec))
+    if homeless := spec.weight_shapes.keys() - {key for key, _ in layout}:
+        raise WeightsError(f"{spec.name}: Darknet's format has no place for {min(homeless)} (a bias beside batch norm)")
+    for key, shape in layout:
+        got = weights[key].shape if key in weights else "nothing"
+        if got != shape:
+            raise WeightsError(f"{spec.name}: {key} is {got}; expected {shape}")
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write((header or WeightsHeader()).to_bytes())
+        for key, _ in layout:
+            file.write(np.ascontiguousarray(weights[key], "<f4").tobytes())
+
+
+def _darknet_order(spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Key and shape of every array in file order."""
+    for index, layer in enumerate(spec.layers):
+        if not isinstance(layer, Conv):
+            continue
+        if layer.batch_norm:
+            parts = [f"batch_norm.{part}" for part in ("bias", "weight", "running_mean", "running_var")]
+        else:
+            parts = ["conv.bias"] if layer.bias else []
+        for part in (*parts, "conv.weight"):
+            key = f"layers.{index}.{part}"
+            yield key, spec.weight_shapes[key]
+
+
+def _read_header(path: Path) -> tuple[WeightsHeader, int, int]:
+    """Header, its length and the file's length, bytes."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+            num_bytes = file.seek(0, 2)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file; expected Darknet weights") from None
+    except OSError as exc:
+        raise WeightsError(f"{path}: cannot be read ({exc.strerror}); expected Darknet weights") from exc
+    for signature, kind in _NOT_WEIGHTS.items():
+        if start.lstrip().lower().startswith(signature):
+            raise WeightsError(f"{path}: this is {kind}, not Darknet weights; download the file again")
+    if len(start) < 16:
+        raise WeightsError(f"{path}: {num_bytes} bytes are too few for a header; expected Darknet weights")
+    major, minor, revision = struct.unpack_from("<3i", start)
+    if not (0 <= major <= 1000 and 0 <= minor <= 1000 and 0 <= revision <= 10**6):
+        raise WeightsError(f"{path}: version {major}.{minor}.{revision} in its header; expected Darknet weights (0.1 or 0.2)")
+    wide = WeightsHeader(major, minor).wide_seen
+    if wide and len(start) < 20:
+        raise WeightsError(f"{path}: {num_bytes} bytes are too few for a header; expected Darknet weights")
+    (seen,) = struct.unpack_from("<q" if wide else "<i", start, 12)
+    return WeightsHeader(major, minor, revision, seen), 20 if wide else 16, num_bytes
+
+
+_NOT_WEIGHTS = {
+    b"<!doctype": "an HTML page",
+    b"<html": "an HTML page",
+    b"<?xml": "an XML page",
+    b"version https://git-lfs": "a Git LFS pointer",
+    b"pk\x03\x04": "a ZIP archive (perhaps a PyTorch checkpoint)",
+    b"\x1f\x8b": "a gzip archive",
+    b"[net]": "a .cfg",
+}
+
+
+def _size_hint(spec: ModelSpec, surplus_bytes: int) -> str:
+    """What may have gone wrong when a file is `surplus_bytes` too long."""
+    if classes := _classes_that_fit(spec, surplus_bytes):
+        return f"it fits the same network with {classes} classes instead of {spec.num_classes}: use that cfg"
+    if surplus_bytes < 0:
+        return f"{-surplus_bytes} bytes are missing: the download was cut short, or the cfg is another model's"
+    return f"{surplus_bytes} bytes are left over: the cfg is another model's"
+
+
+def _classes_that_fit(spec: ModelSpec, surplus_bytes: int) -> int | None:
+    """The number of classes that would make the size right, if one does.
+
+    A class more costs A filters in the convolution before each head: A * (kernel volume + 1 bias) values.
+    """
+    per_class = 0
+    for head in spec.heads:
+        conv, yolo = spec.layers[head.layer - 1], spec.layers[head.layer]
+        if not (isinstance(conv, Conv) and isinstance(yolo, Yolo)) or conv.groups != 1:
+            return None
+        in_channels = spec.input_shape(head.layer - 1)[0]
+        biases = 4 if conv.batch_norm else 1
+        per_class += len(yolo.anchors_wh) * (in_channels * conv.size**2 + biases)
+    if not per_class or surplus_bytes % (4 * per_class):
+        return None
+    classes = spec.num_classes + surplus_bytes // (4 * per_class)
+    return classes if classes >= 1 else None
+
+
+def _check_finite(path: Path, arrays: Weights) -> None:
+    # Only the small arrays: they are a hundredth of the file, and random bytes show there as well.
+    for key, array in arrays.items():
+        if array.ndim == 1 and not np.isfinite(array).all():
+            raise WeightsError(f"{path}: {key} holds values that are not finite; the file is damaged or not this model's")
+        if key.endswith("running_var") and (array < 0).any():
+            raise WeightsError(f"{path}: {key} holds a negative variance; the file is damaged or not this model's")
+
+
+_TINY_ANCHORS = ((10.0, 14.0), (23.0, 27.0), (37.0, 58.0))  # mask 0,1,2 of the published yolov3-tiny.cfg
+
+
+def _warn_about_tiny_mask(spec: ModelSpec, path: Path) -> None:
+    if len(spec.heads) == 2 and spec.num_classes == 80 and spec.heads[1].anchors_wh == _TINY_ANCHORS:
+        _LOG.warning(
+            "%s: %s gives its second head the anchors of mask=0,1,2, as the published cfg does, but the published weights "
+            "were trained with mask=1,2,3 (COCO AP50 .33 with it, .18 without; ultralytics/yolov3#256). If these are the "
+            "published weights, change the mask in the cfg or use the built-in yolov3-tiny.",
+            path,
+            spec.name,
+        )

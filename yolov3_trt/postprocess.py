@@ -1,0 +1,165 @@
+"""The host path from heads to detections: threshold on the logits, decode what is left, suppress what overlaps.
+
+The formulas are Darknet's (src/yolo_layer.c). With t the logits of one anchor in one cell, s = scale_x_y, (column, row)
+the cell, (W, H) the grid and the input measured in input px:
+
+    x = (sigmoid(t_x) * s - (s - 1) / 2 + column) * input_w / W        y alike
+    w = exp(t_w) * anchor_w                                            h alike
+    score[c] = sigmoid(t_obj) * sigmoid(t_c)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.detections import Detections
+from yolov3_trt.geometry import HW, FloatArray, Placement, centre_distance_matrix, cxcywh_to_xyxy, iou_matrix
+from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
+from yolov3_trt.spec import Head, Nms
+
+IntArray = NDArray[np.int32]
+Outputs = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """(box, class) pairs above the threshold."""
+
+    xyxy: FloatArray  # (N, 4) input px
+    scores: FloatArray  # (N,)
+    class_ids: IntArray  # (N,)
+
+    def __getitem__(self, rows: NDArray[Any] | slice) -> "Candidates":
+        return Candidates(self.xyxy[rows], self.scores[rows], self.class_ids[rows])
+
+
+def detections_from_outputs(
+    outputs: Outputs, meta: ModelMeta, postprocess: Postprocess, placements: Sequence[Placement]
+) -> list[Detections]:
+    """What a graph gave for a batch -> detections in image px, one per placement.
+
+    Args:
+        outputs: arrays by `meta.output_names`; rows of the batch beyond the placements are ignored.
+        meta: of the graph.
+        postprocess: thresholds; for a DETECTIONS graph they can only be narrower than the graph's own.
+        placements: where each picture of the batch lies in the input.
+    """
+    results = []
+    for row, placement in enumerate(placements):
+        if meta.output_stage is OutputStage.DETECTIONS:
+            found = _graph_detections({name: outputs[name][row] for name in meta.output_names}, postprocess)
+        else:
+            found = candidates_from_heads([outputs[h.name][row] for h in meta.heads], meta.heads, meta.input_hw, postprocess)
+            found = suppress(found, meta.input_hw, postprocess)
+        results.append(
+            Detections(placement.to_image(found.xyxy), found.scores, found.class_ids, class_names=meta.class_names)
+        )
+    return results
+
+
+def candidates_from_heads(
+    logits: Sequence[FloatArray], heads: Sequence[Head], input_hw: HW, postprocess: Postprocess
+) -> Candidates:
+    """Heads of one image, each (A*(5+C), h, w) -> its best `max_candidates` pairs, by descending score."""
+    parts = [
+        decode_head(array, head, input_hw, postprocess.conf_threshold) for array, head in zip(logits, heads, strict=True)
+    ]
+    merged = Candidates(
+        np.concatenate([part.xyxy for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.class_ids for part in parts]),
+    )
+    # Stable: equal scores keep the order of heads, anchors, cells and classes, on every machine.
+    return merged[np.argsort(-merged.scores, kind="stable")[: postprocess.max_candidates]]
+
+
+def decode_head(logits: FloatArray, head: Head, input_hw: HW, conf_threshold: float) -> Candidates:
+    """One head of one image, (A*(5+C), h, w) -> the pairs whose objectness and score exceed the threshold.
+
+    Everything is compared as logits; only what passes meets an exponential. NaN passes no comparison.
+    """
+    grid_h, grid_w = logits.shape[1:]
+    anchors, fields = len(head.anchors_wh), 5 + head.num_classes
+    values = logits.reshape(anchors, fields, grid_h * grid_w)  # (A, 5+C, HW)
+    anchor, cell = np.nonzero(values[:, 4] > _logit(np.float32(conf_threshold)))
+    values = values[anchor, :, cell].astype(np.float32, copy=False)  # (M, 5+C)
+
+    objectness = _sigmoid(values[:, 4])
+    # sigmoid(class) > threshold / objectness, without a sigmoid per class.
+    with np.errstate(invalid="ignore"):  # 0 / 0 where both are 0
+        class_threshold = _logit(np.float32(conf_threshold) / objectness)
+    box, class_id = np.nonzero(values[:, 5:] > class_threshold[:, None])
+    scores = objectness[box] * _sigmoid(values[box, 5 + class_id])
+
+    with np.errstate(over="ignore", invalid="ignore"):  # a wild logit gives an infinite box, clipped to the image later
+        cxcywh = _decode_boxes(values[:, :4], anchor, cell, head, input_hw, (grid_h, grid_w))
+        xyxy = cxcywh_to_xyxy(cxcywh)[box]
+    valid = ~np.isnan(xyxy).any(axis=1)
+    return Candidates(xyxy, scores, class_id.astype(np.int32))[valid]
+
+
+def suppress(candidates: Candidates, input_hw: HW, postprocess: Postprocess) -> Candidates:
+    """Greedy non-maximum suppression per class: keep the best, drop what is too similar, go on with what is left.
+
+    Args:
+        candidates: by descending score.
+        input_hw: the unit in which box distances are measured; Darknet does it in fractions of the network's input.
+        postprocess: threshold, similarity and how many to keep.
+    """
+    keep = np.ones(len(candidates.scores), bool)
+    unit = np.array([*input_hw[::-1], *input_hw[::-1]], np.float32)
+    for class_id in np.unique(candidates.class_ids):
+        members = np.flatnonzero(candidates.class_ids == class_id)
+        if len(members) == 1:
+            continue
+        similar = similarity_matrix(candidates.xyxy[members] / unit, postprocess.nms) > postprocess.iou_threshold
+        alive = np.ones(len(members), bool)
+        for i in range(len(members)):
+            if alive[i]:
+                alive[i + 1 :] &= ~similar[i, i + 1 :]
+        keep[members] = alive
+    return candidates[np.flatnonzero(keep)[: postprocess.max_detections]]
+
+
+def similarity_matrix(xyxy: FloatArray, nms: Nms) -> FloatArray:
+    """What suppression compares with its threshold, for every pair of boxes (N, 4): (N, N)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        iou = iou_matrix(xyxy, xyxy)
+        if nms.distance_power is None:
+            return iou
+        return iou - centre_distance_matrix(xyxy, xyxy) ** np.float32(nms.distance_power)
+
+
+def _decode_boxes(
+    txywh: FloatArray, anchor: NDArray[Any], cell: NDArray[Any], head: Head, input_hw: HW, grid_hw: HW
+) -> FloatArray:
+    """Logits (M, 4) of the given anchors and cells -> boxes (M, 4) as centre and size, input px."""
+    row, column = np.divmod(cell, grid_hw[1])
+    stride_xy = np.array([input_hw[1] / grid_hw[1], input_hw[0] / grid_hw[0]], np.float32)
+    scale = np.float32(head.scale_xy)
+    corner = np.stack([column, row], axis=1).astype(np.float32) - (scale - 1) / 2
+    centres = (_sigmoid(txywh[:, :2]) * scale + corner) * stride_xy
+    sizes = np.exp(txywh[:, 2:]) * np.array(head.anchors_wh, np.float32)[anchor]
+    return np.concatenate([centres, sizes], axis=1)
+
+
+def _graph_detections(outputs: Outputs, postprocess: Postprocess) -> Candidates:
+    """Row of a DETECTIONS graph -> its pairs above the threshold."""
+    count = int(outputs["num_detections"])
+    found = Candidates(outputs["boxes"][:count], outputs["scores"][:count], outputs["class_ids"][:count])
+    return found[found.scores > postprocess.conf_threshold][: postprocess.max_detections]
+
+
+def _sigmoid(x: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):  # exp overflows to infinity for x < -88, and 1 / inf is the right 0
+        return 1 / (1 + np.exp(-x))
+
+
+def _logit(p: Any) -> Any:
+    """Inverse of the sigmoid; -inf at 0 and below, inf at 1 and above."""
+    with np.errstate(divide="ignore"):
+        p = np.clip(p, np.float32(0), np.float32(1))
+        return np.log(p) - np.log1p(-p)

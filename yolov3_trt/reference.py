@@ -1,0 +1,288 @@
+"""The PyTorch reference: a trainable module made from a ModelSpec.
+
+Its state_dict has the keys of `ModelSpec.weight_shapes`; it adds nothing that is not in the spec, so what it computes is
+what every other form of the model is measured against.
+"""
+
+import copy
+from collections.abc import Collection
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from yolov3_trt.errors import WeightsError
+from yolov3_trt.models.darknet_weights import Weights
+from yolov3_trt.spec import (
+    IMAGE,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dropout,
+    Layer,
+    MaxPool,
+    ModelSpec,
+    Route,
+    ScaleChannels,
+    Shortcut,
+    Softmax,
+    Upsample,
+    Yolo,
+)
+
+
+def module_from_spec(spec: ModelSpec, weights: Weights | None = None) -> "YoloNetwork":
+    """Make the module of a spec, in eval mode.
+
+    Args:
+        spec: the network.
+        weights: by the keys of `spec.weight_shapes`; copied once. None leaves PyTorch's random initial values.
+
+    Raises:
+        WeightsError: a key is missing, unknown or of another shape.
+    """
+    if weights is None:
+        return YoloNetwork(spec).eval()
+    with torch.device("meta"):  # no random values that would be overwritten at once: 0.6 s for a yolov3
+        network = YoloNetwork(spec)
+    network.to_empty(device="cpu")
+    load_weights(network, weights)
+    return network.eval()
+
+
+def load_weights(network: "YoloNetwork", weights: Weights) -> None:
+    """Copy arrays into a module's parameters and running statistics.
+
+    Raises:
+        WeightsError: a key is missing, unknown or of another shape.
+    """
+    name, state = network.spec.name, network.state_dict(keep_vars=True)
+    if difference := state.keys() ^ weights.keys():
+        raise WeightsError(f"{name}: {min(difference)} is in only one of the model and the weights")
+    with torch.no_grad():
+        for key, parameter in state.items():
+            if parameter.shape != weights[key].shape:
+                raise WeightsError(f"{name}: {key} is {weights[key].shape}; expected {tuple(parameter.shape)}")
+            parameter.copy_(torch.from_numpy(weights[key]))
+
+
+def weights_from_module(network: "YoloNetwork") -> Weights:
+    """A module's parameters and running statistics as float32 arrays of their own."""
+    state = network.state_dict()
+    return {key: value.detach().cpu().numpy().astype(np.float32, copy=True) for key, value in state.items()}
+
+
+def fuse_batch_norm(network: "YoloNetwork") -> "YoloNetwork":
+    """A copy of the network for inference, each batch norm folded into its convolution."""
+    fused = copy.deepcopy(network).eval()
+    for layer in fused.layers:
+        if isinstance(layer, ConvUnit):
+            layer.fuse()
+    return fused
+
+
+class YoloNetwork(nn.Module):
+    """A whole network: images (N, C, H, W) float, RGB 0..1 -> the output of each of `spec.outputs`, logits for heads."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.layers = nn.ModuleList(_module(spec, index) for index in range(len(spec.layers)))
+        self._last_use = _last_use(spec)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run the network; one tensor (N, C', H', W') per output, in layer order."""
+        kept = self.run(images, self.spec.outputs)
+        return tuple(kept[index] for index in self.spec.outputs)
+
+    def run(self, images: Tensor, keep: Collection[int]) -> dict[int, Tensor]:
+        """Outputs of the layers in `keep`, by index; all others are freed after their last use."""
+        maps: dict[int, Tensor] = {IMAGE: images}
+        for index, layer in enumerate(self.layers):
+            maps[index] = layer(*(maps[source] for source in self.spec.sources(index)))
+            for source in self._last_use.get(index, ()):
+                if source not in keep:
+                    del maps[source]
+        return {index: maps[index] for index in keep}
+
+
+class ConvUnit(nn.Module):
+    """A Conv layer: convolution, batch norm if any, activation."""
+
+    def __init__(self, conv: Conv, in_channels: int, rule: BatchNorm) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, conv.filters, conv.size, conv.stride, conv.pad, groups=conv.groups, bias=conv.bias
+        )
+        self.batch_norm = _BatchNorm(conv.filters, rule) if conv.batch_norm else nn.Identity()
+        self.activation = _activation(conv.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, filters, H', W')."""
+        return cast(Tensor, self.activation(self.batch_norm(self.conv(x))))
+
+    def fuse(self) -> None:
+        """Fold the batch norm into the convolution, for good."""
+        norm = self.batch_norm
+        if not isinstance(norm, _BatchNorm):
+            return
+        self.conv.weight, bias = fuse_conv_bn_weights(
+            self.conv.weight, self.conv.bias, norm.running_mean, norm.divisor_squared(), 0.0, norm.weight, norm.bias
+        )
+        self.conv.bias = bias
+        self.batch_norm = nn.Identity()
+
+
+class _BatchNorm(nn.BatchNorm2d):
+    """Batch norm by the spec's rule at inference; plain PyTorch batch norm while training."""
+
+    def __init__(self, channels: int, rule: BatchNorm) -> None:
+        super().__init__(channels, eps=rule.epsilon)
+        self.rule = rule
+        # Only a cumulative average (momentum=None) needs the count; without it the state_dict holds the spec's keys only.
+        self.num_batches_tracked = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or not self.rule.after_sqrt:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.divisor_squared(), self.weight, self.bias, eps=0.0)
+
+    def divisor_squared(self) -> Tensor:
+        """Square of what each channel is divided by at inference, (C,)."""
+        assert self.running_var is not None
+        if self.rule.after_sqrt:
+            return (self.running_var.sqrt() + self.rule.epsilon) ** 2
+        return self.running_var + self.rule.epsilon
+
+
+class _MaxPool(nn.Module):
+    """Darknet's pooling: see spec.MaxPool."""
+
+    def __init__(self, pool: MaxPool) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self._pads(x.shape[3])
+        top, bottom = self._pads(x.shape[2])
+        if (left, top) == (right, bottom):  # the pool's own padding: fewer nodes in the graph
+            return F.max_pool2d(x, self.pool.size, self.pool.stride, (top, left))
+        padded = F.pad(x, (left, right, top, bottom), value=-torch.inf)
+        return F.max_pool2d(padded, self.pool.size, self.pool.stride)
+
+    def _pads(self, side: int) -> tuple[int, int]:
+        """Padding before and after, px; after only as much as a window reaches."""
+        size, stride = self.pool.size, self.pool.stride
+        before = (size - 1) // 2
+        last_window_end = (-(-side // stride) - 1) * stride - before + size
+        return before, max(0, last_window_end - side)
+
+
+class _AvgPool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
+class _Route(nn.Module):
+    def __init__(self, route: Route) -> None:
+        super().__init__()
+        self.route = route
+
+    def forward(self, *sources: Tensor) -> Tensor:
+        if self.route.groups > 1:
+            sources = tuple(source.chunk(self.route.groups, dim=1)[self.route.group_id] for source in sources)
+        return sources[0] if len(sources) == 1 else torch.cat(sources, dim=1)
+
+
+class _Shortcut(nn.Module):
+    def __init__(self, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.activation = _activation(shortcut.activation)
+
+    def forward(self, x: Tensor, *sources: Tensor) -> Tensor:
+        for source in sources:
+            x = x + source if source.shape[1:] == x.shape[1:] else _partial_sum(x, source)
+        return cast(Tensor, self.activation(x))
+
+
+def _partial_sum(x: Tensor, source: Tensor) -> Tensor:
+    """x (N, C, H, W) plus source (N, C', kH, kW) where they overlap; see spec.Shortcut."""
+    step = source.shape[2] // x.shape[2]
+    channels = min(x.shape[1], source.shape[1])
+    summed = x[:, :channels] + source[:, :channels, ::step, ::step]
+    return summed if channels == x.shape[1] else torch.cat([summed, x[:, channels:]], dim=1)
+
+
+class _ScaleChannels(nn.Module):
+    def __init__(self, scale: ScaleChannels) -> None:
+        super().__init__()
+        self.activation = _activation(scale.activation)
+
+    def forward(self, scales: Tensor, source: Tensor) -> Tensor:
+        return cast(Tensor, self.activation(scales * source))
+
+
+class _Softmax(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.reshape(x.shape[0], self.groups, -1, *x.shape[2:])  # (N, G, C/G, H, W)
+        return grouped.softmax(dim=2).reshape(x.shape)
+
+
+def _module(spec: ModelSpec, index: int) -> nn.Module:
+    layer: Layer = spec.layers[index]
+    match layer:
+        case Conv():
+            return ConvUnit(layer, spec.input_shape(index)[0], spec.batch_norm)
+        case MaxPool():
+            return _MaxPool(layer)
+        case AvgPool():
+            return _AvgPool()
+        case Upsample(stride=stride, bilinear=bilinear):
+            return nn.Upsample(scale_factor=float(stride), mode="bilinear" if bilinear else "nearest")
+        case Route():
+            return _Route(layer)
+        case Shortcut():
+            return _Shortcut(layer)
+        case ScaleChannels():
+            return _ScaleChannels(layer)
+        case Softmax(groups=groups):
+            return _Softmax(groups)
+        case Dropout(probability=probability):
+            return nn.Dropout(probability)
+        case Yolo():
+            return nn.Identity()
+
+
+def _activation(activation: Activation) -> nn.Module:
+    match activation:
+        case Activation.LINEAR:
+            return nn.Identity()
+        case Activation.LEAKY:
+            return nn.LeakyReLU(0.1)
+        case Activation.RELU:
+            return nn.ReLU()
+        case Activation.RELU6:
+            return nn.ReLU6()
+        case Activation.MISH:
+            return nn.Mish()
+        case Activation.SWISH:
+            return nn.SiLU()
+        case Activation.LOGISTIC:
+            return nn.Sigmoid()
+
+
+def _last_use(spec: ModelSpec) -> dict[int, list[int]]:
+    """By layer: the sources that no later layer reads."""
+    last = {source: index for index in range(len(spec.layers)) for source in spec.sources(index)}
+    uses: dict[int, list[int]] = {}
+    for source, index in last.items():
+        uses.setdefault(index, []).append(source)
+    return uses
