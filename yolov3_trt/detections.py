@@ -56,9 +56,7 @@ class Detections:
 
     def __getitem__(self, selection: slice | NDArray[Any]) -> "Detections":
         """The selected rows; they must still descend in score."""
-        return Detections(
-            self.xyxy[selection], self.scores[selection], self.class_ids[selection], self.class_names
-        )
+        return Detections(self.xyxy[selection], self.scores[selection], self.class_ids[selection], self.class_names)
 
     def class_name(self, class_id: int) -> str:
         """Its name, or its number where the model has no names."""

@@ -14,6 +14,7 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
+from yolov3_trt.models import is_model, load_model
 from yolov3_trt.postprocess import detections_from_outputs
 from yolov3_trt.preprocess import Image, prepare_batch
 from yolov3_trt.spec import Nms
@@ -39,7 +40,9 @@ class Detector:
         self.backend = backend
         meta = backend.meta
         self.postprocess = postprocess or meta.postprocess
-        self.meta: ModelMeta = meta if resize is None else replace(meta, preprocess=replace(meta.preprocess, resize=resize))
+        self.meta: ModelMeta = (
+            meta if resize is None else replace(meta, preprocess=replace(meta.preprocess, resize=resize))
+        )
         if meta.output_stage is OutputStage.DETECTIONS:
             _check_within(self.postprocess, meta)
         self._batch: NDArray[Any] | None = None  # reused from call to call
@@ -112,18 +115,24 @@ def open_detector(
 
     Args:
         artifact: a built-in model, a `.cfg`, an `.onnx` or an `.engine`.
-        weights, names, input_hw: of a model; see `load_model`.
+        weights: of a model; see `load_model`.
+        names: of a model's classes; see `load_model`.
+        input_hw: of a model, px; see `load_model`.
         backend: what must run it; by default what the artifact is for.
-        conf, iou, max_detections, nms: replace single values of the artifact's own `Postprocess`.
+        conf: replaces the artifact's own `Postprocess.conf_threshold`; so do the next three theirs.
+        iou: `Postprocess.iou_threshold`.
+        max_detections: `Postprocess.max_detections`.
+        nms: `Postprocess.nms`.
         resize: `letterbox` or `stretch`; by default the artifact's own.
         threads: CPU threads of the backend.
 
     Raises:
         Yolov3TrtError: says where, what and how to fix it.
     """
-    opened = open_backend(
-        artifact, BackendName(backend), weights=weights, names=names, input_hw=input_hw, threads=threads
-    )
+    if not is_model(artifact) and (weights or names or input_hw):
+        raise BackendError(f"{artifact}: weights, names and input size are those it was exported with; leave them out")
+    source = load_model(artifact, weights, names, input_hw) if is_model(artifact) else artifact
+    opened = open_backend(source, BackendName(backend), threads=threads)
     changes = {"conf_threshold": conf, "iou_threshold": iou, "max_detections": max_detections, "nms": nms}
     wanted: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     try:

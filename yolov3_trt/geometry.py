@@ -53,19 +53,20 @@ class Placement:
 
     def to_input(self, xyxy: FloatArray) -> FloatArray:
         """Boxes (N, 4) in image px -> boxes (N, 4) in input px."""
-        return ((xyxy.reshape(-1, 2, 2) * self._scale_xy) + self._offset_xy).reshape(-1, 4)
+        corners = xyxy.reshape(-1, 2, 2) * self._scale_xy + self._offset_xy
+        return corners.reshape(-1, 4)
 
     def to_image(self, xyxy: FloatArray) -> FloatArray:
         """Boxes (N, 4) in input px -> boxes (N, 4) in image px, clipped to the image."""
         # Undo the truncated size and offset that were really used. Darknet pastes at the truncated offset but maps back
         # with the exact half (src/yolo_layer.c): up to half a pixel off.
-        corners = (xyxy.reshape(-1, 2, 2) - self._offset_xy) / self._scale_xy
+        corners: FloatArray = (xyxy.reshape(-1, 2, 2) - self._offset_xy) / self._scale_xy
         image_wh = np.array(self.image_hw[::-1], np.float32)
-        return np.clip(corners, 0, image_wh, dtype=np.float32).reshape(-1, 4)
+        return corners.clip(0, image_wh).reshape(-1, 4)
 
     @property
     def _scale_xy(self) -> FloatArray:
-        return np.array(self.resized_hw[::-1], np.float32) / np.array(self.image_hw[::-1], np.float32)
+        return np.array(np.divide(self.resized_hw[::-1], self.image_hw[::-1]), np.float32)
 
     @property
     def _offset_xy(self) -> FloatArray:
@@ -89,7 +90,8 @@ def iou_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
     lower_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
     intersection = np.clip(lower_right - upper_left, 0, None).prod(axis=2)  # (N, M)
     union = _areas(a_xyxy)[:, None] + _areas(b_xyxy)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    iou: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return iou
 
 
 def centre_distance_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
@@ -103,8 +105,10 @@ def centre_distance_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray
         a_xyxy[:, None, :2], b_xyxy[None, :, :2]
     )
     diagonal = (enclosing**2).sum(axis=2)
-    return np.divide(distance, diagonal, out=np.zeros_like(distance), where=diagonal > 0)
+    ratio: FloatArray = np.divide(distance, diagonal, out=np.zeros_like(distance), where=diagonal > 0)
+    return ratio
 
 
 def _areas(xyxy: FloatArray) -> FloatArray:
-    return (xyxy[:, 2:] - xyxy[:, :2]).prod(axis=1)
+    areas: FloatArray = (xyxy[:, 2:] - xyxy[:, :2]).prod(axis=1)
+    return areas

@@ -76,7 +76,7 @@ class Postprocess:
 
     conf_threshold: float = 0.25  # objectness and score must both exceed it
     iou_threshold: float = 0.45  # a box this similar to a better one of its class is dropped
-    max_candidates: int = 1000  # best (box, class) pairs that enter non-maximum suppression
+    max_candidates: int = 512  # best (box, class) pairs that enter non-maximum suppression
     max_detections: int = 300  # best pairs that leave it
     nms: Nms = field(default_factory=Nms)
 
@@ -261,7 +261,9 @@ def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
         raise MetaError(f"{path}: this sidecar cannot be read ({exc}); export or build the artifact again") from exc
     found = content.get("format") if isinstance(content, dict) else None
     if found != expected_format:
-        raise MetaError(f"{path}: format {found!r}; expected {expected_format!r} (another version wrote it: build again)")
+        raise MetaError(
+            f"{path}: format {found!r}; expected {expected_format!r} (another version wrote it: build again)"
+        )
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as exc:

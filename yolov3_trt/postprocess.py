@@ -32,7 +32,8 @@ class Candidates:
     scores: FloatArray  # (N,)
     class_ids: IntArray  # (N,)
 
-    def __getitem__(self, rows: NDArray[Any] | slice) -> "Candidates":
+    def __getitem__(self, rows: Any) -> "Candidates":
+        """The rows of a mask, slice or index array."""
         return Candidates(self.xyxy[rows], self.scores[rows], self.class_ids[rows])
 
 
@@ -52,7 +53,9 @@ def detections_from_outputs(
         if meta.output_stage is OutputStage.DETECTIONS:
             found = _graph_detections({name: outputs[name][row] for name in meta.output_names}, postprocess)
         else:
-            found = candidates_from_heads([outputs[h.name][row] for h in meta.heads], meta.heads, meta.input_hw, postprocess)
+            found = candidates_from_heads(
+                [outputs[h.name][row] for h in meta.heads], meta.heads, meta.input_hw, postprocess
+            )
             found = suppress(found, meta.input_hw, postprocess)
         results.append(
             Detections(placement.to_image(found.xyxy), found.scores, found.class_ids, class_names=meta.class_names)
@@ -65,7 +68,8 @@ def candidates_from_heads(
 ) -> Candidates:
     """Heads of one image, each (A*(5+C), h, w) -> its best `max_candidates` pairs, by descending score."""
     parts = [
-        decode_head(array, head, input_hw, postprocess.conf_threshold) for array, head in zip(logits, heads, strict=True)
+        decode_head(array, head, input_hw, postprocess.conf_threshold)
+        for array, head in zip(logits, heads, strict=True)
     ]
     merged = Candidates(
         np.concatenate([part.xyxy for part in parts]),
@@ -130,7 +134,8 @@ def similarity_matrix(xyxy: FloatArray, nms: Nms) -> FloatArray:
         iou = iou_matrix(xyxy, xyxy)
         if nms.distance_power is None:
             return iou
-        return iou - centre_distance_matrix(xyxy, xyxy) ** np.float32(nms.distance_power)
+        penalty: FloatArray = centre_distance_matrix(xyxy, xyxy) ** np.float32(nms.distance_power)
+        return iou - penalty
 
 
 def _decode_boxes(
@@ -139,10 +144,9 @@ def _decode_boxes(
     """Logits (M, 4) of the given anchors and cells -> boxes (M, 4) as centre and size, input px."""
     row, column = np.divmod(cell, grid_hw[1])
     stride_xy = np.array([input_hw[1] / grid_hw[1], input_hw[0] / grid_hw[0]], np.float32)
-    scale = np.float32(head.scale_xy)
-    corner = np.stack([column, row], axis=1).astype(np.float32) - (scale - 1) / 2
-    centres = (_sigmoid(txywh[:, :2]) * scale + corner) * stride_xy
-    sizes = np.exp(txywh[:, 2:]) * np.array(head.anchors_wh, np.float32)[anchor]
+    corner = np.stack([column, row], axis=1).astype(np.float32) - np.float32((head.scale_xy - 1) / 2)
+    centres = (_sigmoid(txywh[:, :2]) * np.float32(head.scale_xy) + corner) * stride_xy
+    sizes: FloatArray = np.exp(txywh[:, 2:]) * np.array(head.anchors_wh, np.float32)[anchor]
     return np.concatenate([centres, sizes], axis=1)
 
 
@@ -155,7 +159,7 @@ def _graph_detections(outputs: Outputs, postprocess: Postprocess) -> Candidates:
 
 def _sigmoid(x: FloatArray) -> FloatArray:
     with np.errstate(over="ignore"):  # exp overflows to infinity for x < -88, and 1 / inf is the right 0
-        return 1 / (1 + np.exp(-x))
+        return np.float32(1) / (np.float32(1) + np.exp(-x))
 
 
 def _logit(p: Any) -> Any:

@@ -210,7 +210,7 @@ class _Shortcut(nn.Module):
 
 
 def _partial_sum(x: Tensor, source: Tensor) -> Tensor:
-    """x (N, C, H, W) plus source (N, C', kH, kW) where they overlap; see spec.Shortcut."""
+    """Sum of x (N, C, H, W) and source (N, C', kH, kW) where both are; see spec.Shortcut."""
     step = source.shape[2] // x.shape[2]
     channels = min(x.shape[1], source.shape[1])
     summed = x[:, :channels] + source[:, :channels, ::step, ::step]

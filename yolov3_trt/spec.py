@@ -192,7 +192,9 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         if min(*self.input_hw, self.channels) < 1:
-            raise SpecError(f"{self.name}: input {self.channels}x{self.input_hw}; expected at least one pixel, one channel")
+            raise SpecError(
+                f"{self.name}: input {self.channels}x{self.input_hw}; expected at least one pixel, one channel"
+            )
         if not self.layers:
             raise SpecError(f"{self.name}: there are no layers")
         _ = self.shapes  # checks every layer

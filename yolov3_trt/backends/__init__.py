@@ -8,10 +8,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from yolov3_trt.errors import BackendError, EngineError
-from yolov3_trt.geometry import HW
+from yolov3_trt.errors import BackendError, EngineError, require
 from yolov3_trt.meta import ModelMeta, load_engine_meta
-from yolov3_trt.models import is_model, load_model
+from yolov3_trt.models import Model, is_model, load_model
 
 
 class BackendName(str, Enum):
@@ -86,20 +85,13 @@ class OpenBackend:
 
 
 def open_backend(
-    artifact: str | Path,
-    backend: BackendName = BackendName.AUTO,
-    *,
-    weights: str | Path | None = None,
-    names: str | None = None,
-    input_hw: HW | None = None,
-    threads: int | None = None,
+    artifact: str | Path | Model, backend: BackendName = BackendName.AUTO, *, threads: int | None = None
 ) -> Backend:
     """Open what runs an artifact: torch for a model, ONNX Runtime for an `.onnx`, TensorRT for an `.engine`.
 
     Args:
-        artifact: a built-in model, a `.cfg`, an `.onnx` or an `.engine`.
+        artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx` or an `.engine`.
         backend: AUTO, or the one that it must be.
-        weights, names, input_hw: of a model; see `load_model`. Exported artifacts carry theirs.
         threads: CPU threads; by default the backend's choice.
 
     Raises:
@@ -111,11 +103,11 @@ def open_backend(
     if backend not in (BackendName.AUTO, natural):
         raise BackendError(f"{artifact}: {backend.value} does not run this; it runs on {natural.value}")
     if natural is BackendName.TORCH:
+        require("torch", extra="export")
         from yolov3_trt.backends.pytorch import TorchBackend
 
-        return TorchBackend(load_model(artifact, weights, names, input_hw), threads=threads)
-    if weights or names or input_hw:
-        raise BackendError(f"{artifact}: weights, names and input size are those it was exported with; leave them out")
+        return TorchBackend(artifact if isinstance(artifact, Model) else load_model(artifact), threads=threads)
+    assert not isinstance(artifact, Model)
     if natural is BackendName.ONNXRUNTIME:
         from yolov3_trt.backends.ort import OrtBackend
 
@@ -127,8 +119,8 @@ def open_backend(
     )
 
 
-def _natural_backend(artifact: str | Path) -> BackendName:
-    if is_model(artifact):
+def _natural_backend(artifact: str | Path | Model) -> BackendName:
+    if isinstance(artifact, Model) or is_model(artifact):
         return BackendName.TORCH
     by_suffix = {".onnx": BackendName.ONNXRUNTIME, ".engine": BackendName.TENSORRT, ".plan": BackendName.TENSORRT}
     suffix = Path(artifact).suffix

@@ -23,16 +23,8 @@ class OrtBackend(OpenBackend):
             MetaError: the sidecar is missing or not this file's.
             BackendError: ONNX Runtime does not load the graph, or it is not what the sidecar says.
         """
-        ort = require("onnxruntime", extra="cpu")
         self.meta = load_model_meta(path)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors only: what it says of a graph it optimises is not for users
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as exc:  # ONNX Runtime's exceptions share no base but Exception
-            raise BackendError(f"{path}: ONNX Runtime does not load this graph: {_one_line(exc)}") from exc
+        self._session: Any = _open_session(path, threads)
         outputs = tuple(output.name for output in self._session.get_outputs())
         if outputs != self.meta.output_names:
             raise BackendError(f"{path}: the graph's outputs are {outputs}; its sidecar says {self.meta.output_names}")
@@ -48,5 +40,30 @@ class OrtBackend(OpenBackend):
         self._session = None
 
 
+def _open_session(graph: Path | bytes, threads: int | None) -> Any:
+    ort = require("onnxruntime", extra="cpu")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors only: what it says of a graph it optimises is not for users
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    source = graph if isinstance(graph, bytes) else str(graph)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # ONNX Runtime's exceptions share no base but Exception
+        name = "the graph" if isinstance(graph, bytes) else graph
+        raise BackendError(f"{name}: ONNX Runtime does not load it: {_one_line(exc)}") from exc
+
+
 def _one_line(exc: Exception) -> str:
     return " ".join(str(exc).split())[:300]
+
+
+def run_graph(graph: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Run a serialised graph once, without a sidecar; every output by its name.
+
+    Raises:
+        BackendError: ONNX Runtime does not load or run it.
+    """
+    session = _open_session(graph, None)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))

@@ -68,7 +68,9 @@ def load_spec(name_or_cfg: str | Path) -> ModelSpec:
         return BUILT_IN[str(name_or_cfg)]()
     path = Path(name_or_cfg)
     if path.suffix != ".cfg":
-        raise CfgError(f"{name_or_cfg}: there is no such model; expected one of {', '.join(BUILT_IN)} or a path to a .cfg")
+        raise CfgError(
+            f"{name_or_cfg}: there is no such model; expected one of {', '.join(BUILT_IN)} or a path to a .cfg"
+        )
     return spec_from_cfg(path)
 
 
@@ -99,5 +101,7 @@ def _find_names(name_or_cfg: str | Path, names: str | None, spec: ModelSpec) -> 
             return load_class_names(str(beside), spec.num_classes)
         for list_name, built_in in BUILT_IN_NAMES.items():
             if len(built_in) == spec.num_classes:
-                _LOG.info("%s: %d classes, named as in %s; --names says otherwise", name_or_cfg, len(built_in), list_name)
+                _LOG.info(
+                    "%s: %d classes, named as in %s; --names says otherwise", name_or_cfg, len(built_in), list_name
+                )
     return default_class_names(spec.num_classes)

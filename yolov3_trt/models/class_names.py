@@ -44,5 +44,7 @@ def _read(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        raise CfgError(f"{path}: these class names cannot be read ({exc}); expected a text file, one name a line") from exc
+        raise CfgError(
+            f"{path}: these class names cannot be read ({exc}); expected a text file, one name a line"
+        ) from exc
     return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -63,14 +63,14 @@ def parse_cfg(
     if not layer_sections:
         raise net.error("there are no layers after [net]; expected at least one")
     layers = tuple(_layer(section, index) for index, section in enumerate(layer_sections))
-    resize = Resize.LETTERBOX if net.int("letter_box", 1) else Resize.STRETCH
+    resize = Resize.LETTERBOX if net.integer("letter_box", 1) else Resize.STRETCH
     yolo_sections = [section for section in layer_sections if section.kind == "yolo"]
     try:
         return ModelSpec(
             name=name,
             layers=layers,
-            input_hw=(net.int("height", minimum=1), net.int("width", minimum=1)),
-            channels=net.int("channels", minimum=1),
+            input_hw=(net.integer("height", minimum=1), net.integer("width", minimum=1)),
+            channels=net.integer("channels", minimum=1),
             resize=resize,
             batch_norm=batch_norm or BatchNorm(),
             nms=_nms(yolo_sections[-1]) if yolo_sections else Nms(),  # Darknet asks the last head
@@ -109,7 +109,7 @@ class _Section:
             raise self.error(f"has no {key}=; expected one")
         return default
 
-    def int(self, key: str, default: int | None = None, *, minimum: int | None = None) -> int:
+    def integer(self, key: str, default: int | None = None, *, minimum: int | None = None) -> int:
         text = self.text(key, None if default is None else str(default))
         if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
             raise self.error(f"{key}={text[:40]!r}; expected a whole number", key)
@@ -118,14 +118,14 @@ class _Section:
             raise self.error(f"{key}={value}; expected {minimum} or more", key)
         return value
 
-    def float(self, key: str, default: float) -> float:
-        return self._number(key, self.text(key, str(default)))
+    def number(self, key: str, default: float) -> float:
+        return self._parse_number(key, self.text(key, str(default)))
 
-    def floats(self, key: str) -> list[float]:
-        return [self._number(key, part) for part in self._parts(key)]
+    def numbers(self, key: str) -> list[float]:
+        return [self._parse_number(key, part) for part in self._parts(key)]
 
-    def ints(self, key: str) -> list[int]:
-        values = [self._number(key, part) for part in self._parts(key)]
+    def integers(self, key: str) -> list[int]:
+        values = [self._parse_number(key, part) for part in self._parts(key)]
         if any(value != int(value) for value in values):
             raise self.error(f"{key}={self.text(key)[:40]!r}; expected whole numbers", key)
         return [int(value) for value in values]
@@ -136,12 +136,14 @@ class _Section:
             return Activation(text)
         except ValueError:
             known = ", ".join(activation.value for activation in Activation)
-            raise self.error(f"activation={text[:40]!r} is not supported; expected one of {known}", "activation") from None
+            raise self.error(
+                f"activation={text[:40]!r} is not supported; expected one of {known}", "activation"
+            ) from None
 
     def expect(self, **defaults: int) -> None:
         """Accept a key that is supported in its neutral value only."""
         for key, neutral in defaults.items():
-            value = self.int(key, neutral)
+            value = self.integer(key, neutral)
             if value != neutral:
                 raise self.error(f"{key}={value} is not supported; only {key}={neutral} is", key)
 
@@ -149,13 +151,14 @@ class _Section:
         for key in self.values:
             if key not in self.asked and key not in _IGNORED_EVERYWHERE and key not in ignored.split():
                 raise self.error(
-                    f"{key}= is not known here; it may change the results, so remove the line if only training reads it", key
+                    f"{key}= is not known here; it may change the results, so remove the line if only training reads it",
+                    key,
                 )
 
     def _parts(self, key: str) -> list[str]:
         return [part.strip() for part in self.text(key).strip(", \t").split(",")]
 
-    def _number(self, key: str, text: str) -> float:
+    def _parse_number(self, key: str, text: str) -> float:
         if not re.fullmatch(r"[+-]?([0-9]{1,18}\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
             raise self.error(f"{key}: {text[:40]!r} is not a number", key)
         return float(text)
@@ -165,8 +168,10 @@ def _sections(content: bytes, file: str) -> list[_Section]:
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as exc:
-        line = content[: exc.start].count(b"\n") + 1
-        raise CfgError(f"{file}:{line}: byte {content[exc.start]:#04x} is not UTF-8 text; expected a Darknet .cfg") from exc
+        at = content[: exc.start].count(b"\n") + 1
+        raise CfgError(
+            f"{file}:{at}: byte {content[exc.start]:#04x} is not UTF-8 text; expected a Darknet .cfg"
+        ) from exc
     sections: list[_Section] = []
     for number, raw in enumerate(lines, start=1):
         line = re.split("[#;]", raw, maxsplit=1)[0].strip()
@@ -182,7 +187,9 @@ def _sections(content: bytes, file: str) -> list[_Section]:
             raise CfgError(f"{file}:{number}: {line[:60]!r} comes before the first section; expected [net]")
         section = sections[-1]
         if key in section.values:
-            _LOG.warning("%s:%d: [%s] %s= again; Darknet takes the first, so does this", file, number, section.kind, key)
+            _LOG.warning(
+                "%s:%d: [%s] %s= again; Darknet takes the first, so does this", file, number, section.kind, key
+            )
         else:
             section.values[key] = (value, number)
     if not sections:
@@ -200,19 +207,19 @@ def _layer(section: _Section, index: int) -> Layer:
 
 
 def _conv(section: _Section, index: int) -> Conv:
-    size = section.int("size", 1, minimum=1)
-    padding = section.int("padding", 0, minimum=0)
-    batch_norm = bool(section.int("batch_normalize", 0))
+    size = section.integer("size", 1, minimum=1)
+    padding = section.integer("padding", 0, minimum=0)
+    batch_norm = bool(section.integer("batch_normalize", 0))
     section.expect(dilation=1, antialiasing=0, binary=0, xnor=0, flipped=0, dot=0, share_index=0, cbn=0, reverse=0)
     section.expect(sway=0, rotate=0, stretch=0, stretch_sway=0, assisted_excitation=0, deform=0, bin_output=0)
-    stride = section.int("stride", 1, minimum=1)
+    stride = section.integer("stride", 1, minimum=1)
     section.expect(stride_x=stride, stride_y=stride)
     return Conv(
-        filters=section.int("filters", 1, minimum=1),
+        filters=section.integer("filters", 1, minimum=1),
         size=size,
         stride=stride,
-        pad=size // 2 if section.int("pad", 0) else padding,
-        groups=section.int("groups", 1, minimum=1),
+        pad=size // 2 if section.integer("pad", 0) else padding,
+        groups=section.integer("groups", 1, minimum=1),
         batch_norm=batch_norm,
         bias=not batch_norm,
         activation=section.activation(Activation.LOGISTIC),
@@ -220,23 +227,23 @@ def _conv(section: _Section, index: int) -> Conv:
 
 
 def _maxpool(section: _Section, index: int) -> MaxPool:
-    stride = section.int("stride", 1, minimum=1)
-    size = section.int("size", stride, minimum=1)
+    stride = section.integer("stride", 1, minimum=1)
+    size = section.integer("size", stride, minimum=1)
     section.expect(padding=size - 1, stride_x=stride, stride_y=stride, maxpool_depth=0, antialiasing=0)
     return MaxPool(size, stride)
 
 
 def _upsample(section: _Section, index: int) -> Upsample:
-    if section.float("scale", 1.0) != 1.0:
+    if section.number("scale", 1.0) != 1.0:
         raise section.error(f"scale={section.text('scale')} is not supported; only scale=1 is", "scale")
-    return Upsample(section.int("stride", 2, minimum=1))
+    return Upsample(section.integer("stride", 2, minimum=1))
 
 
 def _route(section: _Section, index: int) -> Route:
     return Route(
         _sources(section, "layers", index),
-        section.int("groups", 1, minimum=1),
-        section.int("group_id", 0, minimum=0),
+        section.integer("groups", 1, minimum=1),
+        section.integer("group_id", 0, minimum=0),
     )
 
 
@@ -257,35 +264,35 @@ def _scale_channels(section: _Section, index: int) -> ScaleChannels:
 
 def _dropout(section: _Section, index: int) -> Dropout:
     section.expect(dropblock=0)
-    return Dropout(section.float("probability", 0.2))
+    return Dropout(section.number("probability", 0.2))
 
 
 def _softmax(section: _Section, index: int) -> Softmax:
-    if section.float("temperature", 1.0) != 1.0:
+    if section.number("temperature", 1.0) != 1.0:
         raise section.error("temperature other than 1 is not supported", "temperature")
     section.expect(spatial=0, noloss=0)
-    return Softmax(section.int("groups", 1, minimum=1))
+    return Softmax(section.integer("groups", 1, minimum=1))
 
 
 def _yolo(section: _Section, index: int) -> Yolo:
-    num = section.int("num", 1, minimum=1)
-    values = section.floats("anchors")
+    num = section.integer("num", 1, minimum=1)
+    values = section.numbers("anchors")
     if len(values) != 2 * num or min(values) <= 0:
         raise section.error(f"anchors= has {len(values)} values; expected 2 x num = {2 * num}, all above 0", "anchors")
     anchors = list(zip(values[::2], values[1::2], strict=True))
-    mask = section.ints("mask") if "mask" in section.values else list(range(num))
+    mask = section.integers("mask") if "mask" in section.values else list(range(num))
     if len(set(mask)) != len(mask) or not all(0 <= i < num for i in mask):
         raise section.error(f"mask={section.text('mask')}; expected different indices in 0..{num - 1}", "mask")
     section.expect(new_coords=0)
     _nms(section)
-    scale_xy = section.float("scale_x_y", 1.0)
+    scale_xy = section.number("scale_x_y", 1.0)
     if scale_xy <= 0:
         raise section.error(f"scale_x_y={scale_xy}; expected a number above 0", "scale_x_y")
-    return Yolo(tuple(anchors[i] for i in mask), section.int("classes", 20, minimum=1), scale_xy)
+    return Yolo(tuple(anchors[i] for i in mask), section.integer("classes", 20, minimum=1), scale_xy)
 
 
 def _nms(section: _Section) -> Nms:
-    kind, beta = section.text("nms_kind", "default"), section.float("beta_nms", 0.6)
+    kind, beta = section.text("nms_kind", "default"), section.number("beta_nms", 0.6)
     try:
         return Nms(NmsKind(kind), beta)
     except ValueError:
@@ -295,7 +302,7 @@ def _nms(section: _Section) -> Nms:
 
 def _sources(section: _Section, key: str, index: int) -> tuple[int, ...]:
     sources = []
-    for value in section.ints(key):
+    for value in section.integers(key):
         source = value if value >= 0 else index + value
         if source < 0:
             raise section.error(

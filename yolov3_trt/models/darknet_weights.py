@@ -67,7 +67,9 @@ def weights_from_darknet(spec: ModelSpec, path: Path) -> DarknetWeights:
     num_values = sum(int(np.prod(shape)) for _, shape in layout)
     expected = offset + 4 * num_values
     if num_bytes != expected:
-        raise WeightsError(f"{path}: {num_bytes} bytes; {spec.name} needs {expected}; {_size_hint(spec, num_bytes - expected)}")
+        raise WeightsError(
+            f"{path}: {num_bytes} bytes; {spec.name} needs {expected}; {_size_hint(spec, num_bytes - expected)}"
+        )
     if not num_values:
         raise WeightsError(f"{path}: {spec.name} has no convolution, so there are no weights to read")
     values = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(num_values,))
@@ -133,7 +135,9 @@ def _read_header(path: Path) -> tuple[WeightsHeader, int, int]:
         raise WeightsError(f"{path}: {num_bytes} bytes are too few for a header; expected Darknet weights")
     major, minor, revision = struct.unpack_from("<3i", start)
     if not (0 <= major <= 1000 and 0 <= minor <= 1000 and 0 <= revision <= 10**6):
-        raise WeightsError(f"{path}: version {major}.{minor}.{revision} in its header; expected Darknet weights (0.1 or 0.2)")
+        raise WeightsError(
+            f"{path}: version {major}.{minor}.{revision} in its header; expected Darknet weights (0.1 or 0.2)"
+        )
     wide = WeightsHeader(major, minor).wide_seen
     if wide and len(start) < 20:
         raise WeightsError(f"{path}: {num_bytes} bytes are too few for a header; expected Darknet weights")
@@ -184,7 +188,9 @@ def _check_finite(path: Path, arrays: Weights) -> None:
     # Only the small arrays: they are a hundredth of the file, and random bytes show there as well.
     for key, array in arrays.items():
         if array.ndim == 1 and not np.isfinite(array).all():
-            raise WeightsError(f"{path}: {key} holds values that are not finite; the file is damaged or not this model's")
+            raise WeightsError(
+                f"{path}: {key} holds values that are not finite; the file is damaged or not this model's"
+            )
         if key.endswith("running_var") and (array < 0).any():
             raise WeightsError(f"{path}: {key} holds a negative variance; the file is damaged or not this model's")
 

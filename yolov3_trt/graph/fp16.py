@@ -1,0 +1,104 @@
+"""FP32 graph -> FP16-typed graph: precision as a property of the graph, so that every TensorRT and ONNX Runtime agree.
+
+The layers of the network compute in float16; inputs, outputs and the in-graph stages stay float32, with a cast at each
+crossing. So the contract of the graph does not change with its precision.
+"""
+
+import logging
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from yolov3_trt.errors import ExportError
+
+_LOG = logging.getLogger(__name__)
+
+# Resize reads its roi, scales and sizes as float32 or int64 in every opset.
+_FIXED_INPUTS = {"Resize": (1, 2, 3)}
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+_LAYERS = "layers."
+
+
+def fp16_from_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of an FP32 graph in which the nodes named `layers.*` compute in float16, on float16 weights.
+
+    Raises:
+        ExportError: a weight does not fit float16; the text names its layer.
+    """
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    graph = half.graph
+    del graph.value_info[:]  # they state the old types
+    if not any(map(_is_layer, graph.node)):
+        raise ExportError("no node is named layers.*; expected a graph exported by this package")
+    _halve_weights(graph)
+    _cast_at_crossings(graph)
+    onnx.checker.check_model(half)
+    return half
+
+
+def _is_layer(node: onnx.NodeProto) -> bool:
+    return node.name.startswith(_LAYERS)
+
+
+def _halve_weights(graph: onnx.GraphProto) -> None:
+    """Turn the layers' float32 weights and constants into float16."""
+    fixed = {
+        value
+        for node in graph.node
+        for position, value in enumerate(node.input)
+        if position in _FIXED_INPUTS.get(node.op_type, ())
+    }
+    for weight in graph.initializer:
+        if weight.name.startswith(_LAYERS) and weight.data_type == TensorProto.FLOAT and weight.name not in fixed:
+            weight.CopyFrom(numpy_helper.from_array(_to_half(weight), weight.name))
+
+
+def _cast_at_crossings(graph: onnx.GraphProto) -> None:
+    """Insert a cast wherever a value passes between the layers and the rest.
+
+    What stays outside keeps its name and float32 type, so outputs and heads are called the same in every precision; the
+    float16 twin that a layer reads or writes is called `NAME.half`.
+    """
+    by_layers = {value for node in graph.node if _is_layer(node) for value in node.output}
+    outside = {value for node in graph.node if not _is_layer(node) for value in (*node.input, *node.output)}
+    outside |= {value.name for value in (*graph.input, *graph.output)}
+    crossing = outside & (by_layers | {value for node in graph.node if _is_layer(node) for value in node.input})
+    crossing -= {initializer.name for initializer in graph.initializer}
+
+    nodes: list[onnx.NodeProto] = []
+    ready: set[str] = set()  # values whose float16 twin exists
+    for original in list(graph.node):
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        if _is_layer(node):
+            for value in node.input:
+                if value in crossing and value not in ready:
+                    ready.add(value)
+                    nodes.append(_cast(value, f"{value}.half", TensorProto.FLOAT16))
+            written = [value for value in node.output if value in crossing]
+            node.input[:] = [f"{value}.half" if value in crossing else value for value in node.input]
+            node.output[:] = [f"{value}.half" if value in crossing else value for value in node.output]
+            ready.update(written)
+            nodes += [node, *(_cast(f"{value}.half", value, TensorProto.FLOAT) for value in written)]
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _cast(source: str, target: str, kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], name=f"{target}.cast", to=kind)
+
+
+def _to_half(tensor: onnx.TensorProto) -> np.ndarray:
+    values = numpy_helper.to_array(tensor)
+    if values.size and not np.abs(values).max() <= _FLOAT16_MAX:
+        raise ExportError(
+            f"{tensor.name}: its largest value is {np.abs(values).max():g}; float16 ends at {_FLOAT16_MAX:g}: export fp32"
+        )
+    half: np.ndarray = values.astype(np.float16)
+    if lost := int(((half == 0) & (values != 0)).sum()):
+        _LOG.info("%s: %d of %d values are too small for float16 and become 0", tensor.name, lost, values.size)
+    return half

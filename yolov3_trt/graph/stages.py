@@ -1,0 +1,158 @@
+"""The optional ends of a graph: pixels in, detections out.
+
+Both are plain tensor code with static shapes, so that the exporter turns them into standard ONNX operators, TensorRT needs
+no plugin and a CUDA graph can hold the result. They always compute in float32.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from yolov3_trt.geometry import HW
+from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
+from yolov3_trt.spec import Head, Nms
+
+
+class PixelsToTensor(nn.Module):
+    """(N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32 RGB, scaled."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.scale = preprocess.scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        # The cast comes first: TensorRT lets uint8 feed nothing else.
+        return images.float().permute(0, 3, 1, 2).flip(1) * self.scale
+
+
+class HeadsToDetections(nn.Module):
+    """Heads -> num_detections (N,), boxes (N, K, 4), scores (N, K), class_ids (N, K); see meta.DETECTION_OUTPUTS.
+
+    The same result as `postprocess.candidates_from_heads` and `suppress`, in a fixed number of steps:
+
+    1. The best `max_candidates` boxes by their best class; every pair among the best `max_candidates` belongs to one.
+    2. The best `max_candidates` pairs of those boxes.
+    3. Greedy suppression as a fixed point: a pair stays if no better pair that stays is too similar. Starting from "all
+       stay", round t settles every pair whose chain of suppressions is shorter than t.
+    """
+
+    # A chain is "a drops b, so b cannot drop c, so c drops d". The longest on COCO val64, at a threshold of 0.005, is 9.
+    ROUNDS = 16
+
+    def __init__(self, meta: ModelMeta) -> None:
+        super().__init__()
+        self.postprocess: Postprocess = meta.postprocess
+        self.decoders = nn.ModuleList(_HeadDecoder(head, meta.input_hw) for head in meta.heads)
+        boxes = sum(len(head.anchors_wh) * head.grid_hw[0] * head.grid_hw[1] for head in meta.heads)
+        self.boxes = min(self.postprocess.max_candidates, boxes)
+        self.pairs = min(self.postprocess.max_candidates, self.boxes * meta.num_classes)
+        self.kept = min(self.postprocess.max_detections, self.pairs)
+        self.num_classes = meta.num_classes
+        self.register_buffer("position", torch.arange(self.pairs, dtype=torch.float32))
+        self.register_buffer("unit", torch.tensor([*meta.input_hw[::-1]] * 2, dtype=torch.float32))
+
+    def forward(self, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Heads as float32 logits -> the four outputs."""
+        values = torch.cat(
+            [_rows(head, d.fields) for head, d in zip(heads, self.decoders, strict=True)], dim=1
+        )  # (N, B, F)
+        xyxy = torch.cat(
+            [decoder(head) for head, decoder in zip(heads, self.decoders, strict=True)], dim=1
+        )  # (N, B, 4)
+        xyxy, scores, class_ids = self._candidates(xyxy, values)
+        stays = self._survivors(xyxy, scores, class_ids)
+
+        # Survivors first, in their order: the largest of "places from the end, if it stays".
+        rank, order = (stays * (self.pairs - self.position)).topk(self.kept, dim=1)
+        valid = rank > 0  # (N, K)
+        boxes = _take(xyxy, order).where(valid[..., None], 0.0)
+        scores = scores.gather(1, order).where(valid, 0.0)
+        class_ids = class_ids.gather(1, order).where(valid, 0.0)
+        return valid.float().sum(dim=1).to(torch.int32), boxes, scores, class_ids.to(torch.int32)
+
+    def _candidates(self, xyxy: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All boxes (N, B, 4) and logits (N, B, 5+C) -> the best pairs: boxes (N, P, 4), scores and classes (N, P)."""
+        threshold = self.postprocess.conf_threshold
+        best = values[..., 4].sigmoid() * values[..., 5:].amax(dim=2).sigmoid()
+        # Comparisons first: NaN passes none, so it does not become the best of all.
+        _, box = best.where(best > threshold, 0.0).topk(self.boxes, dim=1)
+        xyxy, values = _take(xyxy, box), _take(values, box)
+
+        objectness = values[..., 4:5].sigmoid()  # (N, boxes, 1)
+        scores = objectness * values[..., 5:].sigmoid()  # (N, boxes, C)
+        scores = scores.where((scores > threshold) & (objectness > threshold), 0.0)
+        scores, pair = scores.flatten(1).topk(self.pairs, dim=1)
+        box = torch.div(pair, self.num_classes, rounding_mode="trunc")
+        # Class ids travel as float32, exact up to 16 million: no integer arithmetic on the way out.
+        return _take(xyxy, box), scores, (pair - box * self.num_classes).float()
+
+    def _survivors(self, xyxy: Tensor, scores: Tensor, class_ids: Tensor) -> Tensor:
+        """1.0 where a pair stays, 0.0 where it goes, (N, P)."""
+        similar = _similarity(xyxy / self.unit, self.postprocess.nms) > self.postprocess.iou_threshold
+        same_class = class_ids[:, :, None] == class_ids[:, None, :]
+        better = self.position[:, None] < self.position[None, :]  # [i, j]: i before j
+        drops = (similar & same_class & better).float()  # (N, P, P)
+        stays = valid = (scores > 0).float()[:, None]  # (N, 1, P)
+        for _ in range(self.ROUNDS):
+            stays = valid * (torch.bmm(stays, drops) < 0.5).float()
+        return stays[:, 0]
+
+
+class _HeadDecoder(nn.Module):
+    """One head of logits (N, A*(5+C), h, w) -> boxes (N, A*h*w, 4), corners in input px; see postprocess.py."""
+
+    def __init__(self, head: Head, input_hw: HW) -> None:
+        super().__init__()
+        self.fields = 5 + head.num_classes
+        self.scale_xy = head.scale_xy
+        (grid_h, grid_w), anchors = head.grid_hw, len(head.anchors_wh)
+        row, column = np.divmod(np.arange(grid_h * grid_w), grid_w)
+        corner = np.stack([column, row], axis=1).astype(np.float32) - np.float32((head.scale_xy - 1) / 2)  # (HW, 2)
+        anchor_wh = np.repeat(np.array(head.anchors_wh, np.float32), grid_h * grid_w, axis=0)  # (A*HW, 2)
+        self.register_buffer("corner", torch.from_numpy(np.tile(corner, (anchors, 1))))  # (A*HW, 2)
+        self.register_buffer("anchor_wh", torch.from_numpy(anchor_wh))
+        stride_xy = np.array([input_hw[1] / grid_w, input_hw[0] / grid_h], np.float32)
+        self.register_buffer("stride_xy", torch.from_numpy(stride_xy))
+
+    def forward(self, head: Tensor) -> Tensor:
+        """See the class."""
+        txywh = _rows(head, self.fields)[..., :4]
+        centres = (txywh[..., :2].sigmoid() * self.scale_xy + self.corner) * self.stride_xy
+        half_sizes = txywh[..., 2:].exp() * self.anchor_wh / 2
+        return torch.cat([centres - half_sizes, centres + half_sizes], dim=2)
+
+
+def _rows(head: Tensor, fields: int) -> Tensor:
+    """(N, A*F, h, w) -> (N, A*h*w, F): one row per box, in the host's order."""
+    batch, channels = head.shape[0], head.shape[1]
+    grid = head.reshape(batch, channels // fields, fields, -1)  # (N, A, F, HW)
+    return grid.transpose(2, 3).reshape(batch, -1, fields)
+
+
+def _take(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows (N, M) of values (N, B, F): (N, M, F)."""
+    return values.gather(1, rows[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _similarity(xyxy: Tensor, nms: Nms) -> Tensor:
+    """`postprocess.similarity_matrix` of each image: (N, P, 4) -> (N, P, P)."""
+    upper_left, lower_right = xyxy[..., :2], xyxy[..., 2:]
+    a, b = (slice(None), slice(None), None), (slice(None), None)
+    inside = (torch.minimum(lower_right[a], lower_right[b]) - torch.maximum(upper_left[a], upper_left[b])).clamp(min=0)
+    intersection = inside[..., 0] * inside[..., 1]
+    sides = lower_right - upper_left
+    area = sides[..., 0] * sides[..., 1]
+    iou = _ratio(intersection, area[a] + area[b] - intersection)
+    if nms.distance_power is None:
+        return iou
+    centres = (upper_left + lower_right) / 2
+    apart = centres[a] - centres[b]
+    enclosing = torch.maximum(lower_right[a], lower_right[b]) - torch.minimum(upper_left[a], upper_left[b])
+    distance = _ratio((apart * apart).sum(dim=3), (enclosing * enclosing).sum(dim=3))
+    return iou - distance**nms.distance_power
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Their quotient; 0 where the denominator is 0, since then the numerator is as well."""
+    return numerator / denominator.clamp(min=1e-30)

@@ -1,0 +1,217 @@
+"""Model -> verified ONNX file -> engine: the steps that the verbs share."""
+
+import importlib.metadata
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt import __version__
+from yolov3_trt.engine.build import BuildOptions, build_engine
+from yolov3_trt.errors import ExportError, MissingDependency, require
+from yolov3_trt.files import replacing, sha256_of_file
+from yolov3_trt.meta import (
+    Batch,
+    EngineMeta,
+    InputStage,
+    ModelMeta,
+    OutputStage,
+    Postprocess,
+    Precision,
+    Preprocess,
+    meta_from_spec,
+    save_sidecar,
+)
+from yolov3_trt.models import Model
+from yolov3_trt.postprocess import candidates_from_heads, suppress
+
+_LOG = logging.getLogger(__name__)
+
+# Largest relative error of a head (see `_relative_error`) that an export may have. Measured on the models of this field:
+# FP32 below 2e-6, FP16 below 2e-2.
+_TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 1e-1}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a graph shall be."""
+
+    precision: Precision = Precision.FP32
+    batch: Batch = field(default_factory=Batch)
+    input_stage: InputStage = InputStage.TENSOR
+    output_stage: OutputStage = OutputStage.HEADS
+    opset: int = 17
+    preprocess: Preprocess | None = None  # None: the model's own
+    postprocess: Postprocess | None = None  # None: the model's own
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A written ONNX file and how far it is from its reference."""
+
+    path: Path
+    meta: ModelMeta
+    num_bytes: int
+    # Per head, over one batch of seeded noise; empty where ONNX Runtime is not installed, and so nothing was compared.
+    max_difference: Mapping[str, float]  # largest absolute difference of a logit
+    relative_error: Mapping[str, float]  # Euclidean norm of the difference over that of the head
+
+
+def export_model(model: Model, path: Path, options: ExportOptions | None = None) -> ExportReport:
+    """Export a model, compare the graph with the PyTorch reference, then write it and its sidecar.
+
+    Args:
+        model: network and weights.
+        path: of the `.onnx`.
+        options: see `ExportOptions`.
+
+    Raises:
+        ExportError: the export failed, or the graph differs from its reference by more than its precision explains.
+        MetaError: the model is not a detector.
+        OutputError: the file cannot be written.
+    """
+    options = options or ExportOptions()
+    require("onnx", extra="export")
+    require("torch", extra="export")
+    from yolov3_trt.graph.export import onnx_from_module
+    from yolov3_trt.graph.fp16 import fp16_from_onnx
+    from yolov3_trt.reference import fuse_batch_norm, module_from_spec
+
+    meta = _meta(model, options)
+    if meta.precision is Precision.INT8:
+        raise ExportError(f"{meta.name}: int8 needs a calibration table; this version exports fp32 and fp16")
+    reference = module_from_spec(model.spec, model.weights)
+    with replacing(path) as partial:  # opened first: an export of seconds must not end at an unwritable folder
+        graph = onnx_from_module(fuse_batch_norm(reference), meta, options.opset)
+        if meta.precision is Precision.FP16:
+            graph = fp16_from_onnx(graph)
+        max_difference, relative_error = _verify(graph, reference, meta)
+        partial.write_bytes(graph.SerializeToString())
+    meta = replace(meta, onnx_sha256=sha256_of_file(path))
+    save_sidecar(meta, path)
+    return ExportReport(path, meta, path.stat().st_size, max_difference, relative_error)
+
+
+def build_model(
+    model: Model, engine_path: Path, options: ExportOptions | None = None, build: BuildOptions | None = None
+) -> tuple[ExportReport, EngineMeta]:
+    """Export a model to the `.onnx` beside `engine_path`, then build the engine from it."""
+    report = export_model(model, engine_path.with_suffix(".onnx"), options)
+    return report, build_engine(report.path, engine_path, build)
+
+
+def artifact_stem(model: Model, options: ExportOptions) -> str:
+    """A file name that says what is inside: `yolov3-416-fp16`, `yolov3-416x608-fp32-pixels-detections-b1-8`."""
+    height, width = model.spec.input_hw
+    parts = [model.spec.name, str(height) if height == width else f"{height}x{width}", options.precision.value]
+    if options.input_stage is InputStage.PIXELS:
+        parts.append("pixels")
+    if options.output_stage is OutputStage.DETECTIONS:
+        parts.append("detections")
+    if options.batch.max > 1:
+        parts.append(f"b{options.batch.min}-{options.batch.max}" if options.batch.dynamic else f"b{options.batch.max}")
+    return "-".join(parts)
+
+
+def _meta(model: Model, options: ExportOptions) -> ModelMeta:
+    meta = meta_from_spec(model.spec, model.class_names)
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
+    return replace(
+        meta,
+        precision=options.precision,
+        batch=options.batch,
+        input_stage=options.input_stage,
+        output_stage=options.output_stage,
+        preprocess=options.preprocess or meta.preprocess,
+        postprocess=options.postprocess or meta.postprocess,
+        opset=options.opset,
+        weights_sha256=model.weights_sha256,
+        versions={"yolov3_trt": __version__, **versions},
+    )
+
+
+def _verify(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str, float], dict[str, float]]:
+    """Heads against the reference on noise; the detection stage against the host path on made-up heads."""
+    from yolov3_trt.backends.ort import run_graph
+    from yolov3_trt.graph.export import part_of_graph
+    from yolov3_trt.meta import INPUT_NAME
+
+    names = [head.name for head in meta.heads]
+    network = part_of_graph(graph, [INPUT_NAME], names) if meta.output_stage is OutputStage.DETECTIONS else graph
+    pixels = np.random.default_rng(0).integers(0, 256, (meta.batch.opt, *meta.input_hw, 3), np.uint8)
+    tensor = np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2), np.float32) * np.float32(
+        meta.preprocess.scale
+    )
+    images = pixels if meta.input_stage is InputStage.PIXELS else tensor
+    try:
+        got = run_graph(network.SerializeToString(), {INPUT_NAME: images})
+    except MissingDependency as exc:
+        _LOG.warning("%s: the graph was not compared with its reference: %s", meta.name, exc)
+        return {}, {}
+    expected = _run_reference(reference, tensor)
+    differences = {name: float(np.abs(got[name] - e).max()) for name, e in zip(names, expected, strict=True)}
+    errors = {name: _relative_error(got[name], e) for name, e in zip(names, expected, strict=True)}
+    tolerance = _TOLERANCE[meta.precision]
+    for name, error in errors.items():
+        if not error <= tolerance:  # NaN is not either
+            raise ExportError(
+                f"{meta.name}: {name} of the {meta.precision.value} graph has a relative error of {error:.2g} against the "
+                f"PyTorch reference; expected at most {tolerance:g}. Export fp32, or report this"
+            )
+    if meta.output_stage is OutputStage.DETECTIONS:
+        stage = part_of_graph(graph, names, meta.output_names)
+        _verify_detections(stage.SerializeToString(), meta)
+    return differences, errors
+
+
+def _run_reference(reference: Any, images: NDArray[Any]) -> list[NDArray[Any]]:
+    import torch
+
+    with torch.inference_mode():
+        return [head.numpy() for head in reference(torch.from_numpy(images))]
+
+
+def _relative_error(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+def _verify_detections(stage: bytes, meta: ModelMeta) -> None:
+    """Noise finds no objects, so the stage gets heads that are full of overlapping ones."""
+    from yolov3_trt.backends.ort import run_graph
+
+    heads = _crowded_heads(meta)
+    got = run_graph(stage, heads)
+    for row in range(meta.batch.opt):
+        logits = [heads[head.name][row] for head in meta.heads]
+        candidates = candidates_from_heads(logits, meta.heads, meta.input_hw, meta.postprocess)
+        expected = suppress(candidates, meta.input_hw, meta.postprocess)
+        count = int(got["num_detections"][row])
+        same = (
+            count == len(expected.scores)
+            and np.array_equal(got["class_ids"][row, :count], expected.class_ids)
+            and np.allclose(got["scores"][row, :count], expected.scores, atol=1e-5)
+            and np.allclose(got["boxes"][row, :count], expected.xyxy, rtol=1e-4, atol=1e-2)
+        )
+        if not same:
+            raise ExportError(
+                f"{meta.name}: on made-up heads the in-graph detections ({count}) are not those of the host "
+                f"({len(expected.scores)}); please report this"
+            )
+
+
+def _crowded_heads(meta: ModelMeta) -> dict[str, NDArray[Any]]:
+    """Seeded logits: about 1 box in 50 is an object, one class each, boxes of about the size of their anchors."""
+    rng = np.random.default_rng(0)
+    heads = {}
+    for head in meta.heads:
+        shape = (meta.batch.opt, len(head.anchors_wh), 5 + head.num_classes, *head.grid_hw)
+        logits = rng.normal(0, 0.5, shape).astype(np.float32)
+        logits[:, :, 4] = np.where(rng.random(logits[:, :, 4].shape) < 0.02, 4, -8) + logits[:, :, 4]
+        logits[:, :, 5:] -= 8
+        logits[:, :, 5 : 5 + min(3, head.num_classes)] += 9
+        heads[head.name] = logits.reshape(meta.batch.opt, head.channels, *head.grid_hw)
+    return heads
