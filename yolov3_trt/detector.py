@@ -15,7 +15,7 @@ from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
 from yolov3_trt.models import is_model, load_model
-from yolov3_trt.postprocess import detections_from_outputs
+from yolov3_trt.postprocess import Outputs, detections_from_outputs
 from yolov3_trt.preprocess import Image, prepare_batch
 from yolov3_trt.spec import Nms
 
@@ -40,9 +40,7 @@ class Detector:
         self.backend = backend
         meta = backend.meta
         self.postprocess = postprocess or meta.postprocess
-        self.meta: ModelMeta = (
-            meta if resize is None else replace(meta, preprocess=replace(meta.preprocess, resize=resize))
-        )
+        self.meta: ModelMeta = replace(meta, preprocess=meta.preprocess.override(resize=resize))
         if meta.output_stage is OutputStage.DETECTIONS:
             _check_within(self.postprocess, meta)
         self._batch: NDArray[Any] | None = None  # reused from call to call
@@ -80,6 +78,10 @@ class Detector:
         _, placements = prepare_batch(images, self.meta, self._batch[: len(images)])
         return self._batch, placements
 
+    def finish(self, outputs: Outputs, placements: Sequence[Placement]) -> list[Detections]:
+        """What the backend gave for a prepared batch -> detections in image px, one per placement."""
+        return detections_from_outputs(outputs, self.meta, self.postprocess, placements)
+
     def close(self) -> None:
         """Close the backend."""
         self.backend.close()
@@ -94,7 +96,7 @@ class Detector:
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         batch, placements = self.prepare(images)
-        return detections_from_outputs(self.backend.infer(batch), self.meta, self.postprocess, placements)
+        return self.finish(self.backend.infer(batch), placements)
 
 
 def open_detector(
@@ -133,10 +135,11 @@ def open_detector(
         raise BackendError(f"{artifact}: weights, names and input size are those it was exported with; leave them out")
     source = load_model(artifact, weights, names, input_hw) if is_model(artifact) else artifact
     opened = open_backend(source, BackendName(backend), threads=threads)
-    changes = {"conf_threshold": conf, "iou_threshold": iou, "max_detections": max_detections, "nms": nms}
-    wanted: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     try:
-        return Detector(opened, replace(opened.meta.postprocess, **wanted), None if resize is None else Resize(resize))
+        postprocess = opened.meta.postprocess.override(
+            conf_threshold=conf, iou_threshold=iou, max_detections=max_detections, nms=nms
+        )
+        return Detector(opened, postprocess, None if resize is None else Resize(resize))
     except Exception:
         opened.close()
         raise

@@ -69,6 +69,10 @@ class Preprocess:
         if not 0 <= self.pad_value <= 255:
             raise MetaError(f"pad_value={self.pad_value}; expected 0..255")
 
+    def override(self, *, resize: Resize | None = None) -> "Preprocess":
+        """A copy with what is given; None keeps a value."""
+        return self if resize is None else dataclasses.replace(self, resize=resize)
+
 
 @dataclass(frozen=True)
 class Postprocess:
@@ -91,6 +95,28 @@ class Postprocess:
                 f"max_detections={self.max_detections}, max_candidates={self.max_candidates}; "
                 "expected 1 <= max_detections <= max_candidates"
             )
+
+    def override(
+        self,
+        *,
+        conf_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        nms: Nms | None = None,
+    ) -> "Postprocess":
+        """A copy with what is given; None keeps a value.
+
+        Raises:
+            MetaError: a value is out of its range.
+        """
+        changes = {
+            "conf_threshold": conf_threshold,
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+            "nms": nms,
+        }
+        given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+        return dataclasses.replace(self, **given)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Frames with their detections on them."""

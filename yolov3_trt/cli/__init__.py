@@ -1,0 +1,43 @@
+"""The command line: `yolov3_trt VERB`. One file per verb; what is heavy is imported inside the verb."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from yolov3_trt.cli.bench import bench
+from yolov3_trt.cli.build import build
+from yolov3_trt.cli.compare import compare
+from yolov3_trt.cli.demo import demo
+from yolov3_trt.cli.detect import detect
+from yolov3_trt.cli.eval import evaluate
+from yolov3_trt.cli.export import export
+from yolov3_trt.cli.info import info
+from yolov3_trt.cli.models import models
+from yolov3_trt.cli.output import set_up_logging
+from yolov3_trt.errors import Yolov3TrtError
+
+app = typer.Typer(
+    name="yolov3_trt",
+    help="Run a Darknet YOLOv3 at the edge: export, build a TensorRT engine, detect, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _verb in (models, export, build, detect, compare, bench, info, demo):
+    app.command()(_verb)
+app.command(name="eval")(evaluate)
+
+
+@app.callback()
+def _main(verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on stderr.")) -> None:
+    set_up_logging(verbose)
+
+
+def entrypoint(args: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with 0, 1 (the job failed), 2 (wrong usage) or 130 (Ctrl-C)."""
+    try:
+        app(args)
+    except Yolov3TrtError as exc:
+        print(f"yolov3_trt: {' '.join(str(exc).split())}", file=sys.stderr)
+        sys.exit(1)

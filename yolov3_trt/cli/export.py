@@ -1,0 +1,128 @@
+"""`export`: PyTorch -> ONNX + sidecar."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yolov3_trt.cli.options import (
+    ConfOption,
+    DetectOptions,
+    InputSizeOption,
+    InputStageName,
+    IouOption,
+    JsonOption,
+    MaxDetectionsOption,
+    ModelArgument,
+    ModelOptions,
+    NamesOption,
+    NmsOption,
+    OutputStageName,
+    PrecisionName,
+    ResizeOption,
+    WeightsOption,
+    parse_batch,
+)
+from yolov3_trt.cli.output import write_result
+
+if TYPE_CHECKING:
+    from yolov3_trt.models import Model
+    from yolov3_trt.pipeline import ExportOptions, ExportReport
+
+PrecisionOption = Annotated[PrecisionName, typer.Option(help="What the graph computes in.")]
+BatchOption = Annotated[str, typer.Option(metavar="N|MIN:OPT:MAX", help="Images per call.")]
+InputStageOption = Annotated[InputStageName, typer.Option(help="`tensor`: float32 RGB 0..1; `pixels`: uint8 BGR.")]
+OutputStageOption = Annotated[
+    OutputStageName, typer.Option(help="`heads`: logits; `detections`: decoded and suppressed.")
+]
+OpsetOption = Annotated[int, typer.Option(help="ONNX opset; 17 is the newest that TensorRT 8.6 reads.")]
+
+
+def export(
+    model: ModelArgument,
+    weights: WeightsOption = None,
+    names: NamesOption = None,
+    input_size: InputSizeOption = None,
+    batch: BatchOption = "1",
+    precision: PrecisionOption = "fp32",
+    input_stage: InputStageOption = "tensor",
+    output_stage: OutputStageOption = "heads",
+    opset: OpsetOption = 17,
+    conf: ConfOption = None,
+    iou: IouOption = None,
+    max_detections: MaxDetectionsOption = None,
+    nms: NmsOption = "cfg",
+    resize: ResizeOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: engines/MODEL-SIZE-PRECISION.onnx.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Export a model to ONNX, compared with the PyTorch reference before it is written."""
+    from yolov3_trt.pipeline import artifact_stem, export_model
+
+    loaded = ModelOptions(weights, names, input_size).load(model)
+    graph = GraphOptions(batch, precision, input_stage, output_stage, opset)
+    options = graph.for_export(loaded, DetectOptions(conf, iou, max_detections, nms, resize))
+    report = export_model(loaded, output or Path("engines") / f"{artifact_stem(loaded, options)}.onnx", options)
+    write_result(json, report_json(report), report_text(report))
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What a graph shall be, as `export` and `build` take it."""
+
+    batch: str
+    precision: PrecisionName
+    input_stage: InputStageName
+    output_stage: OutputStageName
+    opset: int
+
+    def for_export(self, model: "Model", detect: DetectOptions) -> "ExportOptions":
+        """The same as values, with the model's own pre- and postprocessing where `detect` says nothing."""
+        from yolov3_trt.geometry import Resize
+        from yolov3_trt.meta import InputStage, OutputStage, Precision, meta_from_spec
+        from yolov3_trt.pipeline import ExportOptions
+        from yolov3_trt.spec import Nms
+
+        meta = meta_from_spec(model.spec, model.class_names)
+        return ExportOptions(
+            precision=Precision(self.precision),
+            batch=parse_batch(self.batch),
+            input_stage=InputStage(self.input_stage),
+            output_stage=OutputStage(self.output_stage),
+            opset=self.opset,
+            preprocess=meta.preprocess.override(resize=detect.resize and Resize(detect.resize)),
+            postprocess=meta.postprocess.override(
+                conf_threshold=detect.conf,
+                iou_threshold=detect.iou,
+                max_detections=detect.max_detections,
+                nms=Nms() if detect.nms == "plain" else None,
+            ),
+        )
+
+
+def report_json(report: "ExportReport") -> dict[str, Any]:
+    """An export as JSON."""
+    from yolov3_trt.meta import to_json
+
+    return {
+        "onnx": str(report.path),
+        "bytes": report.num_bytes,
+        "verified": bool(report.max_difference),
+        "max_difference": dict(report.max_difference),
+        "relative_error": dict(report.relative_error),
+        "meta": to_json(report.meta),
+    }
+
+
+def report_text(report: "ExportReport") -> str:
+    """An export in two lines."""
+    worst = max(report.max_difference.values(), default=None)
+    compared = (
+        "not compared with its reference: ONNX Runtime is not installed"
+        if worst is None
+        else f"largest difference to PyTorch: {worst:.2g} in a logit, {max(report.relative_error.values()):.2g} relative"
+    )
+    return f"{report.path}  {report.num_bytes / 1e6:.1f} MB\n  {compared}"

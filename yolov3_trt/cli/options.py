@@ -1,0 +1,132 @@
+"""Options that several verbs share, and how their texts become values.
+
+Choices are spelt out here instead of taken from the enums: those live beside NumPy code, which `--help` must not import.
+A test holds the two together.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from yolov3_trt.detector import Detector
+    from yolov3_trt.geometry import HW
+    from yolov3_trt.meta import Batch
+    from yolov3_trt.models import Model
+
+PrecisionName = Literal["fp32", "fp16"]
+InputStageName = Literal["tensor", "pixels"]
+OutputStageName = Literal["heads", "detections"]
+ResizeName = Literal["letterbox", "stretch"]
+BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt"]
+FlavorChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
+NmsChoice = Literal["cfg", "plain"]
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in model (see `models`) or a .cfg file.")]
+ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx or an .engine.")]
+WeightsOption = Annotated[str | None, typer.Option(help="Darknet .weights; default: beside the .cfg, or in the cache.")]
+NamesOption = Annotated[str | None, typer.Option(help="Class names: a file with one a line, `coco` or `voc`.")]
+InputSizeOption = Annotated[str | None, typer.Option(metavar="N|HxW", help="Input size in px; default: the model's.")]
+BackendOption = Annotated[BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.")]
+ConfOption = Annotated[float | None, typer.Option(help="Confidence threshold, 0..1; default: the artifact's (0.25).")]
+IouOption = Annotated[float | None, typer.Option(help="NMS threshold, 0..1; default: the artifact's (0.45).")]
+MaxDetectionsOption = Annotated[int | None, typer.Option(help="Detections per image at most; default: 300.")]
+NmsOption = Annotated[NmsChoice, typer.Option(help="`cfg`: similarity of boxes as the cfg's nms_kind; `plain`: IoU.")]
+ResizeOption = Annotated[
+    ResizeName | None, typer.Option(help="How images are fitted; default: the artifact's (letterbox).")
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.")]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for stdout.")
+]
+
+
+def parse_input_hw(text: str | None) -> "HW | None":
+    """`416` or `416x608` (height x width) -> (height, width)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", text)
+    if not found:
+        raise typer.BadParameter(
+            f"{text!r}; expected one number or HEIGHTxWIDTH, e.g. 416 or 320x608", param_hint="--input-size"
+        )
+    return int(found[1]), int(found[2] or found[1])
+
+
+def parse_batch(text: str) -> "Batch":
+    """`4` or `1:4:8` (min, opt, max)."""
+    from yolov3_trt.meta import Batch
+
+    found = re.fullmatch(r"([1-9][0-9]{0,3})(?::([1-9][0-9]{0,3}):([1-9][0-9]{0,3}))?", text)
+    if not found:
+        raise typer.BadParameter(f"{text!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8", param_hint="--batch")
+    sizes = [int(part) for part in found.groups() if part] * (1 if found[2] else 3)
+    return Batch(*sizes)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What only a model can be told; an exported artifact carries its own."""
+
+    weights: str | None = None
+    names: str | None = None
+    input_size: str | None = None
+
+    def load(self, name_or_cfg: str) -> "Model":
+        """The model of that name, with these options."""
+        from yolov3_trt.models import load_model
+
+        return load_model(name_or_cfg, self.weights, self.names, parse_input_hw(self.input_size))
+
+    def for_models_only(self, artifact: str) -> "ModelOptions":
+        """These options for a model, none for an exported artifact: for verbs that take several of both."""
+        from yolov3_trt.models import is_model
+
+        return self if is_model(artifact) else ModelOptions()
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """How pictures are fitted and heads become detections; None: as the artifact says."""
+
+    conf: float | None = None
+    iou: float | None = None
+    max_detections: int | None = None
+    nms: NmsChoice = "cfg"
+    resize: ResizeName | None = None
+
+    def as_keywords(self) -> dict[str, Any]:
+        """For `open_detector`."""
+        from yolov3_trt.spec import Nms
+
+        return {
+            "conf": self.conf,
+            "iou": self.iou,
+            "max_detections": self.max_detections,
+            "nms": Nms() if self.nms == "plain" else None,
+            "resize": self.resize,
+        }
+
+
+def open_for_verb(
+    artifact: str,
+    model: ModelOptions,
+    detect: DetectOptions | None = None,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> "Detector":
+    """The detector that a verb's options describe."""
+    from yolov3_trt.detector import open_detector
+
+    return open_detector(
+        artifact,
+        weights=model.weights,
+        names=model.names,
+        input_hw=parse_input_hw(model.input_size),
+        backend=backend,
+        threads=threads,
+        **(detect or DetectOptions()).as_keywords(),
+    )

@@ -1,0 +1,76 @@
+"""What verbs print: results on stdout, everything else on stderr."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+_Item = TypeVar("_Item")
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Log this package to stderr; other packages' notes stay theirs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger = logging.getLogger("yolov3_trt")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+def write_result(json_target: str | None, content: dict[str, Any], text: str) -> None:
+    """Give a verb's result: as text on stdout, and as JSON in a file, or on stdout instead of the text for `-`."""
+    encoded = json.dumps(content, indent=1, allow_nan=False)
+    if json_target == "-":
+        print(encoded)
+        return
+    print(text)
+    if json_target is not None:
+        from yolov3_trt.files import write_text
+
+        write_text(Path(json_target), encoded + "\n")
+
+
+def say(message: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    print(message, file=sys.stderr)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, rows)])
+
+
+def track(items: Iterable[_Item], description: str, total: int | None = None) -> Iterator[_Item]:
+    """Iterate with a progress bar on stderr when it is a terminal, with a plain line at the start otherwise."""
+    if not sys.stderr.isatty():
+        say(f"{description} ..." if total is None else f"{description}: {total} ...")
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total, description=description)

@@ -1,0 +1,131 @@
+"""Parity of two artifacts on the same pictures: how far their heads are apart, and which detections they share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.detections import Detections
+from yolov3_trt.detector import Detector
+from yolov3_trt.errors import BackendError
+from yolov3_trt.geometry import iou_matrix
+from yolov3_trt.images import NamedImage
+from yolov3_trt.meta import OutputStage
+
+MATCH_IOU = 0.5
+
+
+@dataclass
+class HeadDifference:
+    """Of one head, over all pictures."""
+
+    max_abs: float = 0.0
+    _sum_abs: float = 0.0
+    _values: int = 0
+    _dot: float = 0.0
+    _norms: tuple[float, float] = (0.0, 0.0)  # squared
+
+    def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
+        """Take the heads of another picture, of equal shapes."""
+        a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+        difference = np.abs(a - b)
+        self.max_abs = float(np.maximum(self.max_abs, difference.max()))  # NaN stays NaN
+        self._sum_abs += float(difference.sum())
+        self._values += a.size
+        self._dot += float(a @ b)
+        self._norms = (self._norms[0] + float(a @ a), self._norms[1] + float(b @ b))
+
+    @property
+    def mean_abs(self) -> float:
+        """Mean absolute difference of a logit."""
+        return self._sum_abs / self._values
+
+    @property
+    def cosine(self) -> float:
+        """Cosine similarity of the heads as vectors."""
+        return float(self._dot / np.sqrt(self._norms[0] * self._norms[1]))
+
+
+@dataclass
+class Comparison:
+    """Two artifacts, A and B, over all pictures."""
+
+    images: int = 0
+    heads: dict[str, HeadDifference] = field(default_factory=dict)  # empty unless both give heads
+    detections_a: int = 0
+    detections_b: int = 0
+    matched: int = 0  # same class, IoU at least MATCH_IOU
+    max_score_difference: float = 0.0  # of matched ones
+    min_iou: float = 1.0  # of matched ones
+
+    def to_json(self) -> dict[str, Any]:
+        """As `compare --json` writes it."""
+        return {
+            "images": self.images,
+            "heads": {
+                name: {"max_abs": head.max_abs, "mean_abs": head.mean_abs, "cosine": head.cosine}
+                for name, head in self.heads.items()
+            },
+            "detections": {
+                "a": self.detections_a,
+                "b": self.detections_b,
+                "matched": self.matched,
+                "max_score_difference": self.max_score_difference,
+                "min_iou": self.min_iou,
+            },
+        }
+
+
+def compare(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Comparison:
+    """Run both on the same pictures.
+
+    Raises:
+        BackendError: they are of different networks.
+    """
+    if a.meta.input_hw != b.meta.input_hw or a.meta.num_classes != b.meta.num_classes:
+        raise BackendError(
+            f"{a.meta.name} takes {a.meta.input_hw} and knows {a.meta.num_classes} classes, {b.meta.name} "
+            f"{b.meta.input_hw} and {b.meta.num_classes}; expected two artifacts of one network"
+        )
+    result = Comparison()
+    both_heads = a.meta.output_stage is b.meta.output_stage is OutputStage.HEADS
+    for image in images:
+        found_a, outputs_a = _run(a, image)
+        found_b, outputs_b = _run(b, image)
+        result.images += 1
+        if both_heads:
+            for name in a.meta.output_names:
+                result.heads.setdefault(name, HeadDifference()).add(outputs_a[name], outputs_b[name])
+        _count(result, found_a, found_b)
+    return result
+
+
+def match(a: Detections, b: Detections, min_iou: float = MATCH_IOU) -> list[tuple[int, int, float]]:
+    """Pairs (row of `a`, row of `b`, IoU) of one class: each row of `a`, best first, takes the closest free row of `b`."""
+    iou = iou_matrix(a.xyxy, b.xyxy)
+    iou[a.class_ids[:, None] != b.class_ids[None]] = 0
+    pairs = []
+    for row in range(len(a)):
+        if len(b) and iou[row].max() >= min_iou:
+            other = int(iou[row].argmax())
+            pairs.append((row, other, float(iou[row, other])))
+            iou[:, other] = 0
+    return pairs
+
+
+def _run(detector: Detector, image: NamedImage) -> tuple[Detections, dict[str, NDArray[Any]]]:
+    batch, placements = detector.prepare([image.pixels])
+    outputs = {name: array[:1].copy() for name, array in detector.backend.infer(batch).items()}
+    return detector.finish(outputs, placements)[0], outputs
+
+
+def _count(result: Comparison, a: Detections, b: Detections) -> None:
+    pairs = match(a, b)
+    result.detections_a += len(a)
+    result.detections_b += len(b)
+    result.matched += len(pairs)
+    for row, other, iou in pairs:
+        result.max_score_difference = max(result.max_score_difference, float(abs(a.scores[row] - b.scores[other])))
+        result.min_iou = min(result.min_iou, iou)
