@@ -30,7 +30,8 @@ class HeadDifference:
     def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
         """Take the heads of another picture, of equal shapes."""
         a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-        difference = np.abs(a - b)
+        with np.errstate(invalid="ignore"):  # infinity - infinity
+            difference = np.abs(a - b)
         self.max_abs = float(np.maximum(self.max_abs, difference.max()))  # NaN stays NaN
         self._sum_abs += float(difference.sum())
         self._values += a.size
@@ -44,8 +45,9 @@ class HeadDifference:
 
     @property
     def cosine(self) -> float:
-        """Cosine similarity of the heads as vectors."""
-        return float(self._dot / np.sqrt(self._norms[0] * self._norms[1]))
+        """Cosine similarity of the heads as vectors; NaN where one is all zeros."""
+        with np.errstate(invalid="ignore"):
+            return float(self._dot / np.sqrt(self._norms[0] * self._norms[1]))
 
 
 @dataclass
@@ -61,11 +63,11 @@ class Comparison:
     min_iou: float = 1.0  # of matched ones
 
     def to_json(self) -> dict[str, Any]:
-        """As `compare --json` writes it."""
+        """As `compare --json` writes it; None for what is not finite."""
         return {
             "images": self.images,
             "heads": {
-                name: {"max_abs": head.max_abs, "mean_abs": head.mean_abs, "cosine": head.cosine}
+                name: {key: _finite(getattr(head, key)) for key in ("max_abs", "mean_abs", "cosine")}
                 for name, head in self.heads.items()
             },
             "detections": {
@@ -88,6 +90,11 @@ def compare(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Compariso
         raise BackendError(
             f"{a.meta.name} takes {a.meta.input_hw} and knows {a.meta.num_classes} classes, {b.meta.name} "
             f"{b.meta.input_hw} and {b.meta.num_classes}; expected two artifacts of one network"
+        )
+    if _grids(a) != _grids(b):
+        raise BackendError(
+            f"{a.meta.name} and {b.meta.name} have heads of different shapes ({_grids(a)}; {_grids(b)}); expected two "
+            "artifacts of one network"
         )
     result = Comparison()
     both_heads = a.meta.output_stage is b.meta.output_stage is OutputStage.HEADS
@@ -113,6 +120,14 @@ def match(a: Detections, b: Detections, min_iou: float = MATCH_IOU) -> list[tupl
             pairs.append((row, other, float(iou[row, other])))
             iou[:, other] = 0
     return pairs
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _grids(detector: Detector) -> str:
+    return ", ".join("{}x{}x{}".format(head.channels, *head.grid_hw) for head in detector.meta.heads)
 
 
 def _run(detector: Detector, image: NamedImage) -> tuple[Detections, dict[str, NDArray[Any]]]:

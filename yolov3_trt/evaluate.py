@@ -47,18 +47,22 @@ def load_annotations(path: Path, class_names: Sequence[str]) -> Annotations:
     """
     try:
         content = json.loads(path.read_bytes())
+    except OSError as exc:
+        raise EvaluationError(f"{path}: cannot be read ({exc.strerror}); expected COCO annotations (JSON)") from exc
+    except (ValueError, RecursionError) as exc:
+        raise EvaluationError(f"{path}: not JSON ({exc}); expected COCO annotations") from exc
+    try:
         names = {category["name"]: int(category["id"]) for category in content["categories"]}
         by_id = [int(category["id"]) for category in sorted(content["categories"], key=lambda category: category["id"])]
         for image in content["images"]:
             _ = (int(image["id"]), str(image["file_name"]))
         for annotation in content["annotations"]:
-            _ = (annotation["image_id"], annotation["category_id"], annotation["bbox"], annotation["area"])
-    except OSError as exc:
-        raise EvaluationError(f"{path}: cannot be read ({exc.strerror}); expected COCO annotations (JSON)") from exc
-    except (ValueError, RecursionError) as exc:
-        raise EvaluationError(f"{path}: not JSON ({exc}); expected COCO annotations") from exc
-    except (KeyError, TypeError) as exc:
-        raise EvaluationError(f"{path}: {exc} is missing or of another kind; expected COCO annotations") from exc
+            _ = (annotation["image_id"], annotation["category_id"], float(annotation["area"]))
+            _x, _y, _w, _h = map(float, annotation["bbox"])
+    except KeyError as exc:
+        raise EvaluationError(f"{path}: {exc} is missing; expected COCO annotations") from exc
+    except (TypeError, ValueError) as exc:
+        raise EvaluationError(f"{path}: {exc}; expected COCO annotations") from exc
     if not content["images"]:
         raise EvaluationError(f"{path}: there are no images; expected one or more")
     if all(name in names for name in class_names):
@@ -125,8 +129,11 @@ def average_precision(content: Mapping[str, Any], results: Sequence[Mapping[str,
         return {metric: 0.0 for metric in METRICS}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         truth = coco_module.COCO()
-        # loadRes wants `info`, and iscrowd is optional in the files of many tools.
-        annotations = [{"iscrowd": 0, **annotation} for annotation in content["annotations"]]
+        # loadRes wants `info`. iscrowd and id are optional in the files of many tools; ids that repeat, or a 0, would be
+        # miscounted without a word.
+        annotations = [
+            {"iscrowd": 0, **row, "id": number} for number, row in enumerate(content["annotations"], start=1)
+        ]
         truth.dataset = {"info": {}, **content, "annotations": annotations}
         truth.createIndex()
         evaluation = cocoeval.COCOeval(truth, truth.loadRes(list(results)), "bbox")

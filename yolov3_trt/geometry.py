@@ -84,31 +84,40 @@ def xyxy_to_xywh(xyxy: FloatArray) -> FloatArray:
     return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
 
 
+def iou(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
+    """Intersection over union of boxes (..., 4) with boxes (..., 4), broadcast: (...), 0 where both are empty."""
+    # By coordinate: an operation on whole columns is several times faster than one along an axis of 2.
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _columns(a_xyxy), _columns(b_xyxy)
+    width, height = np.minimum(ax2, bx2) - np.maximum(ax1, bx1), np.minimum(ay2, by2) - np.maximum(ay1, by1)
+    intersection = np.maximum(width, 0) * np.maximum(height, 0)
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection
+    result: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return result
+
+
 def iou_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    """Intersection over union of every box of `a` (N, 4) with every box of `b` (M, 4): (N, M), 0 where both are empty."""
-    upper_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])  # (N, M, 2)
-    lower_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    intersection = np.clip(lower_right - upper_left, 0, None).prod(axis=2)  # (N, M)
-    union = _areas(a_xyxy)[:, None] + _areas(b_xyxy)[None, :] - intersection
-    iou: FloatArray = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
-    return iou
+    """`iou` of every box of `a` (N, 4) with every box of `b` (M, 4): (N, M)."""
+    return iou(a_xyxy[:, None], b_xyxy[None])
 
 
-def centre_distance_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    """Squared distance of centres over the squared diagonal of the enclosing box, (N, M): the d²/c² of DIoU.
+def centre_distance(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
+    """Squared distance of centres over the squared diagonal of the enclosing box: the d²/c² of DIoU, shapes as `iou`.
 
     Zheng et al., "Distance-IoU Loss", arXiv 1911.08287, equation 7. 0 where the enclosing box is empty.
     """
-    centres_a, centres_b = (a_xyxy[:, :2] + a_xyxy[:, 2:]) / 2, (b_xyxy[:, :2] + b_xyxy[:, 2:]) / 2
-    distance = ((centres_a[:, None] - centres_b[None]) ** 2).sum(axis=2)  # (N, M)
-    enclosing = np.maximum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:]) - np.minimum(
-        a_xyxy[:, None, :2], b_xyxy[None, :, :2]
-    )
-    diagonal = (enclosing**2).sum(axis=2)
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = _columns(a_xyxy), _columns(b_xyxy)
+    distance = ((ax1 + ax2) / 2 - (bx1 + bx2) / 2) ** 2 + ((ay1 + ay2) / 2 - (by1 + by2) / 2) ** 2
+    width, height = np.maximum(ax2, bx2) - np.minimum(ax1, bx1), np.maximum(ay2, by2) - np.minimum(ay1, by1)
+    diagonal = width**2 + height**2
     ratio: FloatArray = np.divide(distance, diagonal, out=np.zeros_like(distance), where=diagonal > 0)
     return ratio
 
 
-def _areas(xyxy: FloatArray) -> FloatArray:
-    areas: FloatArray = (xyxy[:, 2:] - xyxy[:, :2]).prod(axis=1)
-    return areas
+def centre_distance_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
+    """`centre_distance` of every box of `a` (N, 4) and every box of `b` (M, 4): (N, M)."""
+    return centre_distance(a_xyxy[:, None], b_xyxy[None])
+
+
+def _columns(xyxy: FloatArray) -> FloatArray:
+    """(..., 4) -> (4, ...), each contiguous."""
+    return np.ascontiguousarray(np.moveaxis(xyxy, -1, 0))

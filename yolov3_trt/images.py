@@ -43,10 +43,10 @@ def load_image(path: Path) -> Image:
         pixels = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except cv2.error as exc:  # a size beyond OpenCV's limit
         raise ImageError(f"{path}: OpenCV refuses this picture ({exc.err})") from exc
+    if _is_jpeg_cut_short(content.tobytes()):
+        raise ImageError(f"{path}: this JPEG is cut short; copy the file again")
     if pixels is None:
         raise ImageError(f"{path}: not a picture that OpenCV can read, or damaged")
-    if path.suffix.lower() in (".jpg", ".jpeg") and not _ends_like_jpeg(content):
-        raise ImageError(f"{path}: this JPEG is cut short; copy the file again")
     return np.asarray(pixels)
 
 
@@ -58,21 +58,10 @@ def find_sources(sources: Sequence[str]) -> tuple[Path, ...]:
     """
     found: list[Path] = []
     for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise ImageError(f"{path}: there are no pictures in this folder; expected {_listed(IMAGE_SUFFIXES)}")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        elif glob.has_magic(source):
-            matches = sorted(Path(match) for match in glob.glob(source, recursive=True))
-            if not matches:
-                raise ImageError(f"{source}: no file matches")
-            found += matches
-        else:
-            raise ImageError(f"{source}: there is no such file or folder")
+        try:
+            found += _find(source)
+        except OSError as exc:  # no permission, a name too long
+            raise ImageError(f"{source}: cannot be read ({exc.strerror})") from exc
     if not found:
         raise ImageError("no pictures given; expected files, folders or globs")
     return tuple(found)
@@ -100,6 +89,23 @@ def iter_images(paths: Sequence[Path], skip: Callable[[ImageError], None] | None
             skip(exc)
 
 
+def _find(source: str) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not inside:
+            raise ImageError(f"{path}: there are no pictures in this folder; expected {_listed(IMAGE_SUFFIXES)}")
+        return inside
+    if path.exists():
+        return [path]
+    if glob.has_magic(source):
+        matches = sorted(match for match in map(Path, glob.glob(source, recursive=True)) if not match.is_dir())
+        if not matches:
+            raise ImageError(f"{source}: no file matches")
+        return matches
+    raise ImageError(f"{source}: there is no such file or folder")
+
+
 def _iter_frames(path: Path) -> Iterator[NamedImage]:
     cv2 = require("cv2", extra="opencv")
     capture = cv2.VideoCapture(str(path))
@@ -121,11 +127,20 @@ def _iter_frames(path: Path) -> Iterator[NamedImage]:
         capture.release()
 
 
-def _ends_like_jpeg(content: np.ndarray) -> bool:
-    # A decoder fills what is missing with grey and says so on stderr at best. Trailing bytes after the end marker are
-    # common (thumbnails, padding), so the marker may stand anywhere after the last start of scan.
-    data = content.tobytes()
-    return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+def _is_jpeg_cut_short(content: bytes) -> bool:
+    """Whether this is a JPEG, whatever its file is called, that ends before its end marker.
+
+    Some decoders fill what is missing with grey and say so on stderr at best; OpenCV's newer ones decode nothing.
+    """
+    if not content.startswith(b"\xff\xd8\xff"):
+        return False
+    # Segment by segment to the first scan: what lies in a segment (a thumbnail has markers of its own) does not count, nor
+    # does what follows the end marker (the film of a "motion photo").
+    at = 2
+    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":
+        is_fill = content[at + 1 : at + 2] == b"\xff"
+        at += 1 if is_fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return content.find(b"\xff\xd9", at) < 0
 
 
 def _listed(suffixes: frozenset[str]) -> str:

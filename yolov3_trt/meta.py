@@ -168,6 +168,10 @@ class ModelMeta:
     def __post_init__(self) -> None:
         if not self.heads:
             raise MetaError(f"{self.name}: there are no heads; expected one or more")
+        if min(self.input_hw) < 1:
+            raise MetaError(f"{self.name}: input_hw={self.input_hw}; expected at least one pixel")
+        if len({head.num_classes for head in self.heads}) > 1:
+            raise MetaError(f"{self.name}: the heads have different numbers of classes; expected one number")
         if len(self.class_names) != self.num_classes:
             raise MetaError(f"{self.name}: {len(self.class_names)} class names; expected {self.num_classes}")
 
@@ -294,7 +298,7 @@ def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as exc:
         first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or "the whole"
         raise MetaError(f"{path}: {where}: {first['msg']}; export or build the artifact again") from exc
 
 

@@ -15,6 +15,7 @@ from yolov3_trt.engine.build import BuildOptions, build_engine
 from yolov3_trt.errors import ExportError, MissingDependency, require
 from yolov3_trt.files import replacing, sha256_of_file
 from yolov3_trt.meta import (
+    INPUT_NAME,
     Batch,
     EngineMeta,
     InputStage,
@@ -138,7 +139,7 @@ def _verify(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str, floa
     """Heads against the reference on noise; the detection stage against the host path on made-up heads."""
     from yolov3_trt.backends.ort import run_graph
     from yolov3_trt.graph.export import part_of_graph
-    from yolov3_trt.meta import INPUT_NAME
+    from yolov3_trt.reference import run_module
 
     names = [head.name for head in meta.heads]
     network = part_of_graph(graph, [INPUT_NAME], names) if meta.output_stage is OutputStage.DETECTIONS else graph
@@ -152,7 +153,7 @@ def _verify(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str, floa
     except MissingDependency as exc:
         _LOG.warning("%s: the graph was not compared with its reference: %s", meta.name, exc)
         return {}, {}
-    expected = _run_reference(reference, tensor)
+    expected = run_module(reference, tensor)
     differences = {name: float(np.abs(got[name] - e).max()) for name, e in zip(names, expected, strict=True)}
     errors = {name: _relative_error(got[name], e) for name, e in zip(names, expected, strict=True)}
     tolerance = _TOLERANCE[meta.precision]
@@ -166,13 +167,6 @@ def _verify(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str, floa
         stage = part_of_graph(graph, names, meta.output_names)
         _verify_detections(stage.SerializeToString(), meta)
     return differences, errors
-
-
-def _run_reference(reference: Any, images: NDArray[Any]) -> list[NDArray[Any]]:
-    import torch
-
-    with torch.inference_mode():
-        return [head.numpy() for head in reference(torch.from_numpy(images))]
 
 
 def _relative_error(got: NDArray[Any], expected: NDArray[Any]) -> float:

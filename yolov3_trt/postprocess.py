@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.detections import Detections
-from yolov3_trt.geometry import HW, FloatArray, Placement, centre_distance_matrix, cxcywh_to_xyxy, iou_matrix
+from yolov3_trt.geometry import HW, FloatArray, Placement, centre_distance, cxcywh_to_xyxy, iou
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
 from yolov3_trt.spec import Head, Nms
 
@@ -113,29 +113,30 @@ def suppress(candidates: Candidates, input_hw: HW, postprocess: Postprocess) -> 
         input_hw: the unit in which box distances are measured; Darknet does it in fractions of the network's input.
         postprocess: threshold, similarity and how many to keep.
     """
-    keep = np.ones(len(candidates.scores), bool)
     unit = np.array([*input_hw[::-1], *input_hw[::-1]], np.float32)
-    for class_id in np.unique(candidates.class_ids):
-        members = np.flatnonzero(candidates.class_ids == class_id)
-        if len(members) == 1:
-            continue
-        similar = similarity_matrix(candidates.xyxy[members] / unit, postprocess.nms) > postprocess.iou_threshold
-        alive = np.ones(len(members), bool)
-        for i in range(len(members)):
-            if alive[i]:
-                alive[i + 1 :] &= ~similar[i, i + 1 :]
-        keep[members] = alive
+    boxes, class_ids = candidates.xyxy / unit, candidates.class_ids
+    better, worse = np.nonzero(np.triu(class_ids[:, None] == class_ids, k=1))  # pairs of a class, by descending score
+    similar = similarity(boxes[better], boxes[worse], postprocess.nms) > postprocess.iou_threshold
+    keep = np.ones(len(class_ids), bool)
+    for i, j in zip(better[similar].tolist(), worse[similar].tolist(), strict=True):
+        if keep[i]:  # final: all that could drop it came before
+            keep[j] = False
     return candidates[np.flatnonzero(keep)[: postprocess.max_detections]]
 
 
-def similarity_matrix(xyxy: FloatArray, nms: Nms) -> FloatArray:
-    """What suppression compares with its threshold, for every pair of boxes (N, 4): (N, N)."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        iou = iou_matrix(xyxy, xyxy)
+def similarity(a_xyxy: FloatArray, b_xyxy: FloatArray, nms: Nms) -> FloatArray:
+    """What suppression compares with its threshold, of boxes (..., 4) and boxes (..., 4), broadcast: (...)."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # infinite boxes; 0 to a negative power
+        overlap = iou(a_xyxy, b_xyxy)
         if nms.distance_power is None:
-            return iou
-        penalty: FloatArray = centre_distance_matrix(xyxy, xyxy) ** np.float32(nms.distance_power)
-        return iou - penalty
+            return overlap
+        penalty: FloatArray = centre_distance(a_xyxy, b_xyxy) ** np.float32(nms.distance_power)
+        return overlap - penalty
+
+
+def similarity_matrix(xyxy: FloatArray, nms: Nms) -> FloatArray:
+    """`similarity` of every pair of boxes (N, 4): (N, N)."""
+    return similarity(xyxy[:, None], xyxy[None], nms)
 
 
 def _decode_boxes(

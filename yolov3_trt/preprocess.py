@@ -62,7 +62,7 @@ def fit_image(image: Image, preprocess: Preprocess, out: Image) -> Placement:
     if placement.image_hw == placement.resized_hw:
         inside[:] = image
     else:
-        inside[:] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        cv2.resize(image, (width, height), dst=inside, interpolation=cv2.INTER_LINEAR)
     # Only the border: filling all of `out` first would touch every pixel twice.
     out[:top] = out[top + height :] = preprocess.pad_value
     out[top : top + height, :left] = out[top : top + height, left + width :] = preprocess.pad_value
@@ -73,5 +73,6 @@ def planes_from_pixels(pixels: Image, scale: float, out: FloatArray) -> None:
     """(H, W, 3) uint8 BGR -> `out`, (3, H, W) float32 RGB times `scale`."""
     cv2 = require("cv2", extra="opencv")
     # split() first: multiplying contiguous planes is several times faster than striding over interleaved pixels.
-    for plane, channel in zip(out, reversed(cv2.split(pixels)), strict=True):
-        np.multiply(channel, np.float32(scale), out=plane)
+    planes = np.empty((3, *pixels.shape[:2]), np.uint8)
+    cv2.split(pixels, [planes[2], planes[1], planes[0]])
+    np.multiply(planes, np.float32(scale), out=out)

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -74,6 +75,13 @@ def weights_from_module(network: "YoloNetwork") -> Weights:
     """A module's parameters and running statistics as float32 arrays of their own."""
     state = network.state_dict()
     return {key: value.detach().cpu().numpy().astype(np.float32, copy=True) for key, value in state.items()}
+
+
+def run_module(network: "YoloNetwork", images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Outputs of a network, float32 arrays of their own, for images (N, C, H, W) float32; on the network's device."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        return tuple(output.cpu().numpy() for output in network(torch.from_numpy(images).to(device)))
 
 
 def fuse_batch_norm(network: "YoloNetwork") -> "YoloNetwork":
@@ -184,7 +192,8 @@ class _MaxPool(nn.Module):
 
 class _AvgPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3), keepdim=True)
+        # Not a mean over axes: ReduceMean of opset 18 cannot be turned into opset 17.
+        return F.avg_pool2d(x, x.shape[2:])
 
 
 class _Route(nn.Module):
@@ -194,8 +203,13 @@ class _Route(nn.Module):
 
     def forward(self, *sources: Tensor) -> Tensor:
         if self.route.groups > 1:
-            sources = tuple(source.chunk(self.route.groups, dim=1)[self.route.group_id] for source in sources)
+            sources = tuple(self._group(source) for source in sources)
         return sources[0] if len(sources) == 1 else torch.cat(sources, dim=1)
+
+    def _group(self, x: Tensor) -> Tensor:
+        # A slice, not chunk(): that becomes a Split, whose opset 18 form cannot be turned into opset 17.
+        channels = x.shape[1] // self.route.groups
+        return x[:, self.route.group_id * channels : (self.route.group_id + 1) * channels]
 
 
 class _Shortcut(nn.Module):
@@ -236,6 +250,13 @@ class _Softmax(nn.Module):
         return grouped.softmax(dim=2).reshape(x.shape)
 
 
+class _Mish(nn.Module):
+    """nn.Mish in elementary operations: ONNX has Mish from opset 18 on only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.tanh(F.softplus(x))
+
+
 def _module(spec: ModelSpec, index: int) -> nn.Module:
     layer: Layer = spec.layers[index]
     match layer:
@@ -272,7 +293,7 @@ def _activation(activation: Activation) -> nn.Module:
         case Activation.RELU6:
             return nn.ReLU6()
         case Activation.MISH:
-            return nn.Mish()
+            return _Mish()
         case Activation.SWISH:
             return nn.SiLU()
         case Activation.LOGISTIC:

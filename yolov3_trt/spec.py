@@ -14,6 +14,7 @@ from yolov3_trt.geometry import HW, Resize
 
 CHW = tuple[int, int, int]
 IMAGE = -1  # source index of the network's input
+MAX_VALUES = 2**31 - 1  # of one layer's output for one image; TensorRT takes no more
 
 
 class Activation(str, Enum):
@@ -212,7 +213,10 @@ class ModelSpec:
                     raise SpecError(f"layer {index} reads layer {source}; expected 0..{index - 1}", layer=index)
             inputs = [self._input_shape if i == IMAGE else shapes[i] for i in self.sources(index)]
             try:
-                shapes.append(_output_shape(layer, inputs))
+                shape = _output_shape(layer, inputs)
+                if _volume(shape) > MAX_VALUES:
+                    raise SpecError(f"its output is {_text(shape)}; expected at most 2^31 - 1 values")
+                shapes.append(shape)
             except SpecError as exc:
                 raise SpecError(f"layer {index}: {exc}", layer=index) from None
         return tuple(shapes)

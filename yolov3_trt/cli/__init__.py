@@ -38,6 +38,6 @@ def entrypoint(args: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with 0, 1 (the job failed), 2 (wrong usage) or 130 (Ctrl-C)."""
     try:
         app(args)
-    except Yolov3TrtError as exc:
+    except (Yolov3TrtError, OSError) as exc:  # OSError: of the file system, where no better text was found for it
         print(f"yolov3_trt: {' '.join(str(exc).split())}", file=sys.stderr)
         sys.exit(1)

@@ -43,7 +43,7 @@ def bench(
 
     if reference is not None and reference not in artifacts:
         raise typer.BadParameter(f"{reference} is not among the artifacts", param_hint="--reference")
-    pictures, source = _frames(images)
+    pictures, source = _frames(images, max(frames, warmup))
     model = ModelOptions(weights, names, input_size)
     with ExitStack() as stack:
         detectors = {}
@@ -77,12 +77,14 @@ def bench(
     write_result(json, content, _text(content))
 
 
-def _frames(sources: list[str] | None) -> "tuple[list[Image], str]":
-    """Pictures to run on, and what they are."""
+def _frames(sources: list[str] | None, most: int) -> "tuple[list[Image], str]":
+    """Pictures to run on, `most` at most, and what they are."""
     if sources:
+        from itertools import islice
+
         from yolov3_trt.images import find_sources, iter_images
 
-        return [image.pixels for image in iter_images(find_sources(sources))], " ".join(sources)
+        return [image.pixels for image in islice(iter_images(find_sources(sources)), most)], " ".join(sources)
     import numpy as np
 
     return [np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)], "seeded noise 1280x720"

@@ -28,6 +28,7 @@ from yolov3_trt.cli.options import (
     NmsOption,
     ResizeOption,
     WeightsOption,
+    check_output_suffix,
 )
 from yolov3_trt.cli.output import say, write_result
 
@@ -67,6 +68,7 @@ def build(
     from yolov3_trt.engine.flavor import FlavorName
     from yolov3_trt.pipeline import artifact_stem, export_model
 
+    check_output_suffix(output, ".engine", ".plan")
     options = BuildOptions(FlavorName(flavor), workspace)
     if source.endswith(".onnx"):
         _refuse_export_options(ctx, source)

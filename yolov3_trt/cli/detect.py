@@ -56,6 +56,8 @@ def detect(
 
     paths = find_sources(sources)
     if save is not None:
+        if any(path.resolve().parent == save.resolve() for path in paths):
+            raise typer.BadParameter(f"{save} holds pictures to read, which this would overwrite", param_hint="--save")
         make_folder(save)
     skipped: list[str] = []
 
@@ -95,8 +97,12 @@ def detect(
 
 def _free_path(folder: Path, image: "NamedImage", taken: set[Path]) -> Path:
     """Where a picture is saved; equal names from different folders get a number, so that none overwrites another."""
+    from yolov3_trt.images import IMAGE_SUFFIXES
+
     name = Path(image.name).name.replace("#", "-")
-    stem, suffix = (name.rsplit(".", 1)[0], Path(name).suffix) if "#" not in image.name else (name, ".jpg")
+    stem, suffix = Path(name).stem, Path(name).suffix
+    if suffix.lower() not in IMAGE_SUFFIXES:  # a frame of a video, or a picture that is called otherwise
+        stem, suffix = name, ".jpg"
     path, number = folder / f"{stem}{suffix}", 1
     while path in taken:
         number += 1

@@ -32,7 +32,7 @@ def evaluate(
     input_size: InputSizeOption = None,
     backend: BackendOption = "auto",
     conf: Annotated[
-        float | None, typer.Option(help="Confidence threshold; default: 0.005, as Darknet evaluates.")
+        float | None, typer.Option(min=0, max=1, help="Confidence threshold; default: 0.005, as Darknet evaluates.")
     ] = None,
     iou: IouOption = None,
     nms: NmsOption = "cfg",

@@ -22,6 +22,7 @@ from yolov3_trt.cli.options import (
     PrecisionName,
     ResizeOption,
     WeightsOption,
+    check_output_suffix,
     parse_batch,
 )
 from yolov3_trt.cli.output import write_result
@@ -62,6 +63,7 @@ def export(
     """Export a model to ONNX, compared with the PyTorch reference before it is written."""
     from yolov3_trt.pipeline import artifact_stem, export_model
 
+    check_output_suffix(output, ".onnx")
     loaded = ModelOptions(weights, names, input_size).load(model)
     graph = GraphOptions(batch, precision, input_stage, output_stage, opset)
     options = graph.for_export(loaded, DetectOptions(conf, iou, max_detections, nms, resize))

@@ -6,6 +6,7 @@ A test holds the two together.
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -30,9 +31,11 @@ WeightsOption = Annotated[str | None, typer.Option(help="Darknet .weights; defau
 NamesOption = Annotated[str | None, typer.Option(help="Class names: a file with one a line, `coco` or `voc`.")]
 InputSizeOption = Annotated[str | None, typer.Option(metavar="N|HxW", help="Input size in px; default: the model's.")]
 BackendOption = Annotated[BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.")]
-ConfOption = Annotated[float | None, typer.Option(help="Confidence threshold, 0..1; default: the artifact's (0.25).")]
-IouOption = Annotated[float | None, typer.Option(help="NMS threshold, 0..1; default: the artifact's (0.45).")]
-MaxDetectionsOption = Annotated[int | None, typer.Option(help="Detections per image at most; default: 300.")]
+ConfOption = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Confidence threshold; default: the artifact's (0.25).")
+]
+IouOption = Annotated[float | None, typer.Option(min=0, max=1, help="NMS threshold; default: the artifact's (0.45).")]
+MaxDetectionsOption = Annotated[int | None, typer.Option(min=1, help="Detections per image at most; default: 300.")]
 NmsOption = Annotated[NmsChoice, typer.Option(help="`cfg`: similarity of boxes as the cfg's nms_kind; `plain`: IoU.")]
 ResizeOption = Annotated[
     ResizeName | None, typer.Option(help="How images are fitted; default: the artifact's (letterbox).")
@@ -64,6 +67,14 @@ def parse_batch(text: str) -> "Batch":
         raise typer.BadParameter(f"{text!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8", param_hint="--batch")
     sizes = [int(part) for part in found.groups() if part] * (1 if found[2] else 3)
     return Batch(*sizes)
+
+
+def check_output_suffix(output: Path | None, *suffixes: str) -> None:
+    """Refuse an output that the other verbs would not know for what it is by its name."""
+    if output is not None and output.suffix not in suffixes:
+        raise typer.BadParameter(
+            f"{output}; expected a file name that ends in {' or '.join(suffixes)}", param_hint="-o"
+        )
 
 
 @dataclass(frozen=True)

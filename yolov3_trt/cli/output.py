@@ -22,15 +22,16 @@ def set_up_logging(verbose: bool) -> None:
 
 def write_result(json_target: str | None, content: dict[str, Any], text: str) -> None:
     """Give a verb's result: as text on stdout, and as JSON in a file, or on stdout instead of the text for `-`."""
-    encoded = json.dumps(content, indent=1, allow_nan=False)
     if json_target == "-":
-        print(encoded)
+        print(json.dumps(content, indent=1, allow_nan=False))
         return
-    print(text)
+    # File names need not be text in the terminal's encoding; a result must not be lost to that.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
     if json_target is not None:
         from yolov3_trt.files import write_text
 
-        write_text(Path(json_target), encoded + "\n")
+        write_text(Path(json_target), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def say(message: str) -> None:

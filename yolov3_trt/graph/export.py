@@ -18,7 +18,7 @@ from yolov3_trt.graph.stages import HeadsToDetections, PixelsToTensor
 from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, OutputStage
 
 DEFAULT_OPSET = 17  # the newest that TensorRT 8.6 reads
-OLDEST_OPSET = 13  # per-channel Q/DQ
+OLDEST_OPSET = 14  # the oldest that the converter reaches
 _EXPORTER_OPSET = 18  # the oldest that torch.onnx writes by itself
 
 
@@ -38,16 +38,21 @@ def onnx_from_module(network: nn.Module, meta: ModelMeta, opset: int = DEFAULT_O
     Raises:
         ExportError: the exporter or the conversion to `opset` failed.
     """
-    if opset < OLDEST_OPSET:
-        raise ExportError(f"opset {opset}; expected {OLDEST_OPSET} or newer ({DEFAULT_OPSET} is for TensorRT 8.6)")
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= opset <= newest:
+        raise ExportError(f"opset {opset}; expected {OLDEST_OPSET} to {newest} ({DEFAULT_OPSET} is for TensorRT 8.6)")
     model = _export(_Staged(network, meta), meta, max(opset, _EXPORTER_OPSET))
-    _name_after_layers(model.graph, meta)
     _merge_pads_into_pools(model.graph)
+    _name_after_layers(model.graph, meta)
+    _unshare_weights(model.graph)
     if opset < _EXPORTER_OPSET:
         try:
             model = version_converter.convert_version(model, opset)
         except (RuntimeError, onnx.checker.ValidationError) as exc:
             raise ExportError(f"{meta.name}: this graph cannot be expressed in opset {opset}: {exc}") from exc
+    got = next(imported.version for imported in model.opset_import if not imported.domain)
+    if got != opset:  # the exporter only logs that it cannot
+        raise ExportError(f"{meta.name}: opset {opset} was asked for, PyTorch's exporter gave {got}")
     _strip_metadata(model)
     onnx.checker.check_model(model)
     return model
@@ -189,6 +194,20 @@ def _merge_pads_into_pools(graph: onnx.GraphProto) -> None:
     used = {value for node in graph.node for value in node.input}
     for initializer in [i for i in graph.initializer if i.name not in used]:
         graph.initializer.remove(initializer)
+
+
+def _unshare_weights(graph: onnx.GraphProto) -> None:
+    """Give every convolution weights under its own name: the exporter merges equal ones, e.g. biases that are all zero."""
+    initializers = {initializer.name: initializer for initializer in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        for position, part in ((1, "weight"), (2, "bias")):
+            own = f"{node.name}.{part}"
+            if len(node.input) > position and node.input[position] != own:
+                copied = onnx.numpy_helper.to_array(initializers[node.input[position]])
+                graph.initializer.append(onnx.numpy_helper.from_array(copied, own))
+                node.input[position] = own
 
 
 def _strip_metadata(model: onnx.ModelProto) -> None:

@@ -43,16 +43,32 @@ def _is_layer(node: onnx.NodeProto) -> bool:
 
 
 def _halve_weights(graph: onnx.GraphProto) -> None:
-    """Turn the layers' float32 weights and constants into float16."""
-    fixed = {
-        value
-        for node in graph.node
-        for position, value in enumerate(node.input)
-        if position in _FIXED_INPUTS.get(node.op_type, ())
-    }
-    for weight in graph.initializer:
-        if weight.name.startswith(_LAYERS) and weight.data_type == TensorProto.FLOAT and weight.name not in fixed:
-            weight.CopyFrom(numpy_helper.from_array(_to_half(weight), weight.name))
+    """Turn the float32 weights and constants that layers read into float16.
+
+    One that a stage reads as well, as the exporter shares equal constants, gets a twin of its own for the layers.
+    """
+    by_layers: set[str] = set()
+    by_others: set[str] = set()
+    for node in graph.node:
+        for position, value in enumerate(node.input):
+            fixed = position in _FIXED_INPUTS.get(node.op_type, ())
+            (by_layers if _is_layer(node) and not fixed else by_others).add(value)
+    twins: dict[str, str] = {}
+    for weight in list(graph.initializer):
+        if weight.data_type != TensorProto.FLOAT or weight.name not in by_layers:
+            continue
+        half = _to_half(weight)
+        if weight.name in by_others:
+            twins[weight.name] = f"{weight.name}.half"
+            graph.initializer.append(numpy_helper.from_array(half, f"{weight.name}.half"))
+        else:
+            weight.CopyFrom(numpy_helper.from_array(half, weight.name))
+    for node in graph.node:
+        if _is_layer(node):
+            fixed_positions = _FIXED_INPUTS.get(node.op_type, ())
+            for position, value in enumerate(node.input):
+                if value in twins and position not in fixed_positions:
+                    node.input[position] = twins[value]
 
 
 def _cast_at_crossings(graph: onnx.GraphProto) -> None:

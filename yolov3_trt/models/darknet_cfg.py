@@ -159,7 +159,7 @@ class _Section:
         return [part.strip() for part in self.text(key).strip(", \t").split(",")]
 
     def _parse_number(self, key: str, text: str) -> float:
-        if not re.fullmatch(r"[+-]?([0-9]{1,18}\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
+        if not re.fullmatch(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
             raise self.error(f"{key}: {text[:40]!r} is not a number", key)
         return float(text)
 
@@ -168,9 +168,9 @@ def _sections(content: bytes, file: str) -> list[_Section]:
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as exc:
-        at = content[: exc.start].count(b"\n") + 1
+        at = exc.object[: exc.start].count(b"\n") + 1  # its own bytes: the positions do not count a byte order mark
         raise CfgError(
-            f"{file}:{at}: byte {content[exc.start]:#04x} is not UTF-8 text; expected a Darknet .cfg"
+            f"{file}:{at}: byte {exc.object[exc.start]:#04x} is not UTF-8 text; expected a Darknet .cfg"
         ) from exc
     sections: list[_Section] = []
     for number, raw in enumerate(lines, start=1):
@@ -235,7 +235,7 @@ def _maxpool(section: _Section, index: int) -> MaxPool:
 
 def _upsample(section: _Section, index: int) -> Upsample:
     if section.number("scale", 1.0) != 1.0:
-        raise section.error(f"scale={section.text('scale')} is not supported; only scale=1 is", "scale")
+        raise section.error(f"scale={section.text('scale')[:40]} is not supported; only scale=1 is", "scale")
     return Upsample(section.integer("stride", 2, minimum=1))
 
 
@@ -258,7 +258,7 @@ def _scale_channels(section: _Section, index: int) -> ScaleChannels:
     section.expect(scale_wh=0)
     sources = _sources(section, "from", index)
     if len(sources) != 1:
-        raise section.error(f"from={section.text('from')}; expected one layer", "from")
+        raise section.error(f"from={section.text('from')[:40]}; expected one layer", "from")
     return ScaleChannels(sources[0], section.activation(Activation.LINEAR))
 
 
@@ -282,7 +282,7 @@ def _yolo(section: _Section, index: int) -> Yolo:
     anchors = list(zip(values[::2], values[1::2], strict=True))
     mask = section.integers("mask") if "mask" in section.values else list(range(num))
     if len(set(mask)) != len(mask) or not all(0 <= i < num for i in mask):
-        raise section.error(f"mask={section.text('mask')}; expected different indices in 0..{num - 1}", "mask")
+        raise section.error(f"mask={section.text('mask')[:40]}; expected different indices in 0..{num - 1}", "mask")
     section.expect(new_coords=0)
     _nms(section)
     scale_xy = section.number("scale_x_y", 1.0)

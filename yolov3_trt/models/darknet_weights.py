@@ -7,6 +7,7 @@ nor shapes, so a wrong cfg shows only in the byte count: that is checked exactly
 """
 
 import logging
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def weights_from_darknet(spec: ModelSpec, path: Path) -> DarknetWeights:
     """
     header, offset, num_bytes = _read_header(path)
     layout = list(_darknet_order(spec))
-    num_values = sum(int(np.prod(shape)) for _, shape in layout)
+    num_values = sum(math.prod(shape) for _, shape in layout)
     expected = offset + 4 * num_values
     if num_bytes != expected:
         raise WeightsError(
@@ -76,7 +77,7 @@ def weights_from_darknet(spec: ModelSpec, path: Path) -> DarknetWeights:
     arrays: dict[str, FloatArray] = {}
     start = 0
     for key, shape in layout:
-        stop = start + int(np.prod(shape))
+        stop = start + math.prod(shape)
         arrays[key] = values[start:stop].view(np.ndarray).reshape(shape)
         start = stop
     _check_finite(path, arrays)

@@ -1,0 +1,91 @@
+"""Files are whole or absent."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from yolov3_trt.errors import OutputError
+from yolov3_trt.files import make_folder, replacing, sha256_of_file, write_bytes, write_text
+
+
+@pytest.mark.parametrize(
+    "content, digest",
+    [
+        (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (b"a" * 1_000_000 * 2, "bcf7f9d1b4311c3352e60502255ce09a6744df84e8f2c89f79c4b5d74933a95a"),
+    ],
+    ids=["empty", "abc", "longer than one piece"],
+)
+def test_sha256_is_that_of_the_standard(tmp_path: Path, content: bytes, digest: str):
+    (tmp_path / "f").write_bytes(content)
+    assert sha256_of_file(tmp_path / "f") == digest
+
+
+def test_written_file_is_whole_and_alone_in_a_folder_made_for_it(tmp_path: Path):
+    path = tmp_path / "a" / "b" / "result.bin"
+    write_bytes(path, b"12")
+    assert path.read_bytes() == b"12"
+    write_text(path, "größer")
+    assert path.read_bytes() == b"gr\xc3\xb6\xc3\x9fer"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_written_file_has_the_permissions_of_any_new_file(tmp_path: Path):
+    mask = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "f", b"")
+        assert os.umask(0o027) == 0o027  # as it was
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_exception_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path, failure: type[BaseException]):
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    with pytest.raises(failure), replacing(path) as partial:
+        partial.write_bytes(b"ne")
+        assert partial.parent == path.parent and partial.suffix == ".partial"
+        raise failure
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_is_an_output_error_that_keeps_the_old_file(tmp_path: Path):
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    with pytest.raises(OutputError) as caught, replacing(path):
+        raise OSError(28, "No space left on device")
+    assert str(caught.value) == f"{path}: cannot be written (No space left on device)"
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_place_below_a_regular_file_is_an_output_error(tmp_path: Path):
+    (tmp_path / "f").write_bytes(b"")
+    with pytest.raises(OutputError) as caught:
+        write_bytes(tmp_path / "f" / "sub" / "out", b"1")
+    assert str(caught.value) == (
+        f"{tmp_path}/f/sub: cannot create this folder (Not a directory); give a writable one with -o"
+    )
+    with pytest.raises(OutputError) as caught:
+        make_folder(tmp_path / "f")
+    assert str(caught.value) == f"{tmp_path}/f: cannot create this folder (File exists); give a writable one with -o"
+
+
+def test_folder_in_the_files_place_is_an_output_error(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError) as caught:
+        write_bytes(tmp_path / "out", b"1")
+    assert str(caught.value) == f"{tmp_path}/out: cannot be written (Is a directory)"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_name_too_long_is_an_output_error(tmp_path: Path):
+    path = tmp_path / ("n" * 300)
+    with pytest.raises(OutputError) as caught:
+        write_bytes(path, b"1")
+    assert str(caught.value) == f"{path}: cannot write here (File name too long); give a writable folder with -o"
