@@ -7,7 +7,7 @@ from numpy.testing import assert_array_equal
 from yolov3_trt.errors import ImageError
 from yolov3_trt.geometry import Placement, Resize
 from yolov3_trt.meta import InputStage, ModelMeta, Preprocess
-from yolov3_trt.preprocess import fit_image, prepare_batch
+from yolov3_trt.preprocess import InputBuffer, fit_image, prepare_batch
 from yolov3_trt.spec import Head
 
 
@@ -87,13 +87,16 @@ def test_pixels_and_tensor_stages_see_the_same_numbers(resize: Resize):
 
 
 @pytest.mark.parametrize("stage", InputStage)
-def test_given_array_is_filled_whole(stage: InputStage):
+def test_a_buffer_is_filled_again_whole(stage: InputStage):
     images = [picture(20, 50), picture(50, 20, seed=1)]
     fresh, placements = prepare_batch(images, meta((32, 32), stage))
-    out = np.full_like(fresh, 99)
-    again, same_placements = prepare_batch(images, meta((32, 32), stage), out)
-    assert again is out
-    assert_array_equal(out, fresh)
+    buffer = InputBuffer(meta((32, 32), stage), rows=3)
+    buffer.batch[:] = 99
+    prepare_batch(images[::-1], meta((32, 32), stage), buffer)
+    again, same_placements = prepare_batch(images, meta((32, 32), stage), buffer)
+    assert again is buffer.batch
+    assert_array_equal(again[:2], fresh)
+    assert (again[2] == 99).all(), "surplus rows keep what they hold"
     assert placements == same_placements
 
 

@@ -60,7 +60,7 @@ class Comparison:
     detections_b: int = 0
     matched: int = 0  # same class, IoU at least MATCH_IOU
     max_score_difference: float = 0.0  # of matched ones
-    min_iou: float = 1.0  # of matched ones
+    min_iou: float | None = None  # of matched ones
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` writes it; None for what is not finite."""
@@ -143,4 +143,4 @@ def _count(result: Comparison, a: Detections, b: Detections) -> None:
     result.matched += len(pairs)
     for row, other, iou in pairs:
         result.max_score_difference = max(result.max_score_difference, float(abs(a.scores[row] - b.scores[other])))
-        result.min_iou = min(result.min_iou, iou)
+        result.min_iou = iou if result.min_iou is None else min(result.min_iou, iou)

@@ -16,7 +16,7 @@ from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
 from yolov3_trt.models import is_model, load_model
 from yolov3_trt.postprocess import Outputs, detections_from_outputs
-from yolov3_trt.preprocess import Image, prepare_batch
+from yolov3_trt.preprocess import Image, InputBuffer, prepare_batch
 from yolov3_trt.spec import Nms
 
 
@@ -43,7 +43,7 @@ class Detector:
         self.meta: ModelMeta = replace(meta, preprocess=meta.preprocess.override(resize=resize))
         if meta.output_stage is OutputStage.DETECTIONS:
             _check_within(self.postprocess, meta)
-        self._batch: NDArray[Any] | None = None  # reused from call to call
+        self._buffer: InputBuffer | None = None  # reused from call to call
 
     @overload
     def __call__(self, images: Image) -> Detections: ...
@@ -69,14 +69,12 @@ class Detector:
     def prepare(self, images: Sequence[Image]) -> tuple[NDArray[Any], tuple[Placement, ...]]:
         """Pictures -> the backend's input (valid until the next call) and where each lies in it.
 
-        The batch is filled up to the smallest that the artifact takes; surplus rows hold whatever was there.
+        The batch has at least as many rows as the artifact takes; surplus ones hold whatever was there.
         """
         rows = max(len(images), self.meta.batch.min)
-        if self._batch is None or len(self._batch) != rows:
-            dtype = np.float32 if self.meta.input_shape(1)[1] == 3 else np.uint8
-            self._batch = np.zeros(self.meta.input_shape(rows), dtype)
-        _, placements = prepare_batch(images, self.meta, self._batch[: len(images)])
-        return self._batch, placements
+        if self._buffer is None or len(self._buffer.batch) != rows:
+            self._buffer = InputBuffer(self.meta, rows)
+        return prepare_batch(images, self.meta, self._buffer)
 
     def finish(self, outputs: Outputs, placements: Sequence[Placement]) -> list[Detections]:
         """What the backend gave for a prepared batch -> detections in image px, one per placement."""

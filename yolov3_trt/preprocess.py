@@ -11,39 +11,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.errors import ImageError, require
-from yolov3_trt.geometry import HW, FloatArray, Placement
+from yolov3_trt.geometry import HW, Placement
 from yolov3_trt.meta import InputStage, ModelMeta, Preprocess
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR, as OpenCV reads
 
 
+class InputBuffer:
+    """The input of a graph and the scratch memory to fill it, kept from call to call.
+
+    Fresh memory for every frame would cost a third of the time, in page faults.
+    """
+
+    def __init__(self, meta: ModelMeta, rows: int) -> None:
+        is_pixels = meta.input_stage is InputStage.PIXELS
+        self.batch: NDArray[Any] = np.zeros(meta.input_shape(rows), np.uint8 if is_pixels else np.float32)
+        self._pixels = None if is_pixels else np.empty((*meta.input_hw, 3), np.uint8)
+        self._planes = None if is_pixels else np.empty((3, *meta.input_hw), np.uint8)
+
+    def fill(self, row: int, image: Image, preprocess: Preprocess) -> Placement:
+        """Put a picture into a row of the batch; returns where it lies."""
+        if self._pixels is None or self._planes is None:
+            return fit_image(image, preprocess, self.batch[row])
+        cv2 = require("cv2", extra="opencv")
+        placement = fit_image(image, preprocess, self._pixels)
+        # split() first: scaling whole planes is several times faster than striding over interleaved pixels.
+        red, green, blue = self._planes
+        cv2.split(self._pixels, [blue, green, red])
+        np.multiply(self._planes, np.float32(preprocess.scale), out=self.batch[row])
+        return placement
+
+
 def prepare_batch(
-    images: Sequence[Image], meta: ModelMeta, out: NDArray[Any] | None = None
+    images: Sequence[Image], meta: ModelMeta, buffer: InputBuffer | None = None
 ) -> tuple[NDArray[Any], tuple[Placement, ...]]:
-    """Fill the input of a graph with pictures of any sizes.
+    """Make the input of a graph from pictures of any sizes.
 
     Args:
-        images: one or more pictures, uint8 (H, W, 3) BGR.
+        images: any number of pictures, uint8 (H, W, 3) BGR.
         meta: of the graph.
-        out: an array to fill, as returned by an earlier call with as many pictures; one is made when it is None.
+        buffer: memory for as many rows or more; surplus rows keep what they hold. One of just this size is made when it
+            is None.
 
     Returns:
-        The input, float32 (N, 3, H, W) or uint8 (N, H, W, 3) by `meta.input_stage`, and where each picture lies in it.
+        The buffer's batch, float32 (N, 3, H, W) or uint8 (N, H, W, 3) by `meta.input_stage`, valid until the buffer is
+        filled again; and where each picture lies in it.
 
     Raises:
         ImageError: a picture is of another shape or type.
     """
-    shape = meta.input_shape(len(images))
-    if meta.input_stage is InputStage.PIXELS:
-        batch = np.empty(shape, np.uint8) if out is None else out
-        return batch, tuple(fit_image(image, meta.preprocess, batch[i]) for i, image in enumerate(images))
-    batch = np.empty(shape, np.float32) if out is None else out
-    pixels = np.empty((*meta.input_hw, 3), np.uint8)
-    placements = []
-    for planes, image in zip(batch, images, strict=True):
-        placements.append(fit_image(image, meta.preprocess, pixels))
-        planes_from_pixels(pixels, meta.preprocess.scale, planes)
-    return batch, tuple(placements)
+    buffer = buffer or InputBuffer(meta, len(images))
+    return buffer.batch, tuple(buffer.fill(row, image, meta.preprocess) for row, image in enumerate(images))
 
 
 def fit_image(image: Image, preprocess: Preprocess, out: Image) -> Placement:
@@ -67,12 +85,3 @@ def fit_image(image: Image, preprocess: Preprocess, out: Image) -> Placement:
     out[:top] = out[top + height :] = preprocess.pad_value
     out[top : top + height, :left] = out[top : top + height, left + width :] = preprocess.pad_value
     return placement
-
-
-def planes_from_pixels(pixels: Image, scale: float, out: FloatArray) -> None:
-    """(H, W, 3) uint8 BGR -> `out`, (3, H, W) float32 RGB times `scale`."""
-    cv2 = require("cv2", extra="opencv")
-    # split() first: multiplying contiguous planes is several times faster than striding over interleaved pixels.
-    planes = np.empty((3, *pixels.shape[:2]), np.uint8)
-    cv2.split(pixels, [planes[2], planes[1], planes[0]])
-    np.multiply(planes, np.float32(scale), out=out)

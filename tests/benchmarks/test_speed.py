@@ -27,7 +27,7 @@ from yolov3_trt.meta import ModelMeta, Postprocess, meta_from_spec
 from yolov3_trt.models import Model
 from yolov3_trt.models.architectures import yolov3
 from yolov3_trt.postprocess import candidates_from_heads, detections_from_outputs
-from yolov3_trt.preprocess import prepare_batch
+from yolov3_trt.preprocess import InputBuffer, prepare_batch
 
 HD = (1080, 1920)
 
@@ -43,13 +43,13 @@ def meta() -> ModelMeta:
 def test_preprocess(benchmark: BenchmarkFixture, meta: ModelMeta, who: str):
     cv2.setNumThreads(THREADS)
     frame = np.random.default_rng(0).integers(0, 256, (*HD, 3), np.uint8)
-    out = np.zeros(meta.input_shape(1), np.float32)
+    buffer = InputBuffer(meta, rows=1)
     if who == "opencv":
         blob = benchmark(opencv_letterbox_blob, frame, meta.input_hw)
-        prepare_batch([frame], meta, out)
-        np.testing.assert_allclose(blob, out, atol=1e-6)  # they do the same
+        prepare_batch([frame], meta, buffer)
+        np.testing.assert_allclose(blob, buffer.batch, atol=1e-6)  # they do the same
     else:
-        benchmark(prepare_batch, [frame], meta, out)
+        benchmark(prepare_batch, [frame], meta, buffer)
 
 
 class _Thresholds(Detector):

@@ -1,5 +1,6 @@
 """Latency of detectors on the same frames, stage by stage, in interleaved rounds."""
 
+import importlib.metadata
 import os
 import platform
 import time
@@ -85,6 +86,7 @@ def machine() -> dict[str, Any]:
         "gpu": gpu.name if gpu else None,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
+        "versions": {name: version for name in _MEASURED if (version := _version(name))},
     }
 
 
@@ -97,6 +99,26 @@ def _time_frame(detector: Detector, frame: Image) -> tuple[float, float, float]:
     inferred = time.perf_counter()
     detector.finish(outputs, placements)
     return prepared - start, inferred - prepared, time.perf_counter() - inferred
+
+
+# Distributions whose versions belong to a figure.
+_MEASURED = (
+    "yolov3-trt",
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "opencv-python",
+    "opencv-python-headless",
+    "tensorrt",
+    "pycuda",
+)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # a Jetson's own OpenCV is not a distribution
+        return None
 
 
 def _cpu_name() -> str:

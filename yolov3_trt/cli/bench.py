@@ -16,6 +16,7 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import table, track, write_result
 
 if TYPE_CHECKING:
+    from yolov3_trt.detector import Detector
     from yolov3_trt.preprocess import Image
 
 
@@ -63,6 +64,7 @@ def bench(
                 "precision": detector.meta.precision.value,
                 "batch": 1,
                 **timings[artifact].to_json(base),
+                "parity": _parity(detectors, artifact, reference, pictures),
             }
             for artifact, detector in detectors.items()
         ]
@@ -75,6 +77,20 @@ def bench(
         "rows": rows,
     }
     write_result(json, content, _text(content))
+
+
+def _parity(
+    detectors: "dict[str, Detector]", artifact: str, reference: str | None, pictures: "list[Image]"
+) -> dict[str, Any] | None:
+    """Whether the reference finds the same in the same frames; None for itself and where there is no reference."""
+    from yolov3_trt.compare import compare
+    from yolov3_trt.images import NamedImage
+
+    if reference in (None, artifact):
+        return None
+    frames = (NamedImage(f"frame {n}", picture) for n, picture in enumerate(pictures))
+    detections: dict[str, Any] = compare(detectors[reference], detectors[artifact], frames).to_json()["detections"]
+    return detections
 
 
 def _frames(sources: list[str] | None, most: int) -> "tuple[list[Image], str]":

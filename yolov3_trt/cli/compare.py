@@ -51,7 +51,10 @@ def compare(
     rows = [(name, f"{h.max_abs:.3g}", f"{h.mean_abs:.3g}", f"{h.cosine:.8f}") for name, h in result.heads.items()]
     lines = [table(("head", "max |a-b|", "mean |a-b|", "cosine"), rows)] if rows else []
     lines.append(
-        f"{result.images} images: {result.detections_a} detections in A, {result.detections_b} in B, {result.matched} matched; "
-        f"matched ones differ by at most {result.max_score_difference:.3g} in score, IoU at least {result.min_iou:.4f}"
+        f"{result.images} images: {result.detections_a} detections in A, {result.detections_b} in B, {result.matched} matched"
     )
+    if result.min_iou is not None:
+        lines.append(
+            f"matched ones differ by at most {result.max_score_difference:.3g} in score, IoU at least {result.min_iou:.4f}"
+        )
     write_result(json, {"a": a, "b": b, **result.to_json()}, "\n".join(lines))

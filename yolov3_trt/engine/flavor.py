@@ -94,7 +94,7 @@ class BuildLog:
 
     def add(self, level: int, message: str) -> None:
         """Take a message of a `logging` level."""
-        _LOG.log(level, "%s", message)
+        _LOG.debug("%s", message)
         if level >= logging.WARNING:
             self.problems.append(message)
 
@@ -106,8 +106,7 @@ class BuildLog:
 
 def _make_log(trt: Any) -> BuildLog:
     log = BuildLog()
-    # TensorRT's own notes are for its developers: INFO becomes DEBUG, warnings stay out of a user's sight as well; what
-    # matters of them comes back in BuildError.
+    # TensorRT's notes are for its developers, so all of them are for --verbose; what made a build fail comes in BuildError.
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.ERROR: logging.ERROR,
