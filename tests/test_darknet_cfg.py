@@ -9,19 +9,12 @@ from hypothesis import strategies as st
 
 from yolov3_trt.errors import CfgError
 from yolov3_trt.geometry import Resize
-from yolov3_trt.models import load_spec
-from yolov3_trt.models.architectures import BUILT_IN, YOLOV3_TINY_ANCHORS
-from yolov3_trt.models.darknet_cfg import parse_cfg, spec_from_cfg
-from yolov3_trt.spec import (
+from yolov3_trt.layers import (
     Activation,
     AvgPool,
-    BatchNorm,
     Conv,
     Dropout,
     MaxPool,
-    ModelSpec,
-    Nms,
-    NmsKind,
     Route,
     ScaleChannels,
     Shortcut,
@@ -29,6 +22,10 @@ from yolov3_trt.spec import (
     Upsample,
     Yolo,
 )
+from yolov3_trt.models import load_spec
+from yolov3_trt.models.architectures import BUILT_IN, YOLOV3_TINY_ANCHORS
+from yolov3_trt.models.darknet_cfg import parse_cfg, spec_from_cfg
+from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
 NET = "[net]\nwidth=16\nheight=8\nchannels=4\n"
 CONV = "[conv]\nfilters=4\nactivation=linear\n"

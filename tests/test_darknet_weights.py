@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import COCO_MODELS
 from yolov3_trt.errors import WeightsError
+from yolov3_trt.layers import Conv, MaxPool, Yolo
 from yolov3_trt.models import load_model
 from yolov3_trt.models.architectures import yolov3_tiny, yolov3_voc
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
 from yolov3_trt.models.darknet_weights import Weights, WeightsHeader, save_darknet_weights, weights_from_darknet
-from yolov3_trt.spec import Conv, MaxPool, ModelSpec, Yolo
+from yolov3_trt.spec import ModelSpec
 
 # 2 x (4 batch norm + 3 kernel) and 7 x (1 bias + 2 kernel) = 35 values, in file order 0, 1, 2, ...
 TINY = ModelSpec("tiny", (Conv(2, batch_norm=True, bias=False), MaxPool(2, 2), Conv(7), Yolo(((1.0, 2.0),), 2)), (8, 8))

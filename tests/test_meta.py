@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.geometry import Resize
+from yolov3_trt.layers import Conv, Yolo
 from yolov3_trt.meta import (
     Batch,
     EngineMeta,
@@ -29,7 +30,7 @@ from yolov3_trt.meta import (
     to_json,
 )
 from yolov3_trt.models.architectures import yolov3_tiny
-from yolov3_trt.spec import Conv, Head, ModelSpec, Nms, NmsKind, Yolo
+from yolov3_trt.spec import Head, ModelSpec, Nms, NmsKind
 
 HEADS = tuple(Head(f"head{i}", 10 * i, ((1.5, 2.0), (3.0, 4.0)), 2, (i + 1, i + 2), 1.05) for i in range(2))
 PLAIN = ModelMeta("m", (64, 96), HEADS, ("cat", "größer"))

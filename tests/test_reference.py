@@ -10,18 +10,11 @@ import torch
 from tests.conftest import COCO_MODELS
 from yolov3_trt.errors import WeightsError
 from yolov3_trt.images import load_image
-from yolov3_trt.models import Model, load_model
-from yolov3_trt.models.architectures import BUILT_IN
-from yolov3_trt.models.darknet_cfg import spec_from_cfg
-from yolov3_trt.models.darknet_weights import weights_from_darknet
-from yolov3_trt.reference import fuse_batch_norm, module_from_spec, weights_from_module
-from yolov3_trt.spec import (
+from yolov3_trt.layers import (
     Activation,
     AvgPool,
-    BatchNorm,
     Conv,
     MaxPool,
-    ModelSpec,
     Route,
     ScaleChannels,
     Shortcut,
@@ -29,6 +22,12 @@ from yolov3_trt.spec import (
     Upsample,
     Yolo,
 )
+from yolov3_trt.models import Model, load_model
+from yolov3_trt.models.architectures import BUILT_IN
+from yolov3_trt.models.darknet_cfg import spec_from_cfg
+from yolov3_trt.models.darknet_weights import weights_from_darknet
+from yolov3_trt.reference import fuse_batch_norm, module_from_spec, weights_from_module
+from yolov3_trt.spec import BatchNorm, ModelSpec
 
 Fabricated = Callable[[str], Path]
 

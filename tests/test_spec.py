@@ -5,18 +5,13 @@ from dataclasses import replace
 import pytest
 
 from yolov3_trt.errors import SpecError
-from yolov3_trt.models.architectures import YOLOV3_ANCHORS, _Net, darknet53, yolov3, yolov3_spp, yolov3_tiny, yolov3_voc
-from yolov3_trt.spec import (
+from yolov3_trt.layers import (
     Activation,
     AvgPool,
-    BatchNorm,
     Conv,
     Dropout,
     Layer,
     MaxPool,
-    ModelSpec,
-    Nms,
-    NmsKind,
     Route,
     ScaleChannels,
     Shortcut,
@@ -24,6 +19,8 @@ from yolov3_trt.spec import (
     Upsample,
     Yolo,
 )
+from yolov3_trt.models.architectures import YOLOV3_ANCHORS, _Net, darknet53, yolov3, yolov3_spp, yolov3_tiny, yolov3_voc
+from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
 ANCHOR = ((10.0, 20.0),)
 

@@ -1,6 +1,7 @@
 """The object users hold: pictures in, detections out."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -133,14 +134,14 @@ def open_detector(
         raise BackendError(f"{artifact}: weights, names and input size are those it was exported with; leave them out")
     source = load_model(artifact, weights, names, input_hw) if is_model(artifact) else artifact
     opened = open_backend(source, BackendName(backend), threads=threads)
-    try:
+    with ExitStack() as on_failure:
+        on_failure.callback(opened.close)
         postprocess = opened.meta.postprocess.override(
             conf_threshold=conf, iou_threshold=iou, max_detections=max_detections, nms=nms
         )
-        return Detector(opened, postprocess, None if resize is None else Resize(resize))
-    except Exception:
-        opened.close()
-        raise
+        detector = Detector(opened, postprocess, None if resize is None else Resize(resize))
+        on_failure.pop_all()
+    return detector
 
 
 def _check_within(postprocess: Postprocess, meta: ModelMeta) -> None:

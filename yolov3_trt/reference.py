@@ -16,17 +16,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolov3_trt.errors import WeightsError
-from yolov3_trt.models.darknet_weights import Weights
-from yolov3_trt.spec import (
-    IMAGE,
+from yolov3_trt.layers import (
     Activation,
     AvgPool,
-    BatchNorm,
     Conv,
     Dropout,
     Layer,
     MaxPool,
-    ModelSpec,
     Route,
     ScaleChannels,
     Shortcut,
@@ -34,6 +30,8 @@ from yolov3_trt.spec import (
     Upsample,
     Yolo,
 )
+from yolov3_trt.models.darknet_weights import Weights
+from yolov3_trt.spec import IMAGE, BatchNorm, ModelSpec
 
 
 def module_from_spec(spec: ModelSpec, weights: Weights | None = None) -> "YoloNetwork":
@@ -168,7 +166,7 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 class _MaxPool(nn.Module):
-    """Darknet's pooling: see spec.MaxPool."""
+    """Darknet's pooling: see layers.MaxPool."""
 
     def __init__(self, pool: MaxPool) -> None:
         super().__init__()
@@ -224,7 +222,7 @@ class _Shortcut(nn.Module):
 
 
 def _partial_sum(x: Tensor, source: Tensor) -> Tensor:
-    """Sum of x (N, C, H, W) and source (N, C', kH, kW) where both are; see spec.Shortcut."""
+    """Sum of x (N, C, H, W) and source (N, C', kH, kW) where both are; see layers.Shortcut."""
     step = source.shape[2] // x.shape[2]
     channels = min(x.shape[1], source.shape[1])
     summed = x[:, :channels] + source[:, :channels, ::step, ::step]

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from yolov3_trt.geometry import HW
-from yolov3_trt.spec import Activation, Conv, Layer, MaxPool, ModelSpec, Route, Shortcut, Upsample, Yolo
+from yolov3_trt.layers import Activation, Conv, Layer, MaxPool, Route, Shortcut, Upsample, Yolo
+from yolov3_trt.spec import ModelSpec
 
 Anchors = tuple[tuple[float, float], ...]
 

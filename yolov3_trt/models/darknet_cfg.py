@@ -13,17 +13,13 @@ from pathlib import Path
 
 from yolov3_trt.errors import CfgError, SpecError
 from yolov3_trt.geometry import Resize
-from yolov3_trt.spec import (
+from yolov3_trt.layers import (
     Activation,
     AvgPool,
-    BatchNorm,
     Conv,
     Dropout,
     Layer,
     MaxPool,
-    ModelSpec,
-    Nms,
-    NmsKind,
     Route,
     ScaleChannels,
     Shortcut,
@@ -31,6 +27,7 @@ from yolov3_trt.spec import (
     Upsample,
     Yolo,
 )
+from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
 _LOG = logging.getLogger(__name__)
 

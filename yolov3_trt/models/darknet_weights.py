@@ -18,7 +18,8 @@ import numpy as np
 from yolov3_trt.errors import WeightsError
 from yolov3_trt.files import replacing
 from yolov3_trt.geometry import FloatArray
-from yolov3_trt.spec import Conv, ModelSpec, Yolo
+from yolov3_trt.layers import Conv, Yolo
+from yolov3_trt.spec import ModelSpec
 
 _LOG = logging.getLogger(__name__)
 
