@@ -19,6 +19,7 @@ from yolov3_trt.spec import Head, ModelSpec, Nms
 
 MODEL_FORMAT = "yolov3_trt.model/1"
 ENGINE_FORMAT = "yolov3_trt.engine/1"
+DEFAULT_OPSET = 17  # the newest that TensorRT 8.6 reads
 
 # Unknown keys are refused: a sidecar that says more than this version understands must not be half understood.
 _STRICT: dict[str, Any] = {"extra": "forbid"}

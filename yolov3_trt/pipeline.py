@@ -1,4 +1,4 @@
-"""Model -> verified ONNX file -> engine: the steps that the verbs share."""
+"""Model -> ONNX file, compared with its reference before it is written."""
 
 import importlib.metadata
 import logging
@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt import __version__
-from yolov3_trt.engine.build import BuildOptions, build_engine
 from yolov3_trt.errors import ExportError, MissingDependency, require
 from yolov3_trt.files import replacing, sha256_of_file
 from yolov3_trt.meta import (
+    DEFAULT_OPSET,
     INPUT_NAME,
     Batch,
-    EngineMeta,
     InputStage,
     ModelMeta,
     OutputStage,
@@ -45,7 +44,7 @@ class ExportOptions:
     batch: Batch = field(default_factory=Batch)
     input_stage: InputStage = InputStage.TENSOR
     output_stage: OutputStage = OutputStage.HEADS
-    opset: int = 17
+    opset: int = DEFAULT_OPSET
     preprocess: Preprocess | None = None  # None: the model's own
     postprocess: Postprocess | None = None  # None: the model's own
 
@@ -95,14 +94,6 @@ def export_model(model: Model, path: Path, options: ExportOptions | None = None)
     meta = replace(meta, onnx_sha256=sha256_of_file(path))
     save_sidecar(meta, path)
     return ExportReport(path, meta, path.stat().st_size, max_difference, relative_error)
-
-
-def build_model(
-    model: Model, engine_path: Path, options: ExportOptions | None = None, build: BuildOptions | None = None
-) -> tuple[ExportReport, EngineMeta]:
-    """Export a model to the `.onnx` beside `engine_path`, then build the engine from it."""
-    report = export_model(model, engine_path.with_suffix(".onnx"), options)
-    return report, build_engine(report.path, engine_path, build)
 
 
 def artifact_stem(model: Model, options: ExportOptions) -> str:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from yolov3_trt.errors import ExportError
 from yolov3_trt.graph.stages import HeadsToDetections, PixelsToTensor
-from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, OutputStage
+from yolov3_trt.meta import DEFAULT_OPSET, INPUT_NAME, InputStage, ModelMeta, OutputStage
 
-DEFAULT_OPSET = 17  # the newest that TensorRT 8.6 reads
 OLDEST_OPSET = 14  # the oldest that the converter reaches
 _EXPORTER_OPSET = 18  # the oldest that torch.onnx writes by itself
 
