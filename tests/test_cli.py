@@ -772,18 +772,23 @@ def test_ctrl_c_ends_detect_with_130_and_leaves_whole_files_only(onnx: Path, dog
     never = tmp_path / "never.jpg"
     os.mkfifo(never)  # reading it waits for ever
     command = [sys.executable, "-m", "yolov3_trt", "detect", onnx, dog, never, "--save", out, "--json", "-"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 30
-        while files_in(out) != {"dog.jpg"}:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.2)  # for it to reach the pipe
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
+
+    def heed_sigint() -> None:
+        # A shell starts background jobs, and a CI may be one, with SIGINT ignored; children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=heed_sigint, **pipes) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while files_in(out) != {"dog.jpg"}:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.2)  # for it to reach the pipe
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, stdout) == (130, "")
     assert stderr.splitlines() == ["detecting ..."]
     assert files_in(out) == {"dog.jpg"}
