@@ -43,7 +43,14 @@ def main(args: Sequence[str] | None = None) -> None:
                 # Of a large model fewer rounds: a round of yolov3 takes about a second.
                 rounds = max(10, options.rounds // 4) if subject.name == "yolov3" else options.rounds
                 rows += measure(subject, options.data, Path(folder), picture, rounds)
-    content = {"machine": machine(), "threads": THREADS, "picture": "dog.jpg (768x576)", "rows": rows}
+    command = "python -m tests.benchmarks.latency"
+    content = {
+        "command": command,
+        "machine": machine(),
+        "threads": THREADS,
+        "picture": "dog.jpg (768x576)",
+        "rows": rows,
+    }
     print(markdown(content))
     if options.json is not None:
         options.json.write_text(json.dumps(content, indent=1) + "\n")

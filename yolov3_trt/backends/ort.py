@@ -44,6 +44,9 @@ def _open_session(graph: Path | bytes, threads: int | None) -> Any:
     ort = require("onnxruntime", extra="cpu")
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: what it says of a graph it optimises is not for users
+    # Its threads spin between calls, ready for the next one, and halve the speed of whatever else has work on these cores:
+    # a grab thread, or the other rows of a benchmark. Spinning during a call is worth it.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     source = graph if isinstance(graph, bytes) else str(graph)
