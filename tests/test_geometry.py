@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from yolov3_trt.geometry import (
     Placement,
     Resize,
-    centre_distance_matrix,
+    centre_distance,
     cxcywh_to_xyxy,
     iou_matrix,
     xyxy_to_xywh,
@@ -83,7 +83,7 @@ def test_no_boxes_stay_no_boxes():
     ):
         assert result.shape == (0, 4) and result.dtype == np.float32
     assert iou_matrix(boxes(), boxes([0, 0, 1, 1])).shape == (0, 1)
-    assert centre_distance_matrix(boxes([0, 0, 1, 1]), boxes()).shape == (1, 0)
+    assert centre_distance(boxes([0, 0, 1, 1])[:, None], boxes()).shape == (1, 0)
 
 
 sides = st.integers(1, 5000)
@@ -124,9 +124,9 @@ def test_iou_of_two_empty_boxes_is_0():
 
 def test_centre_distance_is_relative_to_the_enclosing_box():
     # Centres (1, 1) and (4, 5): d² = 9 + 16; the enclosing box 0..5 by 0..6: c² = 25 + 36.
-    assert_allclose(centre_distance_matrix(boxes([0, 0, 2, 2]), boxes([3, 4, 5, 6])), [[25 / 61]], rtol=1e-6)
-    assert_array_equal(centre_distance_matrix(boxes([0, 0, 2, 2]), boxes([0, 0, 2, 2], [-1, -1, 3, 3])), [[0, 0]])
-    assert_array_equal(centre_distance_matrix(boxes([1, 1, 1, 1]), boxes([1, 1, 1, 1])), [[0]])
+    assert_allclose(centre_distance(boxes([0, 0, 2, 2])[:, None], boxes([3, 4, 5, 6])), [[25 / 61]], rtol=1e-6)
+    assert_array_equal(centre_distance(boxes([0, 0, 2, 2])[:, None], boxes([0, 0, 2, 2], [-1, -1, 3, 3])), [[0, 0]])
+    assert_array_equal(centre_distance(boxes([1, 1, 1, 1])[:, None], boxes([1, 1, 1, 1])), [[0]])
 
 
 def test_forms_of_boxes_convert():

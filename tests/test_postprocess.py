@@ -16,7 +16,6 @@ from yolov3_trt.postprocess import (
     candidates_from_heads,
     decode_head,
     detections_from_outputs,
-    similarity_matrix,
     suppress,
 )
 from yolov3_trt.spec import Head, Nms, NmsKind
@@ -249,7 +248,8 @@ def test_box_as_similar_as_the_threshold_stays():
 )
 def test_similarity_of_two_shifted_boxes_by_hand(nms: Nms, similarity: float):
     # IoU 50 / 150; centres 5 apart, enclosing box 15 x 10: d² / c² = 25 / 325.
-    matrix = similarity_matrix(np.array([[0, 0, 10, 10], [5, 0, 15, 10]], np.float32), nms)
+    pair = np.array([[0, 0, 10, 10], [5, 0, 15, 10]], np.float32)
+    matrix = similarity(pair[:, None], pair, nms)
     assert_allclose(matrix, [[1, similarity], [similarity, 1]], rtol=1e-5)
 
 

@@ -113,11 +113,6 @@ def centre_distance(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
     return ratio
 
 
-def centre_distance_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    """`centre_distance` of every box of `a` (N, 4) and every box of `b` (M, 4): (N, M)."""
-    return centre_distance(a_xyxy[:, None], b_xyxy[None])
-
-
 def _columns(xyxy: FloatArray) -> FloatArray:
     """(..., 4) -> (4, ...), each contiguous."""
     return np.ascontiguousarray(np.moveaxis(xyxy, -1, 0))

@@ -134,11 +134,6 @@ def similarity(a_xyxy: FloatArray, b_xyxy: FloatArray, nms: Nms) -> FloatArray:
         return overlap - penalty
 
 
-def similarity_matrix(xyxy: FloatArray, nms: Nms) -> FloatArray:
-    """`similarity` of every pair of boxes (N, 4): (N, N)."""
-    return similarity(xyxy[:, None], xyxy[None], nms)
-
-
 def _decode_boxes(
     txywh: FloatArray, anchor: NDArray[Any], cell: NDArray[Any], head: Head, input_hw: HW, grid_hw: HW
 ) -> FloatArray:

@@ -136,7 +136,7 @@ def _take(values: Tensor, rows: Tensor) -> Tensor:
 
 
 def _similarity(xyxy: Tensor, nms: Nms) -> Tensor:
-    """`postprocess.similarity_matrix` of each image: (N, P, 4) -> (N, P, P)."""
+    """`postprocess.similarity` of every pair of each image: (N, P, 4) -> (N, P, P)."""
     upper_left, lower_right = xyxy[..., :2], xyxy[..., 2:]
     a, b = (slice(None), slice(None), None), (slice(None), None)
     inside = (torch.minimum(lower_right[a], lower_right[b]) - torch.maximum(upper_left[a], upper_left[b])).clamp(min=0)
