@@ -16,6 +16,7 @@ from yolov3_trt.postprocess import (
     candidates_from_heads,
     decode_head,
     detections_from_outputs,
+    similarity,
     suppress,
 )
 from yolov3_trt.spec import Head, Nms, NmsKind
@@ -238,7 +239,7 @@ def test_box_as_similar_as_the_threshold_stays():
 
 
 @pytest.mark.parametrize(
-    "nms, similarity",
+    "nms, expected",
     [
         (Nms(), 1 / 3),
         (Nms(NmsKind.GREEDY, beta=9.0), 1 / 3 - (25 / 325) ** 0.6),
@@ -246,11 +247,11 @@ def test_box_as_similar_as_the_threshold_stays():
     ],
     ids=lambda value: value.kind.value if isinstance(value, Nms) else "",
 )
-def test_similarity_of_two_shifted_boxes_by_hand(nms: Nms, similarity: float):
+def test_similarity_of_two_shifted_boxes_by_hand(nms: Nms, expected: float):
     # IoU 50 / 150; centres 5 apart, enclosing box 15 x 10: d² / c² = 25 / 325.
     pair = np.array([[0, 0, 10, 10], [5, 0, 15, 10]], np.float32)
     matrix = similarity(pair[:, None], pair, nms)
-    assert_allclose(matrix, [[1, similarity], [similarity, 1]], rtol=1e-5)
+    assert_allclose(matrix, [[1, expected], [expected, 1]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("nms", [*KINDS, Nms(NmsKind.DIOU, 0.0), Nms(NmsKind.DIOU, -1.0)], ids=str)
