@@ -3,7 +3,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := export,cpu,eval,opencv-headless,dev
+EXTRAS := export,cpu,eval,train,opencv-headless,dev
 # NVIDIA ships the TensorRT-RTX wheels for x86-64 only; elsewhere the engine steps say that they are missing.
 ifeq ($(shell uname -sm),Linux x86_64)
 EXTRAS := $(EXTRAS),rtx

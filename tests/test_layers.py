@@ -18,12 +18,13 @@ LAYERS = [
     "spec detections",
     "meta",
     "models preprocess postprocess",
-    "images",
+    "images shapes",
     "reference graph engine",
     "backends",
     "detector",
     "pipeline",
     "benchmark evaluate compare camera",
+    "training",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
@@ -35,9 +36,10 @@ HOMES = {
     "tensorrt": {"engine/flavor.py"},
     "tensorrt_rtx_bindings": {"engine/flavor.py"},
     "pycuda": {"engine/cuda.py"},
-    "torch": {"reference.py", "graph", "backends/pytorch.py"},
+    "torch": {"reference.py", "graph", "backends/pytorch.py", "training"},
     "onnxruntime": {"backends/ort.py"},
     "pycocotools": {"evaluate.py"},
+    "yaml": {"training/dataset.py"},
 }
 
 

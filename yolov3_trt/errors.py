@@ -14,6 +14,9 @@
     ├── EngineError                     an engine that cannot run here
     ├── BackendError                    an artifact and a backend that do not go together
     ├── EvaluationError(ValueError)     annotations that cannot be used
+    ├── DataSetError(ValueError)        a training data set: every fault with its file and line
+    ├── TrainingError                   a training run that cannot start or go on
+    ├── CameraError                     a source of frames or a sink that failed
     └── MissingDependency(ImportError)  an optional package
 
 A text says where, what, what was got, what was expected and how to fix it, in one line. The command line prints it and
@@ -86,6 +89,26 @@ class BackendError(Yolov3TrtError):
 
 class EvaluationError(Yolov3TrtError, ValueError):
     """Annotations that cannot be read or do not fit the model or the images."""
+
+
+class DataSetError(Yolov3TrtError, ValueError):
+    """A training data set that cannot be used.
+
+    Attributes:
+        faults: one line each, starting with `file:line:` where there is a line.
+    """
+
+    def __init__(self, message: str, *, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
+class TrainingError(Yolov3TrtError):
+    """A training run that cannot start, or a checkpoint that it cannot go on from."""
+
+
+class CameraError(Yolov3TrtError):
+    """A source of frames, or a sink of results, that cannot be opened or failed."""
 
 
 class MissingDependency(Yolov3TrtError, ImportError):

@@ -1,0 +1,1 @@
+"""Training of the PyTorch reference on a data set in YOLO format."""
