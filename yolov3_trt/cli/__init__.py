@@ -15,6 +15,8 @@ from yolov3_trt.cli.export import export
 from yolov3_trt.cli.info import info
 from yolov3_trt.cli.models import models
 from yolov3_trt.cli.output import set_up_logging
+from yolov3_trt.cli.shapes import shapes
+from yolov3_trt.cli.train import train
 from yolov3_trt.errors import Yolov3TrtError
 
 app = typer.Typer(
@@ -24,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _verb in (models, export, build, detect, compare, bench, info, demo):
+for _verb in (models, export, build, detect, compare, bench, info, train, shapes, demo):
     app.command()(_verb)
 app.command(name="eval")(evaluate)
 

@@ -24,6 +24,8 @@ ResizeName = Literal["letterbox", "stretch"]
 BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt"]
 FlavorChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
 NmsChoice = Literal["cfg", "plain"]
+BoxLossName = Literal["ciou", "coordinates"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in model (see `models`) or a .cfg file.")]
 ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx or an .engine.")]

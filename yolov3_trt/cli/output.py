@@ -5,7 +5,10 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _Item = TypeVar("_Item")
 
@@ -56,6 +59,12 @@ def track(items: Iterable[_Item], description: str, total: int | None = None) ->
         say(f"{description} ..." if total is None else f"{description}: {total} ...")
         yield from items
         return
+    with progress_bar() as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def progress_bar() -> "Progress":
+    """A bar on stderr that vanishes when its work is done: text, share, elapsed time, estimate."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -73,5 +82,4 @@ def track(items: Iterable[_Item], description: str, total: int | None = None) ->
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=description)
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,23 @@
+"""`shapes`: a generated data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yolov3_trt.cli.output import track
+
+
+def shapes(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the data set goes.")],
+    train: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 1000,
+    val: Annotated[int, typer.Option(min=1, help="Pictures to validate on.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pictures; validation takes the next one.")] = 0,
+) -> None:
+    """Write a data set of generated shapes, with labels in YOLO format: to try `train`, `eval` and `calibrate`."""
+    from yolov3_trt.shapes import write_shapes_data_set
+
+    path = write_shapes_data_set(
+        output, num_train=train, num_val=val, seed=seed, progress=lambda items: track(items, "drawing", train + val)
+    )
+    print(path)

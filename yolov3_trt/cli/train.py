@@ -1,0 +1,242 @@
+"""`train`: a model on a user's own classes."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yolov3_trt.cli.options import (
+    BoxLossName,
+    DeviceName,
+    InputSizeOption,
+    JsonOption,
+    ModelOptions,
+    NamesOption,
+    WeightsOption,
+    parse_input_hw,
+)
+from yolov3_trt.cli.output import progress_bar, say, table, track, write_result
+
+if TYPE_CHECKING:
+    from yolov3_trt.models.darknet_weights import Weights
+    from yolov3_trt.spec import ModelSpec
+    from yolov3_trt.training.dataset import DataSet
+    from yolov3_trt.training.settings import TrainSettings
+    from yolov3_trt.training.train import StepReport
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[Path, typer.Option(metavar="FILE", help="The data set's data.yaml, in YOLO format.")],
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Built-in model or a .cfg; see `models`.")] = None,
+    weights: WeightsOption = None,
+    names: NamesOption = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights.")] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")] = None,
+    input_size: InputSizeOption = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="At its height.")] = 0.01,
+    warmup_epochs: Annotated[float, typer.Option(min=0, help="Until the learning rate is at its height.")] = 2.0,
+    box_loss: Annotated[BoxLossName, typer.Option(help="`coordinates` is the paper's.")] = "ciou",
+    mosaic: Annotated[float, typer.Option(min=0, max=1, help="Share of samples made of four pictures.")] = 1.0,
+    flip: Annotated[float, typer.Option(min=0, max=1, help="Share of samples mirrored left to right.")] = 0.5,
+    scale: Annotated[float, typer.Option(min=0, max=0.99, help="Size varies by up to this share.")] = 0.5,
+    translate: Annotated[float, typer.Option(min=0, max=1, help="Position varies by up to this share.")] = 0.1,
+    hue: Annotated[float, typer.Option(min=0, max=1, help="Hue varies by up to this share of the circle.")] = 0.015,
+    saturation: Annotated[float, typer.Option(min=0, max=1, help="Saturation varies by up to this share.")] = 0.7,
+    value: Annotated[float, typer.Option(min=0, max=1, help="Brightness varies by up to this share.")] = 0.4,
+    val_every: Annotated[int, typer.Option(min=1, help="Epochs between validations.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    device: Annotated[DeviceName, typer.Option(help="Where to train; auto: a CUDA GPU if there is one.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and augment pictures.")] = 2,
+    cache_mib: Annotated[int, typer.Option(min=0, help="Memory for pictures, so that they are read once.")] = 512,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The run's folder; default: runs/train.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Train or fine-tune a model on a data set in YOLO format; writes a Darknet .cfg and .weights.
+
+    Ctrl-C stops after the current step; `--resume` goes on from there, as it does after a crash.
+    """
+    from yolov3_trt.errors import require
+
+    require("torch", extra="train")
+    from yolov3_trt.training.augment import Augmentation
+    from yolov3_trt.training.loss import BoxLoss, LossSettings
+    from yolov3_trt.training.settings import TrainSettings
+    from yolov3_trt.training.train import Resources, Stopped, TrainingRun
+
+    settings = TrainSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_epochs=warmup_epochs,
+        val_every=val_every,
+        seed=seed,
+        loss=LossSettings(box=BoxLoss(box_loss)),
+        augmentation=Augmentation(mosaic, flip, scale, translate, hue, saturation, value),
+    )
+    if resume is not None:
+        _refuse_with_resume(context)
+    elif model is None:
+        raise typer.BadParameter("expected a built-in model or a .cfg (or --resume DIR)", param_hint="--model")
+    data_set = _load(data)
+    resources = Resources(_device(device), workers, cache_mib * 2**20)
+    if resume is not None:
+        run = TrainingRun.resume(resume, data_set, resources)
+        say(f"resuming {resume}: {len(run.history)} of {run.settings.epochs} epochs done, step {run.step}")
+    else:
+        assert model is not None
+        start = _start(model, ModelOptions(weights, names, input_size), data_set, from_scratch, seed)
+        run = TrainingRun.start(start, data_set, settings, output or Path("runs/train"), resources)
+    say(
+        f"{run.name}: {len(data_set.train)} pictures to train on, {len(data_set.val)} to validate; "
+        f"{run.settings.epochs} epochs of {run.steps_per_epoch} steps on {run.device.type}"
+    )
+    try:
+        with _stop_on_signal() as stop, _progress(run.settings, stop) as watcher:
+            history = run.run(watcher)
+    except Stopped:
+        say(f"stopped; go on with: yolov3_trt train --data {data} --resume {run.output}")
+        raise typer.Exit(130) from None
+    best = max(history, key=lambda entry: entry.get("AP") or 0.0)
+    content = {"cfg": str(run.output / f"{run.name}.cfg"), "best": best, "history": history}
+    write_result(json, content, _summary(run.output / run.name, best))
+
+
+def _load(path: Path) -> "DataSet":
+    """The data set, checked; all its faults on stderr."""
+    from yolov3_trt.errors import DataSetError
+    from yolov3_trt.training.dataset import load_data_set
+
+    try:
+        data_set = load_data_set(path, lambda items: track(items, "checking pictures", _length(items)))
+    except DataSetError as exc:
+        for fault in exc.faults:
+            say(fault)
+        raise
+    for note in data_set.notes:
+        say(f"note: {note}")
+    return data_set
+
+
+def _length(items: Iterable[Any]) -> int | None:
+    return len(items) if isinstance(items, Sized) else None
+
+
+def _start(
+    model: str, options: ModelOptions, data_set: "DataSet", from_scratch: bool, seed: int
+) -> "tuple[ModelSpec, Weights]":
+    """The network with the data's classes, and the weights to begin with."""
+    from yolov3_trt.models import load_spec
+    from yolov3_trt.models.transfer import spec_with_classes, weights_with_classes
+    from yolov3_trt.training.train import initial_weights
+
+    if from_scratch:
+        if options.weights:
+            raise typer.BadParameter("goes not with --weights", param_hint="--from-scratch")
+        spec = spec_with_classes(load_spec(model), len(data_set.class_names))
+        input_hw = parse_input_hw(options.input_size)
+        spec = spec if input_hw is None else spec.with_input_hw(input_hw)
+        say(f"{spec.name}: random weights, seed {seed}")
+        return spec, initial_weights(spec, seed)
+    pretrained = options.load(model)
+    spec = spec_with_classes(pretrained.spec, len(data_set.class_names))
+    transfer = weights_with_classes(
+        pretrained.spec, pretrained.weights, pretrained.class_names, spec, data_set.class_names, seed
+    )
+    say(f"{spec.name}: starts from {pretrained.weights_path}")
+    if tuple(data_set.class_names) != pretrained.class_names:
+        kept, new = ", ".join(transfer.kept_classes) or "none", ", ".join(transfer.new_classes) or "none"
+        say(
+            f"{spec.name}: heads made anew for {spec.num_classes} classes instead of {pretrained.spec.num_classes}; boxes and "
+            f"objectness are kept, so are the classes of the same name: {kept}; new: {new}"
+        )
+    return spec, transfer.weights
+
+
+def _refuse_with_resume(context: typer.Context) -> None:
+    """Everything but --data comes from the checkpoint; an option that would be ignored is refused."""
+    allowed = {"data", "resume", "device", "workers", "cache_mib", "json"}
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                "goes not with --resume, which takes everything from the checkpoint",
+                param_hint=f"--{name.replace('_', '-')}",
+            )
+
+
+def _device(name: DeviceName) -> str:
+    import torch
+
+    from yolov3_trt.errors import TrainingError
+
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise TrainingError(
+            "--device cuda: PyTorch finds no CUDA GPU here; leave it out, or install a CUDA build of torch"
+        )
+    return "cuda" if has_cuda and name != "cpu" else "cpu"
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the run to stop at the next step; a second Ctrl-C does not wait."""
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+        say("stopping after this step ...")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(settings: "TrainSettings", stop: Callable[[], bool]) -> Iterator[Any]:
+    """A bar with the losses on a terminal; a line per epoch everywhere."""
+    from yolov3_trt.training.train import Watcher
+
+    def epoch_line(entry: dict[str, Any]) -> str:
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in entry["loss"].items())
+        accuracy = f"; AP {entry['AP']:.4f}, AP50 {entry['AP50']:.4f}" if entry.get("AP") is not None else ""
+        return f"epoch {entry['epoch']}/{settings.epochs}: {losses}{accuracy} ({entry['train_s']:.0f} s)"
+
+    if not sys.stderr.isatty():
+        yield Watcher(on_epoch=lambda entry: say(epoch_line(entry)), stop=stop)
+        return
+    with progress_bar() as progress:
+        task = progress.add_task("training", total=None)
+
+        def on_step(report: "StepReport") -> None:
+            losses = " ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
+            progress.update(
+                task,
+                total=settings.epochs * report.steps,
+                completed=report.epoch * report.steps + report.step + 1,
+                description=f"epoch {report.epoch + 1}/{settings.epochs} {losses}",
+            )
+
+        yield Watcher(on_step, lambda entry: progress.console.print(epoch_line(entry), highlight=False), stop)
+
+
+def _summary(stem: Path, best: dict[str, Any]) -> str:
+    text = f"{stem}.cfg, {stem}.weights"
+    if best.get("AP") is None:
+        return text + " (of the last epoch; no validation pictures)"
+    row = (str(best["epoch"]), *(f"{best[name]:.4f}" for name in ("AP", "AP50", "AP75")))
+    return f"{text}\n" + table(("best epoch", "AP", "AP50", "AP75"), [row])

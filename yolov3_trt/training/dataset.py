@@ -1,0 +1,462 @@
+"""Data sets in YOLO text format: a `data.yaml`, folders or lists of pictures, and one label file per picture.
+
+A line of a label file is `class cx cy w h`, relative to the picture, or `class x1 y1 x2 y2 ...`, a polygon, of which the
+bounding box is taken. Everything is checked before any training starts, and every fault is told at once.
+"""
+
+import hashlib
+import json
+import math
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.errors import DataSetError, ImageError, require
+from yolov3_trt.geometry import HW, FloatArray
+from yolov3_trt.images import IMAGE_SUFFIXES, load_image
+
+_ROUNDING = 1e-3  # how far a box may stick out of its picture, as a fraction of it
+_SMALLEST = 1e-9  # sides below it are none
+_CHECKING_THREADS = 2
+_BOX = ("cx", "cy", "w", "h")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFile:
+    """A picture and the objects in it."""
+
+    path: Path  # of the picture
+    image_hw: HW  # image px, upright
+    cxcywh: FloatArray  # (N, 4) relative to the picture, 0..1
+    class_ids: NDArray[np.int32]  # (N,)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A data set, read and checked; the files of each split are sorted by path."""
+
+    path: Path  # of the data.yaml
+    class_names: tuple[str, ...]
+    train: tuple[LabelledFile, ...]
+    val: tuple[LabelledFile, ...]  # empty where the yaml names none
+    notes: tuple[str, ...]  # what is odd but allowed, one line each
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over class names, file names and labels: another one is another data set.
+
+        File names count from the yaml's folder, so a data set may move; those outside of it count in full.
+        """
+        digest = hashlib.sha256(json.dumps(self.class_names).encode())
+        folder = self.path.absolute().parent
+        for split, files in (("train", self.train), ("val", self.val)):
+            for file in files:
+                inside = file.path.is_relative_to(folder)
+                name = file.path.relative_to(folder) if inside else file.path
+                digest.update(json.dumps([split, name.as_posix(), len(file.class_ids)]).encode())
+                digest.update(file.class_ids.astype("<i4").tobytes() + file.cxcywh.astype("<f4").tobytes())
+        return digest.hexdigest()
+
+
+def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path]] = iter) -> DataSet:
+    """Read a `data.yaml`, every label file and every picture that it names.
+
+    Args:
+        path: the yaml: `train`, `val` or `valid`, `names`, and optionally `path` and `nc`; other keys are ignored.
+        progress: wraps the iteration over the pictures, which are all decoded once.
+
+    Raises:
+        DataSetError: there are faults; it holds all of them.
+    """
+    path = Path(os.path.abspath(path))
+    content = _yaml_content(path)
+    faults: list[str] = []
+    notes: list[str] = []
+    class_names = _class_names(content, path, faults)
+    splits = _splits(content, path, faults, notes)
+    pictures = sorted({picture for split in splits.values() for picture in split})
+    labels = {picture: _labels(picture, class_names, path.name) for picture in pictures}
+    faults += (fault for found in labels.values() for fault in found.faults)
+    if splits["train"] and not faults and not any(labels[picture].class_ids for picture in splits["train"]):
+        expected = _label_paths(splits["train"][0])[0]
+        faults.append(
+            f"{path}: train: not one of the {len(splits['train'])} pictures has a label; expected e.g. {expected}"
+        )
+    sizes_hw = _sizes_hw(pictures, progress, faults)
+    if faults:
+        raise _error(path, faults)
+    files = {picture: labels[picture].file(picture, sizes_hw[picture]) for picture in pictures}
+    train, val = (tuple(files[picture] for picture in splits[split]) for split in ("train", "val"))
+    return DataSet(path, class_names, train, val, (*notes, *_notes(labels)))
+
+
+def annotations_of(files: Sequence[LabelledFile], class_names: Sequence[str]) -> dict[str, Any]:
+    """The labels of pictures as COCO instances, for `evaluate.Annotations`.
+
+    Image ids count from 1 in the order of `files`, whose absolute paths are the file names; category ids are class ids + 1.
+    """
+    images = [
+        {"id": number, "file_name": str(file.path.absolute()), "height": file.image_hw[0], "width": file.image_hw[1]}
+        for number, file in enumerate(files, start=1)
+    ]
+    annotations: list[dict[str, Any]] = []
+    for image_id, file in enumerate(files, start=1):
+        height, width = file.image_hw
+        boxes = file.cxcywh.astype(float) * (width, height, width, height)
+        for class_id, (cx, cy, w, h) in zip(file.class_ids.tolist(), boxes.tolist(), strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": class_id + 1,
+                    "bbox": [cx - w / 2, cy - h / 2, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": number, "name": name} for number, name in enumerate(class_names, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+# --- the yaml ---
+
+
+def _yaml_content(path: Path) -> Mapping[Any, Any]:
+    yaml = require("yaml", extra="train")
+    faults: list[str] = []
+    lines = _lines(path, "expected a data.yaml", faults)
+    content: Any = None
+    try:
+        content = yaml.safe_load("\n".join(lines))
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        at = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(exc, "problem", None) or str(exc).partition("\n")[0]
+        faults.append(f"{path}{at}: not YAML ({problem}); expected a data.yaml")
+    # PyYAML lets these out: a date that is none, a `!!bool` that is none, thousands of brackets.
+    except (ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as exc:
+        faults.append(f"{path}: not YAML ({exc}); expected a data.yaml")
+    if not faults and not isinstance(content, dict):
+        faults.append(f"{path}: {_shown(content)} is not a mapping; expected a data.yaml with train:, val: and names:")
+    if faults:
+        raise _error(path, faults)
+    return dict(content)
+
+
+def _class_names(content: Mapping[Any, Any], path: Path, faults: list[str]) -> tuple[str, ...]:
+    """The names in class order; none when they are at fault."""
+    names = content.get("names")
+    if isinstance(names, dict) and names and set(names) == set(range(len(names))):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        got = "is missing" if names is None else f"is {_shown(names)}"
+        faults.append(f"{path}: names: {got}; expected a list of class names, or numbers from 0 to names")
+        return ()
+    own_faults = []
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            # YAML reads no, on and 3.10 as other things than text.
+            own_faults.append(f"{path}: names: class {number} is {_shown(name)}; expected text, put it in quotes")
+        elif (first := names.index(name)) < number:
+            own_faults.append(
+                f"{path}: names: classes {first} and {number} are both {_shown(name)}; rename one of them"
+            )
+    num_classes = content.get("nc")
+    if num_classes is not None and (isinstance(num_classes, bool) or num_classes != len(names)):
+        own_faults.append(
+            f"{path}: nc: is {_shown(num_classes)}; expected {len(names)}, the number of names, or no nc:"
+        )
+    faults += own_faults
+    return () if own_faults else tuple(names)
+
+
+def _splits(content: Mapping[Any, Any], path: Path, faults: list[str], notes: list[str]) -> dict[str, list[Path]]:
+    """The pictures of `train` and `val`, sorted, each once."""
+    splits: dict[str, list[Path]] = {"train": [], "val": []}
+    root = _root(content.get("path"), path, faults)
+    val_key = "val" if content.get("val") is not None else "valid"
+    for split, key in (("train", "train"), ("val", val_key)):
+        entries = content.get(key)
+        if root is None or (entries is None and split == "val"):
+            continue
+        entries = entries if isinstance(entries, list) else [entries]
+        if not entries or not all(isinstance(entry, str) and entry.strip() for entry in entries):
+            got = "is missing" if content.get(key) is None else f"is {_shown(content[key])}"
+            faults.append(f"{path}: {key}: {got}; expected a folder of pictures, a .txt list of them, or several")
+            continue
+        pictures = [picture for entry in entries for picture in _pictures(entry, root, f"{path}: {key}:", faults)]
+        splits[split] = sorted(set(pictures))
+        if repeated := len(pictures) - len(splits[split]):
+            notes.append(f"{path}: {key}: {repeated} pictures are named more than once; each counts once")
+    if both := sorted(set(splits["train"]) & set(splits["val"])):
+        notes.append(f"{path}: {len(both)} pictures are in train and val ({_first(both)}); val then says little")
+    return splits
+
+
+def _root(value: Any, path: Path, faults: list[str]) -> Path | None:
+    """The folder that `path:` names, or the yaml's own; None when it is at fault."""
+    if value is None:
+        return path.parent
+    root = _existing(value, path.parent) if isinstance(value, str) else None
+    if root is None or not root.is_dir():
+        faults.append(
+            f"{path}: path: {_shown(value)} is no folder; give one from {path.parent}, or no path: for that itself"
+        )
+        return None
+    return root
+
+
+def _existing(name: str, *folders: Path) -> Path | None:
+    """What `name` is in the first folder that has it; where it starts with ../ and is not there, without that."""
+    # Roboflow writes ../train/images for a folder beside the yaml.
+    for wanted in (name, name.removeprefix("../")):
+        for folder in folders:
+            found = Path(os.path.abspath(folder / wanted))
+            if os.path.exists(found):  # unlike Path.exists, False for any text at all
+                return found
+    return None
+
+
+def _pictures(entry: str, root: Path, where: str, faults: list[str]) -> list[Path]:
+    """The pictures of one folder or list."""
+    found = _existing(entry, root)
+    if found is None:
+        faults.append(f"{where} {_shown(entry)} is not there; expected a folder or .txt list in {root}")
+        return []
+    if found.is_dir():
+        pictures = sorted(_pictures_below(found, faults))
+    elif found.suffix.lower() == ".txt":
+        pictures = _pictures_of_list(found, root, faults)
+    else:
+        faults.append(f"{where} {found} is neither a folder nor a .txt list of pictures")
+        return []
+    if not pictures:
+        faults.append(f"{where} no pictures in {found}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return pictures
+
+
+def _pictures_below(folder: Path, faults: list[str]) -> Iterator[Path]:
+    """The pictures in a folder and below, through links too, without hidden ones (`._a.jpg`, `.ipynb_checkpoints`)."""
+    seen: set[str] = set()
+
+    def refuse(exc: OSError) -> None:
+        faults.append(f"{exc.filename}: cannot be read ({exc.strerror})")
+
+    for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(here)
+        is_known = real in seen  # a link upwards
+        seen.add(real)
+        folders[:] = [] if is_known else sorted(name for name in folders if not name.startswith("."))
+        for name in () if is_known else names:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(here, name)
+
+
+def _pictures_of_list(path: Path, root: Path, faults: list[str]) -> list[Path]:
+    pictures = []
+    for number, line in enumerate(_lines(path, "expected a list of pictures", faults), start=1):
+        if not (name := line.strip()):
+            continue
+        picture = _existing(name, path.parent, root)
+        if picture is None or picture.is_dir():
+            faults.append(
+                f"{path}:{number}: {_shown(name)} is not there; expected a picture, from the folder of this list"
+            )
+        else:
+            pictures.append(picture)
+    return pictures
+
+
+# --- labels ---
+
+
+@dataclass
+class _Labels:
+    """What one label file says."""
+
+    path: Path | None  # None: the picture has none
+    class_ids: list[int] = field(default_factory=list)
+    cxcywh: list[tuple[float, ...]] = field(default_factory=list)
+    polygons: list[str] = field(default_factory=list)  # file:line, as the next two
+    repeated: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def file(self, picture: Path, image_hw: HW) -> LabelledFile:
+        cxcywh = np.array(self.cxcywh, np.float32).reshape(-1, 4)
+        return LabelledFile(picture, image_hw, cxcywh, np.array(self.class_ids, np.int32))
+
+
+def _label_paths(picture: Path) -> tuple[Path, ...]:
+    """Where the labels of a picture may be, the first that exists counts."""
+    beside = picture.with_suffix(".txt")
+    folders = beside.parent.parts
+    if "images" not in folders:
+        return (beside,)
+    last = len(folders) - 1 - folders[::-1].index("images")
+    return Path(*folders[:last], "labels", *folders[last + 1 :], beside.name), beside
+
+
+def _labels(picture: Path, class_names: Sequence[str], yaml_name: str) -> _Labels:
+    path = next((path for path in _label_paths(picture) if os.path.lexists(path)), None)
+    labels = _Labels(path)
+    if path is None:
+        return labels
+    seen: set[tuple[str, ...]] = set()
+    for number, line in enumerate(_lines(path, "expected labels", labels.faults), start=1):
+        if not (words := tuple(line.split())):
+            continue
+        where = f"{path}:{number}"
+        if words in seen:
+            labels.repeated.append(where)
+            continue
+        seen.add(words)
+        if len(words) < 5 or len(words) % 2 == 0:
+            values = "1 value" if len(words) == 1 else f"{len(words)} values"
+            expected = "5 (class cx cy w h), or a class and the x y of 3 points or more"
+            labels.faults.append(f"{where}: {values}; expected {expected}")
+            continue
+        try:
+            class_id = _class_id(words[0], class_names, yaml_name)
+        except ValueError as exc:
+            labels.faults.append(f"{where}: {exc}")
+            class_id = 0
+        try:
+            cxcywh = _cxcywh(words[1:])
+        except ValueError as exc:
+            labels.faults.append(f"{where}: {exc}")
+            continue
+        labels.class_ids.append(class_id)
+        labels.cxcywh.append(cxcywh)
+        if len(words) > 5:
+            labels.polygons.append(where)
+    return labels
+
+
+def _class_id(word: str, class_names: Sequence[str], yaml_name: str) -> int:
+    value = _number(word)
+    if value is None or not value.is_integer():  # some tools write 3.000000
+        raise ValueError(f"class {_shown(word)}; expected a whole number")
+    if value < 0 or (class_names and value >= len(class_names)):
+        names = "1 name" if len(class_names) == 1 else f"{len(class_names)} names"
+        expected = f"0..{len(class_names) - 1} ({names} in {yaml_name})" if class_names else "0 or more"
+        raise ValueError(f"class {word[:80]}; expected {expected}")
+    return int(value)
+
+
+def _cxcywh(words: Sequence[str]) -> tuple[float, ...]:
+    """The box of a line, clipped to the picture where rounding made it stick out."""
+    is_box = len(words) == 4
+    values = []
+    for index, word in enumerate(words):
+        value = _number(word)
+        name = _BOX[index] if is_box else f"{'xy'[index % 2]}{index // 2 + 1}"
+        if value is None:
+            raise ValueError(f"{name} is {_shown(word)}; expected a number")
+        if not -_ROUNDING <= value <= 1 + 2 * _ROUNDING:  # a box that sticks out on both sides is that wide
+            raise ValueError(f"{name} is {word[:80]}; expected 0..1, a fraction of the picture's width or height")
+        values.append(value)
+    if is_box:
+        cx, cy, w, h = values
+        x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+    else:
+        x1, y1, x2, y2 = min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+    for axis, low, high in (("x", x1, x2), ("y", y1, y2)):
+        if low < -_ROUNDING * 1.001 or high > 1 + _ROUNDING * 1.001:
+            raise ValueError(f"the box goes from {low:.6g} to {high:.6g} in {axis}; expected 0..1, inside the picture")
+    if is_box and min(x1, y1) >= 0 and max(x2, y2) <= 1 and min(w, h) >= _SMALLEST:
+        return cx, cy, w, h  # just as written
+    x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in (x1, y1, x2, y2))
+    for side, length in (("width", x2 - x1), ("height", y2 - y1)):
+        if length < _SMALLEST:
+            raise ValueError(f"the box has no {side}; expected more than 0")
+    return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+
+
+def _number(word: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in word else None
+
+
+# --- files and texts ---
+
+
+def _error(path: Path, faults: Sequence[str]) -> DataSetError:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return DataSetError(f"{path}: {count} in this data set; correct every one and start again", faults=tuple(faults))
+
+
+def _sizes_hw(
+    pictures: Sequence[Path], progress: Callable[[Iterable[Path]], Iterable[Path]], faults: list[str]
+) -> dict[Path, HW]:
+    """Decode every picture; those that cannot be are faults."""
+    sizes_hw: dict[Path, HW] = {}
+    pool = ThreadPoolExecutor(_CHECKING_THREADS)
+    try:
+        outcomes = pool.map(_size_or_fault, pictures)
+        for picture in progress(pictures):
+            outcome = next(outcomes)
+            if isinstance(outcome, str):
+                faults.append(outcome)
+            else:
+                sizes_hw[picture] = outcome
+    finally:
+        pool.shutdown(cancel_futures=True)  # when interrupted, not after all the rest
+    return sizes_hw
+
+
+def _size_or_fault(picture: Path) -> HW | str:
+    try:
+        height, width, _ = load_image(picture).shape
+    except ImageError as exc:
+        return str(exc)
+    return height, width
+
+
+def _notes(labels: Mapping[Path, _Labels]) -> Iterator[str]:
+    """What is odd about labels."""
+    without = [picture for picture, found in labels.items() if found.path is None]
+    empty = [found.path for found in labels.values() if found.path is not None and not found.class_ids]
+    polygons = [line for found in labels.values() for line in found.polygons]
+    repeated = [line for found in labels.values() for line in found.repeated]
+    if without:
+        yield f"pictures without a label file: {len(without)} ({_first(without)}); they count as background"
+    if empty:
+        yield f"empty label files: {len(empty)} ({_first(empty)}); their pictures count as background"
+    if polygons:
+        yield f"polygons: {len(polygons)} ({_first(polygons)}); their bounding boxes are taken"
+    if repeated:
+        yield f"lines that repeat another of their file: {len(repeated)} ({_first(repeated)}); dropped"
+
+
+def _lines(path: Path, expected: str, faults: list[str]) -> list[str]:
+    """The lines of a UTF-8 text file; none when it is at fault."""
+    try:
+        return path.read_bytes().decode("utf-8-sig").splitlines()
+    except OSError as exc:
+        faults.append(f"{path}: cannot be read ({exc.strerror}); {expected}")
+    except UnicodeDecodeError as exc:
+        at = exc.object[: exc.start].count(b"\n") + 1  # its own bytes: the positions do not count a byte order mark
+        faults.append(f"{path}:{at}: byte {exc.object[exc.start]:#04x} is not UTF-8 text; {expected}")
+    return []
+
+
+def _first(names: Sequence[object]) -> str:
+    """The first few of many."""
+    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+
+
+def _shown(value: Any) -> str:
+    """A value of any size and depth, shortly."""
+    return repr(value[:80]) if isinstance(value, str) else reprlib.repr(value)
