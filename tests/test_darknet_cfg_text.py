@@ -137,7 +137,7 @@ def any_spec(draw: st.DrawFn) -> ModelSpec:
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(any_spec())
 def test_any_spec_of_what_darknet_knows_comes_back(spec: ModelSpec):
     assert reread(spec) == spec

@@ -15,7 +15,7 @@ PACKAGE = Path(yolov3_trt.__file__).parent
 LAYERS = [
     "errors",
     "files geometry layers",
-    "spec detections",
+    "spec detections coco",
     "meta",
     "models preprocess postprocess",
     "images shapes",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from yolov3_trt.coco import TruePicture, coco_instances
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import EvaluationError, require
 from yolov3_trt.geometry import xyxy_to_xywh
@@ -109,6 +110,19 @@ def evaluate(
     for image_id, path in progress(paths.items()):
         results += coco_results(image_id, detect(load_image(path)), annotations.category_ids)
     return {"images": len(paths), **average_precision(annotations.content, results)}
+
+
+def evaluate_labelled(
+    detect: Callable[[Image], Detections], labelled: Iterable[tuple[Image, TruePicture]], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """`evaluate` for pictures in memory, one at a time, with what is in them; class ids are the model's."""
+    results: list[dict[str, Any]] = []
+    truths: list[TruePicture] = []
+    category_ids = range(1, len(class_names) + 1)
+    for image_id, (pixels, truth) in enumerate(labelled, start=1):
+        results += coco_results(image_id, detect(pixels), category_ids)
+        truths.append(truth)
+    return {"images": len(truths), **average_precision(coco_instances(truths, class_names), results)}
 
 
 def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:

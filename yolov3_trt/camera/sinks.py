@@ -163,17 +163,24 @@ class VideoSink(_FileSink):
         return writer
 
     def _complete(self) -> None:
-        cv2 = require("cv2", extra="opencv")
+        is_by_ffmpeg = self._writer.getBackendName() == "FFMPEG"
         self._writer.release()
-        # OpenCV says nothing when the disk is full. What the container announces is written last.
-        capture = cv2.VideoCapture(str(self._film))
-        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        capture.release()
-        if announced < 1:
-            raise OutputError(f"{self._path}: the film could not be completed; is the disk full?")
-        if announced < self._frames:
-            _LOG.warning("%s: %d frames written, %d announced", self._path, self._frames, announced)
+        if is_by_ffmpeg and not self._reaches_last_frame():
+            raise CameraError(f"{self._path}: the film could not be completed; is the disk full?")
         self._film.replace(self._partial)
+
+    def _reaches_last_frame(self) -> bool:
+        """Whether all frames are in the film: OpenCV goes on without a word when the disk is full.
+
+        The announced number of frames would not tell; it may be written after frames that were lost.
+        """
+        cv2 = require("cv2", extra="opencv")
+        capture = cv2.VideoCapture(str(self._film), cv2.CAP_FFMPEG)
+        capture.set(cv2.CAP_PROP_POS_FRAMES, self._frames - 1)
+        capture.grab()
+        position = capture.get(cv2.CAP_PROP_POS_FRAMES)
+        capture.release()
+        return bool(position == self._frames)
 
 
 class JsonLinesSink(_FileSink):

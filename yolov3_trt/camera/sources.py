@@ -74,7 +74,9 @@ class ShapesSource(Source):
             CameraError: the frames are too small.
         """
         if min(image_hw) < _MIN_SHAPES_SIDE_PX:
-            raise CameraError(f"shapes of {image_hw[0]}x{image_hw[1]} px; expected {_MIN_SHAPES_SIDE_PX} or more each way")
+            raise CameraError(
+                f"shapes of {image_hw[0]}x{image_hw[1]} px; expected {_MIN_SHAPES_SIDE_PX} or more each way"
+            )
         self.name = f"shapes://?seed={seed}&frames={num_frames}&size={image_hw[0]}x{image_hw[1]}"
         self.fps: float | None = fps
         self.truth: LabelledPicture | None = None
@@ -184,6 +186,8 @@ def _shapes_from_uri(uri: str) -> ShapesSource:
         if len(given) > len(dict(given)):
             raise ValueError("a parameter is given twice")
     except ValueError as exc:
-        raise CameraError(f"{uri}: {exc}; expected {_SHAPES_FORM} or a part of it, with the size as HEIGHTxWIDTH") from exc
+        raise CameraError(
+            f"{uri}: {exc}; expected {_SHAPES_FORM} or a part of it, with the size as HEIGHTxWIDTH"
+        ) from exc
     height, width = values["size"].split("x")
     return ShapesSource(int(values["seed"]), int(values["frames"]), (int(height), int(width)), float(values["fps"]))

@@ -1,55 +1,56 @@
-"""`demo`: the whole chain, step by step, on a real model and real photographs."""
+"""`demo`: the whole chain on the bundled model and generated pictures: no network, no data, no GPU needed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.output import say, table
+from yolov3_trt.cli.output import say, table, track, write_result
 
 if TYPE_CHECKING:
+    from yolov3_trt.coco import TruePicture
     from yolov3_trt.models import Model
+    from yolov3_trt.preprocess import Image
 
-MODEL = "yolo-fastest-1.1"
+MODEL = "shapes"
 PRECISIONS = ("fp32", "fp16")
+SEED = 7_000_000  # of pictures and clip; the bundled model was trained on another
+CLIP_FPS = 30.0
 
 
 def demo(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Reference data: models/, images/, coco/.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the results go.")] = Path(
         "runs/demo"
     ),
+    pictures: Annotated[int, typer.Option(min=1, help="Generated pictures to measure accuracy on.")] = 200,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of the generated clip.")] = 150,
 ) -> None:
-    """Run the chain from .weights to boxes, engine, accuracy and latency on a small model pretrained on COCO."""
-    import json
-
+    """Run the whole chain on the bundled model and generated pictures, offline, in about a minute."""
     from yolov3_trt.benchmark.latency import machine
-    from yolov3_trt.files import write_text
+    from yolov3_trt.files import make_folder
     from yolov3_trt.models import load_model
 
-    cfg = data / "models" / f"{MODEL}.cfg"
-    if not cfg.is_file():
-        say(
-            f"yolov3_trt: {cfg}: there is no such file. This demo needs the project's reference data: {MODEL}.cfg and .weights "
-            "in models/, photographs in images/, COCO images and annotations in coco/. Name their folder with YOLOV3_TRT_DATA "
-            "or --data."
-        )
-        raise typer.Exit(1)
-    say(f"1. {MODEL}: .cfg and .weights -> PyTorch reference")
-    model = load_model(cfg, names="coco")
-    say(f"   {model.spec.num_parameters:,} parameters, {len(model.spec.layers)} layers, input {model.spec.input_hw}")
-    say("2. PyTorch -> ONNX, FP32 and FP16, compared with the reference")
+    make_folder(output)
+    say(f"1. {MODEL}: .weights -> PyTorch reference")
+    model = load_model(MODEL)
+    say(f"   {model.spec.num_parameters:,} parameters, {len(model.spec.heads)} heads, input {model.spec.input_hw}")
+    say("2. PyTorch -> ONNX, FP32 and FP16, each compared with the reference")
     graphs = _export(model, output)
     say("3. ONNX -> TensorRT engine")
     engines = _build(graphs)
-    say("4. Objects in photographs")
-    _detect(graphs["fp32"], data / "images", output)
-    say("5. Accuracy on COCO val64 and latency, against PyTorch")
-    rows = _measure({"pytorch fp32": cfg, **{f"onnx {name}": path for name, path in graphs.items()}}, data)
-    summary = {"machine": machine(), "model": MODEL, "engines": engines, "rows": rows}
-    write_text(output / "summary.json", json.dumps(summary, indent=1) + "\n")
-    print(_text(rows))
-    print(f"Results: {output.resolve()} (summary.json, the graphs, the engines, the photographs with boxes)")
+    say(f"4. A clip of {frames} generated frames through the capture loop")
+    clip = _film(graphs["fp32"], frames, output)
+    artifacts = {"pytorch fp32": Path(MODEL), **{f"onnx {name}": path for name, path in graphs.items()}}
+    artifacts |= {f"engine {engine['precision']}": Path(engine["engine"]) for engine in engines if engine["runs_here"]}
+    say(f"5. Accuracy on {pictures} generated pictures that the model has never seen")
+    accuracy = _evaluate(artifacts, pictures)
+    say("6. Latency, all on the same frames in turn")
+    rows = _time(artifacts, accuracy)
+    _draw_one(graphs["fp32"], output / "picture.jpg")
+    summary = {"machine": machine(), "model": MODEL, "engines": engines, "clip": clip, "rows": rows}
+    write_result(str(output / "summary.json"), summary, _text(rows))
+    print(f"Results: {output.resolve()} (summary.json, graphs, engines, picture.jpg and clip.mp4 with boxes)")
 
 
 def _export(model: "Model", output: Path) -> dict[str, Path]:
@@ -68,59 +69,104 @@ def _export(model: "Model", output: Path) -> dict[str, Path]:
 
 
 def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
-    """An engine per graph; where there is no TensorRT the demo goes on without."""
+    """An engine per graph; where there is no TensorRT, or nothing to run it on, the demo goes on without."""
+    from yolov3_trt.backends import open_backend
     from yolov3_trt.cli.build import engine_json, engine_text
     from yolov3_trt.engine.build import build_engine
-    from yolov3_trt.errors import BuildError, MissingDependency
+    from yolov3_trt.errors import BuildError, EngineError, MissingDependency
 
     engines = []
-    for graph in graphs.values():
+    for precision, graph in graphs.items():
         path = graph.with_suffix(".engine")
         try:
             engine = build_engine(graph, path)
         except (BuildError, MissingDependency) as exc:
             say(f"   not built: {exc}")
             continue
-        engines.append(engine_json(path, engine))
         say(f"   {engine_text(path, engine)}")
+        try:
+            open_backend(path).close()
+            reason = None
+        except (EngineError, MissingDependency) as exc:
+            reason = str(exc)
+            say(f"   not run: {exc}")
+        verdict = {"precision": precision, "runs_here": reason is None, "reason": reason}
+        engines.append(engine_json(path, engine) | verdict)
     return engines
 
 
-def _detect(graph: Path, photographs: Path, output: Path) -> None:
-    """The photographs with their boxes."""
-    from yolov3_trt.camera.draw import draw_detections
-    from yolov3_trt.cli.detect import save_picture
+def _film(graph: Path, frames: int, output: Path) -> dict[str, Any]:
+    """The clip with boxes, and how the loop kept up."""
+    from yolov3_trt.camera.loop import run_loop
+    from yolov3_trt.camera.sinks import VideoSink
+    from yolov3_trt.camera.sources import ShapesSource
     from yolov3_trt.detector import open_detector
-    from yolov3_trt.images import find_sources, load_image
 
-    with open_detector(graph) as detector:
-        for path in find_sources([str(photographs)]):
-            picture = load_image(path)
-            found = detector(picture)
-            save_picture(draw_detections(picture, found), output / path.name)
-            say(f"   {output / path.name}: {', '.join(f'{row.class_name} {row.score:.2f}' for row in found)}")
+    with (
+        open_detector(graph) as detector,
+        ShapesSource(seed=SEED, num_frames=frames, fps=CLIP_FPS) as source,
+        VideoSink(output / "clip.mp4", CLIP_FPS) as film,
+    ):
+        summary = run_loop(detector, source, [film]).to_json()
+    latency, age = summary["latency_ms"], summary["frame_age_ms"]
+    say(
+        f"   {output / 'clip.mp4'}: {summary['processed']} frames, {summary['dropped']} dropped, {summary['fps']:.0f} fps; "
+        f"latency p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms; frame age p95 {age['p95']:.1f} ms"
+    )
+    return summary
 
 
-def _measure(artifacts: dict[str, Path], data: Path) -> list[dict[str, Any]]:
-    """Accuracy and latency of each; the first is the reference."""
+def _labelled(count: int) -> "Iterator[tuple[Image, TruePicture]]":
+    from yolov3_trt.coco import TruePicture
+    from yolov3_trt.shapes import shapes_picture
+
+    for index in track(range(count), "   pictures", count):
+        picture = shapes_picture(SEED, index)
+        height, width = picture.pixels.shape[:2]
+        yield picture.pixels, TruePicture(f"{index:06}", (height, width), picture.xyxy, picture.class_ids)
+
+
+def _evaluate(artifacts: dict[str, Path], count: int) -> dict[str, dict[str, Any]]:
+    """AP of each; the pictures are drawn once."""
+    from yolov3_trt.detector import open_detector
+    from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate_labelled
+
+    labelled = list(_labelled(count))
+    accuracy = {}
+    for name, path in artifacts.items():
+        with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
+            accuracy[name] = evaluate_labelled(detector, labelled, detector.meta.class_names)
+    return accuracy
+
+
+def _time(artifacts: dict[str, Path], accuracy: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per artifact; the first is the reference."""
     from contextlib import ExitStack
 
     from yolov3_trt.benchmark.latency import measure
     from yolov3_trt.detector import open_detector
-    from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
-    from yolov3_trt.images import find_sources, load_image
+    from yolov3_trt.shapes import iter_shapes_clip
 
-    pictures = [load_image(path) for path in find_sources([str(data / "images")])]
+    frames = [picture.pixels for picture in iter_shapes_clip(SEED, 20)]
     with ExitStack() as stack:
         detectors = {name: stack.enter_context(open_detector(path)) for name, path in artifacts.items()}
-        timings = measure(detectors, pictures, rounds=30, warmup=3)
-    rows = []
-    for name, path in artifacts.items():
-        with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
-            truth = load_annotations(data / "coco" / "instances_val64.json", detector.meta.class_names)
-            accuracy = evaluate(detector, truth, data / "coco" / "val64" / "images")
-        rows.append({"artifact": name, **accuracy, **timings[name].to_json(next(iter(timings.values())))})
-    return rows
+        timings = measure(detectors, frames, rounds=100, warmup=5)
+    reference = timings[next(iter(artifacts))]
+    return [{"artifact": name, **accuracy[name], **timings[name].to_json(reference)} for name in artifacts]
+
+
+def _draw_one(graph: Path, path: Path) -> None:
+    """A picture with its boxes."""
+    from yolov3_trt.camera.draw import draw_detections
+    from yolov3_trt.cli.detect import save_picture
+    from yolov3_trt.detector import open_detector
+    from yolov3_trt.shapes import iter_shapes_clip
+
+    (picture,) = iter_shapes_clip(SEED + 1, 1)
+    with open_detector(graph) as detector:
+        found = detector(picture.pixels)
+    save_picture(draw_detections(picture.pixels, found), path)
+    say(f"   {path}: {', '.join(f'{row.class_name} {row.score:.2f}' for row in found)}")
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

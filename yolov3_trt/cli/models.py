@@ -8,12 +8,12 @@ from yolov3_trt.cli.output import table, write_result
 
 def models(json: JsonOption = None) -> None:
     """List the built-in models, their sizes, and where their weights are looked for."""
-    from yolov3_trt.models import cached_weights_path
+    from yolov3_trt.models import default_weights_path
     from yolov3_trt.models.architectures import BUILT_IN
 
     entries: list[dict[str, Any]] = []
     for name, make in BUILT_IN.items():
-        spec, weights = make(), cached_weights_path(name)
+        spec, weights = make(), default_weights_path(name)
         entries.append(
             {
                 "name": name,

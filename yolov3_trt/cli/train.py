@@ -43,6 +43,9 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=1e-9, help="At its height.")] = 0.01,
     warmup_epochs: Annotated[float, typer.Option(min=0, help="Until the learning rate is at its height.")] = 2.0,
     box_loss: Annotated[BoxLossName, typer.Option(help="`coordinates` is the paper's.")] = "ciou",
+    prior_iou: Annotated[
+        float, typer.Option(min=0, max=1, help="Priors more like an object than this learn from it too; 1: the best only.")
+    ] = 1.0,
     mosaic: Annotated[float, typer.Option(min=0, max=1, help="Share of samples made of four pictures.")] = 1.0,
     flip: Annotated[float, typer.Option(min=0, max=1, help="Share of samples mirrored left to right.")] = 0.5,
     scale: Annotated[float, typer.Option(min=0, max=0.99, help="Size varies by up to this share.")] = 0.5,
@@ -70,7 +73,7 @@ def train(
     from yolov3_trt.training.augment import Augmentation
     from yolov3_trt.training.loss import BoxLoss, LossSettings
     from yolov3_trt.training.settings import TrainSettings
-    from yolov3_trt.training.train import Resources, Stopped, TrainingRun
+    from yolov3_trt.training.train import Resources, Stopped, TrainingRun, device_by_name
 
     settings = TrainSettings(
         epochs=epochs,
@@ -79,7 +82,7 @@ def train(
         warmup_epochs=warmup_epochs,
         val_every=val_every,
         seed=seed,
-        loss=LossSettings(box=BoxLoss(box_loss)),
+        loss=LossSettings(box=BoxLoss(box_loss), prior_iou=prior_iou),
         augmentation=Augmentation(mosaic, flip, scale, translate, hue, saturation, value),
     )
     if resume is not None:
@@ -87,7 +90,7 @@ def train(
     elif model is None:
         raise typer.BadParameter("expected a built-in model or a .cfg (or --resume DIR)", param_hint="--model")
     data_set = _load(data)
-    resources = Resources(_device(device), workers, cache_mib * 2**20)
+    resources = Resources(device_by_name(device), workers, cache_mib * 2**20)
     if resume is not None:
         run = TrainingRun.resume(resume, data_set, resources)
         say(f"resuming {resume}: {len(run.history)} of {run.settings.epochs} epochs done, step {run.step}")
@@ -171,19 +174,6 @@ def _refuse_with_resume(context: typer.Context) -> None:
                 "goes not with --resume, which takes everything from the checkpoint",
                 param_hint=f"--{name.replace('_', '-')}",
             )
-
-
-def _device(name: DeviceName) -> str:
-    import torch
-
-    from yolov3_trt.errors import TrainingError
-
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise TrainingError(
-            "--device cuda: PyTorch finds no CUDA GPU here; leave it out, or install a CUDA build of torch"
-        )
-    return "cuda" if has_cuda and name != "cpu" else "cpu"
 
 
 @contextmanager

@@ -10,14 +10,17 @@ from yolov3_trt.errors import CfgError, WeightsError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.geometry import HW
 from yolov3_trt.models.architectures import BUILT_IN
-from yolov3_trt.models.class_names import BUILT_IN_NAMES, default_class_names, load_class_names
+from yolov3_trt.models.class_names import BUILT_IN_NAMES, SHAPE_NAMES, default_class_names, load_class_names
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
 from yolov3_trt.models.darknet_weights import Weights, weights_from_darknet
 from yolov3_trt.spec import ModelSpec
 
-__all__ = ["Model", "cached_weights_path", "is_model", "load_model", "load_spec"]
+__all__ = ["BUNDLED", "Model", "default_weights_path", "is_model", "load_model", "load_spec"]
 
 _LOG = logging.getLogger(__name__)
+
+# Models that come with the package: name -> class names; the weights lie beside this file.
+BUNDLED = {"shapes": SHAPE_NAMES}
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,16 @@ def is_model(artifact: str | Path) -> bool:
     return str(artifact) in BUILT_IN or Path(artifact).suffix == ".cfg"
 
 
-def cached_weights_path(name: str) -> Path:
-    """Where the weights of a built-in network are looked for when none are given."""
+def default_weights_path(name: str) -> Path:
+    """Where the weights of a built-in network are looked for when none are given: in the package, or in the cache."""
+    if name in BUNDLED:
+        return Path(__file__).with_name(f"{name}.weights")
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "yolov3_trt" / f"{name}.weights"
 
 
 def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
-    path = cached_weights_path(name) if str(name_or_cfg) in BUILT_IN else Path(name_or_cfg).with_suffix(".weights")
+    path = default_weights_path(name) if str(name_or_cfg) in BUILT_IN else Path(name_or_cfg).with_suffix(".weights")
     if not path.is_file():
         raise WeightsError(f"{name_or_cfg}: no weights given and none at {path}; give them with --weights FILE")
     return path
@@ -95,6 +100,8 @@ def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
 def _find_names(name_or_cfg: str | Path, names: str | None, spec: ModelSpec) -> tuple[str, ...]:
     if names is not None:
         return load_class_names(names, spec.num_classes)
+    if str(name_or_cfg) in BUNDLED:
+        return BUNDLED[str(name_or_cfg)]
     if str(name_or_cfg) not in BUILT_IN:
         beside = Path(name_or_cfg).with_suffix(".names")
         if beside.is_file():

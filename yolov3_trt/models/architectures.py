@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from yolov3_trt.geometry import HW
 from yolov3_trt.layers import Activation, Conv, Layer, MaxPool, Route, Shortcut, Upsample, Yolo
+from yolov3_trt.models.class_names import SHAPE_NAMES
 from yolov3_trt.spec import ModelSpec
 
 Anchors = tuple[tuple[float, float], ...]
@@ -122,7 +123,7 @@ def _upper_scales(
     return ModelSpec(name, tuple(net.layers), input_hw)
 
 
-def shapes(num_classes: int = 6, input_hw: HW = (256, 256), name: str = "shapes") -> ModelSpec:
+def shapes(num_classes: int = len(SHAPE_NAMES), input_hw: HW = (256, 256), name: str = "shapes") -> ModelSpec:
     """The bundled demo model: YOLOv3 in small, 2 MiB of weights, trained on the pictures of `yolov3_trt.shapes`.
 
     Residual stages and three heads as in the big one. It halves the picture at once: maps at full size would take a third

@@ -17,6 +17,8 @@ VOC_NAMES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
     "train tvmonitor".split()
 )
+# What yolov3_trt.shapes draws and the bundled model of that name finds.
+SHAPE_NAMES = ("circle", "square", "triangle", "star", "cross", "ring")
 BUILT_IN_NAMES = {"coco": COCO_NAMES, "voc": VOC_NAMES}
 
 

@@ -35,26 +35,42 @@ class Assignment:
     columns: IntArray  # (P,)
 
 
-def assign(objects: Objects, heads: Sequence[Head], input_hw: HW) -> tuple[Assignment, ...]:
+def assign(objects: Objects, heads: Sequence[Head], input_hw: HW, prior_iou: float = 1.0) -> tuple[Assignment, ...]:
     """Give every object a predictor of its own: one Assignment per head.
 
     Where two objects want the same predictor (same cell, same prior) the earlier one has it and the later one takes its
     next best prior that is free; only an object that finds all priors of its cell taken goes without.
+
+    Args:
+        objects: of a batch.
+        heads: of the network.
+        input_hw: px.
+        prior_iou: below 1, an object also gets every free prior whose shape has a greater IoU with its own than this
+            (`iou_thresh` of AlexeyAB's [yolo]): more predictors learn from each object.
     """
     priors = [(head, anchor) for head in range(len(heads)) for anchor in range(len(heads[head].anchors_wh))]
-    similarity = shape_iou(objects.cxcywh[:, 2:], np.concatenate([np.array(head.anchors_wh, np.float32) for head in heads]))
+    similarity = shape_iou(
+        objects.cxcywh[:, 2:], np.concatenate([np.array(head.anchors_wh, np.float32) for head in heads])
+    )
     order = np.argsort(-similarity, axis=1, kind="stable")  # (T, all priors), best first; the first of equals
     cells = [_cells(objects.cxcywh[:, :2], head.grid_hw, input_hw) for head in heads]  # per head (T, 2): row, column
     taken: set[tuple[int, ...]] = set()
     found: list[list[tuple[int, ...]]] = [[] for _ in heads]
-    for index, image in enumerate(objects.image_ids.tolist()):
-        for prior in order[index].tolist():
-            head, anchor = priors[prior]
-            row, column = cells[head][index].tolist()
-            if (image, head, anchor, row, column) not in taken:
-                taken.add((image, head, anchor, row, column))
-                found[head].append((index, anchor, row, column))
-                break
+
+    def take(index: int, prior: int) -> bool:
+        """Give the object this prior, if it is free."""
+        head, anchor = priors[prior]
+        row, column = cells[head][index].tolist()
+        place = (int(objects.image_ids[index]), head, anchor, row, column)
+        if is_free := place not in taken:
+            taken.add(place)
+            found[head].append((index, anchor, row, column))
+        return is_free
+
+    for index, ranked in enumerate(order.tolist()):
+        any(take(index, prior) for prior in ranked)  # stops at the first that is free
+    for index, prior in np.argwhere(similarity > prior_iou).tolist():
+        take(index, prior)
     return tuple(Assignment(*np.array(rows, np.int64).reshape(-1, 4).T) for rows in found)
 
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov3_trt.coco import TruePicture, coco_instances
 from yolov3_trt.errors import DataSetError, ImageError, require
-from yolov3_trt.geometry import HW, FloatArray
+from yolov3_trt.geometry import HW, FloatArray, cxcywh_to_xyxy
 from yolov3_trt.images import IMAGE_SUFFIXES, load_image
 
 _ROUNDING = 1e-3  # how far a box may stick out of its picture, as a fraction of it
@@ -88,7 +89,7 @@ def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path
     if splits["train"] and not faults and not any(labels[picture].class_ids for picture in splits["train"]):
         expected = _label_paths(splits["train"][0])[0]
         faults.append(
-            f"{path}: train: not one of the {len(splits['train'])} pictures has a label; expected e.g. {expected}"
+            f"{path}: train: none of its pictures ({len(splits['train'])}) has a label; expected e.g. {expected}"
         )
     sizes_hw = _sizes_hw(pictures, progress, faults)
     if faults:
@@ -99,31 +100,14 @@ def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path
 
 
 def annotations_of(files: Sequence[LabelledFile], class_names: Sequence[str]) -> dict[str, Any]:
-    """The labels of pictures as COCO instances, for `evaluate.Annotations`.
+    """The labels of pictures as COCO instances, for `evaluate.Annotations`; absolute paths are the file names."""
+    return coco_instances((_true_picture(file) for file in files), class_names)
 
-    Image ids count from 1 in the order of `files`, whose absolute paths are the file names; category ids are class ids + 1.
-    """
-    images = [
-        {"id": number, "file_name": str(file.path.absolute()), "height": file.image_hw[0], "width": file.image_hw[1]}
-        for number, file in enumerate(files, start=1)
-    ]
-    annotations: list[dict[str, Any]] = []
-    for image_id, file in enumerate(files, start=1):
-        height, width = file.image_hw
-        boxes = file.cxcywh.astype(float) * (width, height, width, height)
-        for class_id, (cx, cy, w, h) in zip(file.class_ids.tolist(), boxes.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": class_id + 1,
-                    "bbox": [cx - w / 2, cy - h / 2, w, h],
-                    "area": w * h,
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": number, "name": name} for number, name in enumerate(class_names, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+
+def _true_picture(file: LabelledFile) -> TruePicture:
+    height, width = file.image_hw
+    xyxy = cxcywh_to_xyxy(file.cxcywh) * np.array((width, height, width, height), np.float32)
+    return TruePicture(str(file.path.absolute()), file.image_hw, xyxy, file.class_ids)
 
 
 # --- the yaml ---
@@ -195,9 +179,9 @@ def _splits(content: Mapping[Any, Any], path: Path, faults: list[str], notes: li
         pictures = [picture for entry in entries for picture in _pictures(entry, root, f"{path}: {key}:", faults)]
         splits[split] = sorted(set(pictures))
         if repeated := len(pictures) - len(splits[split]):
-            notes.append(f"{path}: {key}: {repeated} pictures are named more than once; each counts once")
+            notes.append(f"{path}: {key}: pictures named more than once: {repeated}; each counts once")
     if both := sorted(set(splits["train"]) & set(splits["val"])):
-        notes.append(f"{path}: {len(both)} pictures are in train and val ({_first(both)}); val then says little")
+        notes.append(f"{path}: pictures in both train and val: {len(both)} ({_first(both)}); val then says little")
     return splits
 
 

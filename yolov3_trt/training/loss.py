@@ -1,6 +1,6 @@
 """YOLOv3's loss: where the boxes are, whether there is an object, which class it has.
 
-Every part is a sum over predictors divided by the number of objects in the batch (by 1 when there are none), so that its
+Every part is a sum over predictors divided by the number of those that have an object (by 1 when none has), so that its
 size depends neither on the batch nor on how crowded the pictures are.
 """
 
@@ -34,6 +34,7 @@ class LossSettings:
     box_weight: float = 4.0
     objectness_weight: float = 1.0
     class_weight: float = 1.0
+    prior_iou: float = 1.0  # priors more like an object than this learn from it as well as the best one; 1: none does
     ignore_iou: float = 0.7  # a predictor that overlaps some object by more than this is not called background
 
 
@@ -64,7 +65,7 @@ def yolo_loss(
         settings: see `LossSettings`.
     """
     grids = [_by_predictor(output, head) for output, head in zip(outputs, heads, strict=True)]
-    assignments = assign(objects, heads, input_hw)
+    assignments = assign(objects, heads, input_hw, settings.prior_iou)
     count = max(1, sum(len(assignment.objects) for assignment in assignments))
     box = objectness = classes = grids[0].new_zeros(())
     for head, grid, assignment in zip(heads, grids, assignments, strict=True):

@@ -77,6 +77,18 @@ class Stopped(Exception):  # not an error
     """The watcher stopped the run; its checkpoint is written."""
 
 
+def device_by_name(name: str) -> str:
+    """`auto`, `cpu` or `cuda` -> the device to train on; auto is a CUDA GPU where PyTorch finds one.
+
+    Raises:
+        TrainingError: a GPU was asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise TrainingError("--device cuda: PyTorch finds no CUDA GPU; leave it out, or install a CUDA build of torch")
+    return "cuda" if has_cuda and name != "cpu" else "cpu"
+
+
 def initial_weights(spec: ModelSpec, seed: int) -> Weights:
     """Random weights to train from: PyTorch's, and heads that start out calling everything background."""
     torch.manual_seed(seed)

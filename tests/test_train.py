@@ -1,0 +1,368 @@
+"""Training: learns, stops and goes on as if it had not stopped, writes what Darknet's readers read."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.cli_runner import call
+from yolov3_trt.detector import open_detector
+from yolov3_trt.errors import TrainingError
+from yolov3_trt.evaluate import evaluate, load_annotations
+from yolov3_trt.geometry import iou
+from yolov3_trt.images import load_image
+from yolov3_trt.layers import Activation, Conv, Layer, Yolo
+from yolov3_trt.models import load_model
+from yolov3_trt.models.architectures import shapes
+from yolov3_trt.models.class_names import SHAPE_NAMES
+from yolov3_trt.reference import module_from_spec
+from yolov3_trt.shapes import write_shapes_data_set
+from yolov3_trt.spec import ModelSpec
+from yolov3_trt.training.augment import Augmentation
+from yolov3_trt.training.checkpoint import load_checkpoint
+from yolov3_trt.training.dataset import DataSet, load_data_set
+from yolov3_trt.training.settings import TrainSettings
+from yolov3_trt.training.train import Stopped, TrainingRun, Watcher, initial_weights
+
+NONE = Augmentation(0, 0, 0, 0, 0, 0, 0)
+
+
+def little_spec(input_side: int = 64) -> ModelSpec:
+    """One head at stride 8: enough to see a loss fall, small enough for a hundred steps a second."""
+
+    def unit(filters: int, stride: int = 1) -> Conv:
+        return Conv(filters, 3, stride, 1, batch_norm=True, bias=False, activation=Activation.LEAKY)
+
+    layers: tuple[Layer, ...] = (unit(8, 2), unit(16, 2), unit(16, 2), Conv(2 * 11), Yolo(((10, 10), (25, 25)), 6))
+    return ModelSpec("little", layers, (input_side, input_side))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Twenty-four generated pictures to train on, four to validate."""
+    folder = tmp_path_factory.mktemp("shapes")
+    return load_data_set(write_shapes_data_set(folder, num_train=24, num_val=4, seed=5))
+
+
+def start(data: DataSet, output: Path, settings: TrainSettings, spec: ModelSpec | None = None) -> TrainingRun:
+    spec = spec or little_spec()
+    return TrainingRun.start((spec, initial_weights(spec, settings.seed)), data, settings, output)
+
+
+def stop_after(steps: int) -> Watcher:
+    """Stops the run after so many of its steps."""
+    seen: list[object] = []
+    return Watcher(on_step=seen.append, stop=lambda: len(seen) >= steps)
+
+
+def losses(history: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([list(entry["loss"].values()) for entry in history])
+
+
+# --- learning ---
+
+
+def test_one_batch_is_learnt_by_heart(tmp_path: Path):
+    folder = tmp_path / "data"
+    write_shapes_data_set(folder, num_train=4, num_val=1, seed=3)
+    data = load_data_set(folder / "data.yaml")
+    data = replace(data, val=data.train)  # accuracy on the very pictures
+    settings = TrainSettings(
+        epochs=150, batch_size=4, learning_rate=0.01, warmup_epochs=5, val_every=150, augmentation=NONE, average_decay=0.9
+    )
+    history = start(data, tmp_path / "run", settings, shapes(input_hw=(192, 192))).run()
+    assert losses(history)[-1].sum() < losses(history)[0].sum() / 20
+    assert history[-1]["AP50"] == 1.0
+
+
+@pytest.mark.parametrize("box_loss", ["ciou", "coordinates"])
+def test_the_command_line_trains_and_says_what_it_reached(
+    data: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], box_loss: str
+):
+    cfg = tmp_path / "little.cfg"
+    from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
+
+    cfg.write_text(cfg_from_spec(little_spec()))
+    run = tmp_path / "run"
+    args = ("train", "--data", data.path, "--model", cfg, "--from-scratch", "--epochs", "2", "--batch-size", "8")
+    assert call(*args, "--box-loss", box_loss, "-o", run, "--json", "-") == 0
+    out, err = capsys.readouterr()
+    content = json.loads(out)
+    assert [entry["epoch"] for entry in content["history"]] == [1, 2]
+    assert content["best"]["AP"] is not None
+    assert "little: random weights, seed 0" in err
+    assert "24 pictures to train on, 4 to validate; 2 epochs of 3 steps on cpu" in err
+    assert {path.name for path in run.iterdir()} == {
+        *("checkpoint.pt", "history.json", "little.cfg", "little.names", "little.weights", "little-last.weights")
+    }
+    assert json.loads((run / "history.json").read_text()) == content["history"]
+    assert load_model(run / "little.cfg").class_names == SHAPE_NAMES
+
+
+# --- stopping and going on ---
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 8])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(data: DataSet, tmp_path: Path, steps: int):
+    settings = TrainSettings(epochs=3, batch_size=8, learning_rate=0.02)  # 3 steps an epoch
+    expected = start(data, tmp_path / "whole", settings).run()
+    with pytest.raises(Stopped):
+        start(data, tmp_path / "parts", settings).run(stop_after(steps))
+    resumed = TrainingRun.resume(tmp_path / "parts", data)
+    assert resumed.step == steps
+    got = resumed.run()
+    np.testing.assert_allclose(losses(got), losses(expected), rtol=1e-4)
+    assert [entry["AP"] for entry in got] == pytest.approx([entry["AP"] for entry in expected], abs=1e-3)
+    same = (tmp_path / "whole/little-last.weights", tmp_path / "parts/little-last.weights")
+    whole, parts = (np.frombuffer(path.read_bytes()[20:], "<f4") for path in same)
+    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_stopped_during_validation_validates_when_it_goes_on(data: DataSet, tmp_path: Path):
+    settings = TrainSettings(epochs=1, batch_size=8)
+    asked: list[int] = []
+
+    def stop_at_second_picture() -> bool:  # 3 steps, then pictures
+        asked.append(1)
+        return len(asked) == 5
+
+    with pytest.raises(Stopped):
+        start(data, tmp_path, settings).run(Watcher(stop=stop_at_second_picture))
+    resumed = TrainingRun.resume(tmp_path, data)
+    assert (resumed.step, resumed.history) == (3, [])
+    (entry,) = resumed.run()
+    assert entry["AP"] is not None and losses([entry]).all()
+
+
+def train_in_another_process(data: DataSet, cfg: Path, run: Path) -> "subprocess.Popen[str]":
+    args = ("train", "--data", data.path, "--model", cfg, "--from-scratch", "--epochs", "40", "--batch-size", "8")
+    # A CI may run tests in the background, where a shell lets children ignore Ctrl-C.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from yolov3_trt.cli import entrypoint\nentrypoint()"
+    )
+    command = [sys.executable, "-c", code, *map(str, args), "--val-every", "20", "-o", str(run)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def little_cfg(tmp_path: Path) -> Path:
+    from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
+
+    path = tmp_path / "little.cfg"
+    path.write_text(cfg_from_spec(little_spec()))
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_signal_leaves_a_checkpoint_to_go_on_from(
+    data: DataSet, tmp_path: Path, little_cfg: Path, number: signal.Signals
+):
+    run = tmp_path / "run"
+    process = train_in_another_process(data, little_cfg, run)
+    assert process.stderr is not None
+    lines = [process.stderr.readline()]
+    while not lines[-1].startswith("epoch 2/"):
+        lines.append(process.stderr.readline())
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert f"stopped; go on with: yolov3_trt train --data {data.path} --resume {run}" in rest
+    resumed = TrainingRun.resume(run, data)
+    assert resumed.step >= 6 and len(resumed.history) >= 2
+    with pytest.raises(Stopped):
+        resumed.run(stop_after(4))
+    settings = replace(resumed.settings, epochs=40)
+    whole = start(data, tmp_path / "whole", settings)
+    with pytest.raises(Stopped):
+        whole.run(stop_after(resumed.step))
+    np.testing.assert_allclose(losses(resumed.history), losses(whole.history), rtol=1e-3)
+
+
+def test_a_kill_while_the_checkpoint_is_written_leaves_the_earlier_one(data: DataSet, tmp_path: Path):
+    # The writing itself, stopped half-way: what `replacing` promises, seen from here.
+    run = start(data, tmp_path, TrainSettings(epochs=2, batch_size=8))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    code = (
+        "import os, torch\nfrom pathlib import Path\nfrom yolov3_trt.training import checkpoint\n"
+        "real = torch.save\n"
+        "def half(content, path):\n    real(content, path)\n    os.truncate(path, 1000)\n    os.kill(os.getpid(), 9)\n"
+        "torch.save = half\n"
+        f"path = Path({str(tmp_path)!r}) / 'checkpoint.pt'\n"
+        "checkpoint.save_checkpoint(checkpoint.load_checkpoint(path), path)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert TrainingRun.resume(tmp_path, data).step == run.step == 0
+
+
+# --- refusals ---
+
+
+def test_a_folder_with_a_run_is_not_begun_again(data: DataSet, tmp_path: Path):
+    start(data, tmp_path, TrainSettings(epochs=1))
+    with pytest.raises(TrainingError, match=f"{tmp_path}: there is a run here already; go on with --resume"):
+        start(data, tmp_path, TrainSettings(epochs=1))
+
+
+def test_a_run_does_not_go_on_with_other_data(data: DataSet, tmp_path: Path):
+    start(data, tmp_path, TrainSettings(epochs=1))
+    with pytest.raises(TrainingError, match=r"has changed since this run began .* --weights .*little-last\.weights"):
+        TrainingRun.resume(tmp_path, replace(data, train=data.train[1:]))
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [(None, "there is no checkpoint"), (b"junk", "not a checkpoint of this program, or damaged")],
+    ids=["missing", "junk"],
+)
+def test_a_checkpoint_that_cannot_be_read(data: DataSet, tmp_path: Path, content: bytes | None, reason: str):
+    if content is not None:
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(TrainingError, match=reason):
+        TrainingRun.resume(tmp_path, data)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path):
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "harm"),))
+
+    torch.save({"format": 1, "settings": Harmful()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="not a checkpoint of this program, or damaged"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path):
+    torch.save({"model": torch.zeros(3)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="not a checkpoint of this version"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_weights(data: DataSet, tmp_path: Path):
+    settings = TrainSettings(epochs=5, batch_size=8, learning_rate=1e18, gradient_norm=1e30, warmup_epochs=0)
+    with pytest.raises(TrainingError, match="the loss is not a number any more at step .* lower --learning-rate"):
+        start(data, tmp_path, settings).run()
+    assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(tmp_path / "checkpoint.pt").network.values())
+
+
+def test_classifiers_and_other_class_counts_are_refused(data: DataSet, tmp_path: Path):
+    classifier = ModelSpec("classifier", (Conv(6, 3, 2, 1),), (64, 64))
+    with pytest.raises(TrainingError, match="classifier: a classifier; only detectors"):
+        start(data, tmp_path, TrainSettings(), classifier)
+    other = ModelSpec("other", (Conv(2 * 7, 8, 8), Yolo(((10, 10), (25, 25)), 2)), (64, 64))
+    with pytest.raises(TrainingError, match="other: 2 classes; .* has 6"):
+        start(data, tmp_path, TrainSettings(), other)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (("--resume", "run", "--epochs", "5"), "goes not with --resume, which takes everything from the checkpoint"),
+        ((), "expected a built-in model or a .cfg"),
+        (("--model", "shapes", "--from-scratch", "--weights", "x.weights"), "goes not with --weights"),
+    ],
+    ids=["resume-and-epochs", "no-model", "scratch-and-weights"],
+)
+def test_wrong_usage_exits_with_2(
+    data: DataSet, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str
+):
+    assert call("train", "--data", data.path, *args) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_faults_of_a_data_set_are_all_named_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "data"
+    write_shapes_data_set(folder, num_train=3, num_val=1, seed=1)
+    (folder / "labels/train/000000.txt").write_text("9 0.5 0.5 0.1 0.1\n")
+    (folder / "labels/train/000001.txt").write_text("0 0.5 0.5 0.1 0.1\n1 1.5 0.5 0.1 0.1\n")
+    (folder / "labels/train/000002.txt").write_text("")
+    run = tmp_path / "run"
+    assert call("train", "--data", folder / "data.yaml", "--model", "shapes", "--from-scratch", "-o", run) == 1
+    err = capsys.readouterr().err
+    assert f"{folder}/labels/train/000000.txt:1:" in err and f"{folder}/labels/train/000001.txt:2:" in err
+    assert err.splitlines()[-1].startswith(f"yolov3_trt: {folder}/data.yaml:")
+    assert not run.exists()
+
+
+# --- what comes out ---
+
+
+@pytest.fixture(scope="module")
+def trained(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cfg whose weights have been trained for a moment, from the bundled ones."""
+    output = tmp_path_factory.mktemp("trained")
+    model = load_model("shapes")
+    settings = TrainSettings(epochs=1, batch_size=8, learning_rate=1e-3)
+    TrainingRun.start((model.spec, model.weights), data, settings, output).run()
+    return output / "shapes.cfg"
+
+
+def test_a_trained_checkpoint_and_its_darknet_files_detect_the_same(data: DataSet, trained: Path):
+    checkpoint = load_checkpoint(trained.with_name("checkpoint.pt"))
+    average = {key: value.numpy() for key, value in checkpoint.average.items()}
+    network = module_from_spec(shapes(), average)
+    loaded = load_model(trained, trained.with_name("shapes-last.weights"))
+    for key, value in module_from_spec(loaded.spec, loaded.weights).state_dict().items():
+        assert torch.equal(value, network.state_dict()[key]), key
+    assert loaded.spec.layers == shapes().layers and loaded.class_names == SHAPE_NAMES
+
+
+def test_opencv_reads_the_trained_network_and_detects_the_same(data: DataSet, trained: Path):
+    side = 256
+    net = cv2.dnn.readNetFromDarknet(str(trained), str(trained.with_suffix(".weights")))
+    with open_detector(trained, conf=0.25) as detector:
+        compared = 0
+        for file in data.train[:12]:
+            picture = cv2.resize(load_image(file.path), (side, side))  # needs no resize in either program
+            net.setInput(cv2.dnn.blobFromImage(picture, 1 / 255, (side, side), swapRB=True))
+            rows = np.concatenate(net.forward(net.getUnconnectedOutLayersNames()))  # cx, cy, w, h, objectness, scores
+            corners = np.concatenate([rows[:, :2] - rows[:, 2:4] / 2, rows[:, :2] + rows[:, 2:4] / 2], axis=1) * side
+            for found in detector(picture):
+                scores = rows[:, 5 + found.class_id]
+                overlap = iou(np.float32([found.xyxy]), corners.clip(0, side).astype(np.float32))
+                twin = np.where(np.abs(scores - found.score) <= 0.01, overlap, 0).max()
+                assert twin >= 0.95, found
+                compared += 1
+    assert compared > 20
+
+
+# --- the bundled model ---
+
+
+def test_the_bundled_model_is_small_and_was_trained_as_its_readme_says():
+    model = load_model("shapes")
+    assert model.weights_path.stat().st_size < 2 * 2**20
+    assert model.class_names == SHAPE_NAMES
+    assert len(model.spec.heads) == 3 and model.spec.input_hw == (256, 256)
+
+
+def test_the_bundled_model_finds_shapes_it_has_never_seen(tmp_path: Path):
+    # 60 pictures for a test of seconds; `yolov3_trt demo` and docs/training.md have the figures of 500.
+    write_shapes_data_set(tmp_path, num_train=1, num_val=60, seed=424242)
+    with open_detector("shapes", conf=0.005) as detector:
+        metrics = evaluate(detector, load_annotations(tmp_path / "val.json", SHAPE_NAMES), tmp_path / "images/val")
+    assert metrics["AP50"] > 0.93 and metrics["AP"] > 0.68
