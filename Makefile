@@ -8,11 +8,10 @@ EXTRAS := export,cpu,eval,train,opencv-headless,dev
 ifeq ($(shell uname -sm),Linux x86_64)
 EXTRAS := $(EXTRAS),rtx
 endif
-DATA := $(or $(YOLOV3_TRT_DATA),../shared/data)
 
 .PHONY: demo test lint bench clean
 demo: $(VENV)/installed
-	$(BIN)/yolov3_trt demo --data "$(DATA)" -o runs/demo
+	$(BIN)/yolov3_trt demo -o runs/demo
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest

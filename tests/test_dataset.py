@@ -160,7 +160,7 @@ def test_pictures_without_objects_are_background_and_noted(tmp_path: Path):
     assert notes(loaded) == [
         "pictures without a label file: 4 (images/train/b.png, images/train/c.png, images/train/d.png, ...); they count as "
         "background",
-        "empty label files: 1 (labels/train/f.txt); their pictures count as background",
+        "labels/train/f.txt:1: is empty; its picture counts as background",
     ]
 
 

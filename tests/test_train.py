@@ -26,6 +26,8 @@ from yolov3_trt.layers import Activation, Conv, Layer, Yolo
 from yolov3_trt.models import load_model
 from yolov3_trt.models.architectures import shapes
 from yolov3_trt.models.class_names import SHAPE_NAMES
+from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
+from yolov3_trt.models.transfer import spec_with_classes, weights_with_classes
 from yolov3_trt.reference import module_from_spec
 from yolov3_trt.shapes import write_shapes_data_set
 from yolov3_trt.spec import ModelSpec
@@ -49,7 +51,7 @@ def little_spec(input_side: int = 64) -> ModelSpec:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+def few(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     """Twenty-four generated pictures to train on, four to validate."""
     folder = tmp_path_factory.mktemp("shapes")
     return load_data_set(write_shapes_data_set(folder, num_train=24, num_val=4, seed=5))
@@ -79,7 +81,13 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path):
     data = load_data_set(folder / "data.yaml")
     data = replace(data, val=data.train)  # accuracy on the very pictures
     settings = TrainSettings(
-        epochs=150, batch_size=4, learning_rate=0.01, warmup_epochs=5, val_every=150, augmentation=NONE, average_decay=0.9
+        epochs=150,
+        batch_size=4,
+        learning_rate=0.01,
+        warmup_epochs=5,
+        val_every=150,
+        augmentation=NONE,
+        average_decay=0.9,
     )
     history = start(data, tmp_path / "run", settings, shapes(input_hw=(192, 192))).run()
     assert losses(history)[-1].sum() < losses(history)[0].sum() / 20
@@ -88,14 +96,12 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path):
 
 @pytest.mark.parametrize("box_loss", ["ciou", "coordinates"])
 def test_the_command_line_trains_and_says_what_it_reached(
-    data: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], box_loss: str
+    few: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], box_loss: str
 ):
     cfg = tmp_path / "little.cfg"
-    from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
-
     cfg.write_text(cfg_from_spec(little_spec()))
     run = tmp_path / "run"
-    args = ("train", "--data", data.path, "--model", cfg, "--from-scratch", "--epochs", "2", "--batch-size", "8")
+    args = ("train", "--data", few.path, "--model", cfg, "--from-scratch", "--epochs", "2", "--batch-size", "8")
     assert call(*args, "--box-loss", box_loss, "-o", run, "--json", "-") == 0
     out, err = capsys.readouterr()
     content = json.loads(out)
@@ -114,12 +120,12 @@ def test_the_command_line_trains_and_says_what_it_reached(
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 8])
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(data: DataSet, tmp_path: Path, steps: int):
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(few: DataSet, tmp_path: Path, steps: int):
     settings = TrainSettings(epochs=3, batch_size=8, learning_rate=0.02)  # 3 steps an epoch
-    expected = start(data, tmp_path / "whole", settings).run()
+    expected = start(few, tmp_path / "whole", settings).run()
     with pytest.raises(Stopped):
-        start(data, tmp_path / "parts", settings).run(stop_after(steps))
-    resumed = TrainingRun.resume(tmp_path / "parts", data)
+        start(few, tmp_path / "parts", settings).run(stop_after(steps))
+    resumed = TrainingRun.resume(tmp_path / "parts", few)
     assert resumed.step == steps
     got = resumed.run()
     np.testing.assert_allclose(losses(got), losses(expected), rtol=1e-4)
@@ -129,7 +135,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(data: DataSet, tmp_path:
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
 
 
-def test_a_run_stopped_during_validation_validates_when_it_goes_on(data: DataSet, tmp_path: Path):
+def test_a_run_stopped_during_validation_validates_when_it_goes_on(few: DataSet, tmp_path: Path):
     settings = TrainSettings(epochs=1, batch_size=8)
     asked: list[int] = []
 
@@ -138,15 +144,15 @@ def test_a_run_stopped_during_validation_validates_when_it_goes_on(data: DataSet
         return len(asked) == 5
 
     with pytest.raises(Stopped):
-        start(data, tmp_path, settings).run(Watcher(stop=stop_at_second_picture))
-    resumed = TrainingRun.resume(tmp_path, data)
+        start(few, tmp_path, settings).run(Watcher(stop=stop_at_second_picture))
+    resumed = TrainingRun.resume(tmp_path, few)
     assert (resumed.step, resumed.history) == (3, [])
     (entry,) = resumed.run()
     assert entry["AP"] is not None and losses([entry]).all()
 
 
-def train_in_another_process(data: DataSet, cfg: Path, run: Path) -> "subprocess.Popen[str]":
-    args = ("train", "--data", data.path, "--model", cfg, "--from-scratch", "--epochs", "40", "--batch-size", "8")
+def train_in_another_process(few: DataSet, cfg: Path, run: Path) -> "subprocess.Popen[str]":
+    args = ("train", "--data", few.path, "--model", cfg, "--from-scratch", "--epochs", "40", "--batch-size", "8")
     # A CI may run tests in the background, where a shell lets children ignore Ctrl-C.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -165,8 +171,6 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def little_cfg(tmp_path: Path) -> Path:
-    from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
-
     path = tmp_path / "little.cfg"
     path.write_text(cfg_from_spec(little_spec()))
     return path
@@ -174,10 +178,10 @@ def little_cfg(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_signal_leaves_a_checkpoint_to_go_on_from(
-    data: DataSet, tmp_path: Path, little_cfg: Path, number: signal.Signals
+    few: DataSet, tmp_path: Path, little_cfg: Path, number: signal.Signals
 ):
     run = tmp_path / "run"
-    process = train_in_another_process(data, little_cfg, run)
+    process = train_in_another_process(few, little_cfg, run)
     assert process.stderr is not None
     lines = [process.stderr.readline()]
     while not lines[-1].startswith("epoch 2/"):
@@ -188,21 +192,21 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert f"stopped; go on with: yolov3_trt train --data {data.path} --resume {run}" in rest
-    resumed = TrainingRun.resume(run, data)
+        assert f"stopped; go on with: yolov3_trt train --data {few.path} --resume {run}" in rest
+    resumed = TrainingRun.resume(run, few)
     assert resumed.step >= 6 and len(resumed.history) >= 2
     with pytest.raises(Stopped):
         resumed.run(stop_after(4))
     settings = replace(resumed.settings, epochs=40)
-    whole = start(data, tmp_path / "whole", settings)
+    whole = start(few, tmp_path / "whole", settings)
     with pytest.raises(Stopped):
         whole.run(stop_after(resumed.step))
     np.testing.assert_allclose(losses(resumed.history), losses(whole.history), rtol=1e-3)
 
 
-def test_a_kill_while_the_checkpoint_is_written_leaves_the_earlier_one(data: DataSet, tmp_path: Path):
+def test_a_kill_while_the_checkpoint_is_written_leaves_the_earlier_one(few: DataSet, tmp_path: Path):
     # The writing itself, stopped half-way: what `replacing` promises, seen from here.
-    run = start(data, tmp_path, TrainSettings(epochs=2, batch_size=8))
+    run = start(few, tmp_path, TrainSettings(epochs=2, batch_size=8))
     before = (tmp_path / "checkpoint.pt").read_bytes()
     code = (
         "import os, torch\nfrom pathlib import Path\nfrom yolov3_trt.training import checkpoint\n"
@@ -215,22 +219,22 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_earlier_one(data: Dat
     killed = subprocess.run([sys.executable, "-c", code], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert TrainingRun.resume(tmp_path, data).step == run.step == 0
+    assert TrainingRun.resume(tmp_path, few).step == run.step == 0
 
 
 # --- refusals ---
 
 
-def test_a_folder_with_a_run_is_not_begun_again(data: DataSet, tmp_path: Path):
-    start(data, tmp_path, TrainSettings(epochs=1))
+def test_a_folder_with_a_run_is_not_begun_again(few: DataSet, tmp_path: Path):
+    start(few, tmp_path, TrainSettings(epochs=1))
     with pytest.raises(TrainingError, match=f"{tmp_path}: there is a run here already; go on with --resume"):
-        start(data, tmp_path, TrainSettings(epochs=1))
+        start(few, tmp_path, TrainSettings(epochs=1))
 
 
-def test_a_run_does_not_go_on_with_other_data(data: DataSet, tmp_path: Path):
-    start(data, tmp_path, TrainSettings(epochs=1))
+def test_a_run_does_not_go_on_with_other_data(few: DataSet, tmp_path: Path):
+    start(few, tmp_path, TrainSettings(epochs=1))
     with pytest.raises(TrainingError, match=r"has changed since this run began .* --weights .*little-last\.weights"):
-        TrainingRun.resume(tmp_path, replace(data, train=data.train[1:]))
+        TrainingRun.resume(tmp_path, replace(few, train=few.train[1:]))
 
 
 @pytest.mark.parametrize(
@@ -238,11 +242,11 @@ def test_a_run_does_not_go_on_with_other_data(data: DataSet, tmp_path: Path):
     [(None, "there is no checkpoint"), (b"junk", "not a checkpoint of this program, or damaged")],
     ids=["missing", "junk"],
 )
-def test_a_checkpoint_that_cannot_be_read(data: DataSet, tmp_path: Path, content: bytes | None, reason: str):
+def test_a_checkpoint_that_cannot_be_read(few: DataSet, tmp_path: Path, content: bytes | None, reason: str):
     if content is not None:
         (tmp_path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(TrainingError, match=reason):
-        TrainingRun.resume(tmp_path, data)
+        TrainingRun.resume(tmp_path, few)
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path):
@@ -262,20 +266,20 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path):
         load_checkpoint(tmp_path / "checkpoint.pt")
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_weights(data: DataSet, tmp_path: Path):
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_weights(few: DataSet, tmp_path: Path):
     settings = TrainSettings(epochs=5, batch_size=8, learning_rate=1e18, gradient_norm=1e30, warmup_epochs=0)
-    with pytest.raises(TrainingError, match="the loss is not a number any more at step .* lower --learning-rate"):
-        start(data, tmp_path, settings).run()
+    with pytest.raises(TrainingError, match=r"the loss is not a number any more at step .* lower --learning-rate"):
+        start(few, tmp_path, settings).run()
     assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(tmp_path / "checkpoint.pt").network.values())
 
 
-def test_classifiers_and_other_class_counts_are_refused(data: DataSet, tmp_path: Path):
+def test_classifiers_and_other_class_counts_are_refused(few: DataSet, tmp_path: Path):
     classifier = ModelSpec("classifier", (Conv(6, 3, 2, 1),), (64, 64))
     with pytest.raises(TrainingError, match="classifier: a classifier; only detectors"):
-        start(data, tmp_path, TrainSettings(), classifier)
+        start(few, tmp_path, TrainSettings(), classifier)
     other = ModelSpec("other", (Conv(2 * 7, 8, 8), Yolo(((10, 10), (25, 25)), 2)), (64, 64))
-    with pytest.raises(TrainingError, match="other: 2 classes; .* has 6"):
-        start(data, tmp_path, TrainSettings(), other)
+    with pytest.raises(TrainingError, match=r"other: 2 classes; .* has 6"):
+        start(few, tmp_path, TrainSettings(), other)
 
 
 @pytest.mark.parametrize(
@@ -288,9 +292,9 @@ def test_classifiers_and_other_class_counts_are_refused(data: DataSet, tmp_path:
     ids=["resume-and-epochs", "no-model", "scratch-and-weights"],
 )
 def test_wrong_usage_exits_with_2(
-    data: DataSet, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str
+    few: DataSet, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str
 ):
-    assert call("train", "--data", data.path, *args) == 2
+    assert call("train", "--data", few.path, *args) == 2
     assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
@@ -303,6 +307,7 @@ def test_faults_of_a_data_set_are_all_named_before_training(tmp_path: Path, caps
     run = tmp_path / "run"
     assert call("train", "--data", folder / "data.yaml", "--model", "shapes", "--from-scratch", "-o", run) == 1
     err = capsys.readouterr().err
+    assert f"note: {folder}/labels/train/000002.txt:1: is empty; its picture counts as background" in err
     assert f"{folder}/labels/train/000000.txt:1:" in err and f"{folder}/labels/train/000001.txt:2:" in err
     assert err.splitlines()[-1].startswith(f"yolov3_trt: {folder}/data.yaml:")
     assert not run.exists()
@@ -312,16 +317,16 @@ def test_faults_of_a_data_set_are_all_named_before_training(tmp_path: Path, caps
 
 
 @pytest.fixture(scope="module")
-def trained(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(few: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cfg whose weights have been trained for a moment, from the bundled ones."""
     output = tmp_path_factory.mktemp("trained")
     model = load_model("shapes")
     settings = TrainSettings(epochs=1, batch_size=8, learning_rate=1e-3)
-    TrainingRun.start((model.spec, model.weights), data, settings, output).run()
+    TrainingRun.start((model.spec, model.weights), few, settings, output).run()
     return output / "shapes.cfg"
 
 
-def test_a_trained_checkpoint_and_its_darknet_files_detect_the_same(data: DataSet, trained: Path):
+def test_a_trained_checkpoint_and_its_darknet_files_detect_the_same(few: DataSet, trained: Path):
     checkpoint = load_checkpoint(trained.with_name("checkpoint.pt"))
     average = {key: value.numpy() for key, value in checkpoint.average.items()}
     network = module_from_spec(shapes(), average)
@@ -331,12 +336,12 @@ def test_a_trained_checkpoint_and_its_darknet_files_detect_the_same(data: DataSe
     assert loaded.spec.layers == shapes().layers and loaded.class_names == SHAPE_NAMES
 
 
-def test_opencv_reads_the_trained_network_and_detects_the_same(data: DataSet, trained: Path):
+def test_opencv_reads_the_trained_network_and_detects_the_same(few: DataSet, trained: Path):
     side = 256
     net = cv2.dnn.readNetFromDarknet(str(trained), str(trained.with_suffix(".weights")))
     with open_detector(trained, conf=0.25) as detector:
         compared = 0
-        for file in data.train[:12]:
+        for file in few.train[:12]:
             picture = cv2.resize(load_image(file.path), (side, side))  # needs no resize in either program
             net.setInput(cv2.dnn.blobFromImage(picture, 1 / 255, (side, side), swapRB=True))
             rows = np.concatenate(net.forward(net.getUnconnectedOutLayersNames()))  # cx, cy, w, h, objectness, scores
@@ -366,3 +371,40 @@ def test_the_bundled_model_finds_shapes_it_has_never_seen(tmp_path: Path):
     with open_detector("shapes", conf=0.005) as detector:
         metrics = evaluate(detector, load_annotations(tmp_path / "val.json", SHAPE_NAMES), tmp_path / "images/val")
     assert metrics["AP50"] > 0.93 and metrics["AP"] > 0.68
+
+
+# --- real data ---
+
+
+def two_classes_of_coco(data: Path, folder: Path) -> Path:
+    """A data set of COCO val64 with the labels of persons and chairs only: every other picture to train on."""
+    keep = {0: 0, 56: 1}
+    for position, picture in enumerate(sorted((data / "coco/val64/images").iterdir())):
+        part = ("train", "val")[position % 2]
+        for kind in ("images", "labels"):
+            (folder / kind / part).mkdir(parents=True, exist_ok=True)
+        (folder / "images" / part / picture.name).symlink_to(picture)
+        source = data / "coco/val64/labels" / f"{picture.stem}.txt"
+        rows = [line.split() for line in source.read_text().splitlines()] if source.exists() else []
+        text = "".join(f"{' '.join([str(keep[int(row[0])]), *row[1:]])}\n" for row in rows if int(row[0]) in keep)
+        (folder / "labels" / part / f"{picture.stem}.txt").write_text(text)
+    path = folder / "data.yaml"
+    path.write_text("train: images/train\nval: images/val\nnames: [person, chair]\n")
+    return path
+
+
+def test_fine_tuning_a_real_model_on_two_classes_lowers_the_loss_and_keeps_the_accuracy(data: Path, tmp_path: Path):
+    few = load_data_set(two_classes_of_coco(data, tmp_path / "data"))
+    model = load_model(data / "models/MobileNetV2-YOLOv3-Nano-coco.cfg", names="coco")
+    spec = spec_with_classes(model.spec, 2)
+    transfer = weights_with_classes(model.spec, model.weights, model.class_names, spec, few.class_names, 0)
+    assert (transfer.kept_classes, transfer.new_classes) == (("person", "chair"), ())
+    settings = TrainSettings(
+        epochs=4, batch_size=8, learning_rate=1e-3, warmup_epochs=1, augmentation=Augmentation(mosaic=0, scale=0.2)
+    )
+    run = TrainingRun.start((spec, transfer.weights), few, settings, tmp_path / "run")
+    before = run.validate()
+    history = run.run()
+    print(losses(history).sum(axis=1), before, [(entry["AP"], entry["AP50"]) for entry in history])
+    assert losses(history)[-1].sum() < 0.9 * losses(history)[0].sum()
+    assert history[-1]["AP50"] > 0.8 * before["AP50"]

@@ -96,11 +96,13 @@ class DataSetError(Yolov3TrtError, ValueError):
 
     Attributes:
         faults: one line each, starting with `file:line:` where there is a line.
+        notes: the same of what is odd but allowed.
     """
 
-    def __init__(self, message: str, *, faults: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, faults: tuple[str, ...] = (), notes: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.faults = faults
+        self.notes = notes
 
 
 class TrainingError(Yolov3TrtError):

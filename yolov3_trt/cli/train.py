@@ -44,7 +44,8 @@ def train(
     warmup_epochs: Annotated[float, typer.Option(min=0, help="Until the learning rate is at its height.")] = 2.0,
     box_loss: Annotated[BoxLossName, typer.Option(help="`coordinates` is the paper's.")] = "ciou",
     prior_iou: Annotated[
-        float, typer.Option(min=0, max=1, help="Priors more like an object than this learn from it too; 1: the best only.")
+        float,
+        typer.Option(min=0, max=1, help="Priors more like an object than this learn from it too; 1: the best only."),
     ] = 1.0,
     mosaic: Annotated[float, typer.Option(min=0, max=1, help="Share of samples made of four pictures.")] = 1.0,
     flip: Annotated[float, typer.Option(min=0, max=1, help="Share of samples mirrored left to right.")] = 0.5,
@@ -121,8 +122,8 @@ def _load(path: Path) -> "DataSet":
     try:
         data_set = load_data_set(path, lambda items: track(items, "checking pictures", _length(items)))
     except DataSetError as exc:
-        for fault in exc.faults:
-            say(fault)
+        for line in (*(f"note: {note}" for note in exc.notes), *exc.faults):
+            say(line)
         raise
     for note in data_set.notes:
         say(f"note: {note}")

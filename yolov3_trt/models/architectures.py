@@ -17,9 +17,9 @@ YOLOV3_ANCHORS: Anchors = (
 )  # fmt: skip
 # The same of 2,500 boxes of `yolov3_trt.shapes`, input px at 256; shapes turn freely, so these are squares.
 SHAPES_ANCHORS: Anchors = (
-    (15, 15), (20, 20), (25, 25),
-    (30, 30), (36, 36), (45, 45),
-    (58, 58), (77, 77), (108, 108),
+    (21, 21), (25, 25), (30, 30),
+    (35, 35), (43, 43), (52, 52),
+    (64, 64), (82, 82), (108, 108),
 )  # fmt: skip
 YOLOV3_TINY_ANCHORS: Anchors = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 

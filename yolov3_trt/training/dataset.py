@@ -27,6 +27,7 @@ from yolov3_trt.images import IMAGE_SUFFIXES, load_image
 _ROUNDING = 1e-3  # how far a box may stick out of its picture, as a fraction of it
 _SMALLEST = 1e-9  # sides below it are none
 _CHECKING_THREADS = 2
+_NAMED = 10  # empty label files; more of them are only counted
 _BOX = ("cx", "cy", "w", "h")
 
 
@@ -92,11 +93,12 @@ def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path
             f"{path}: train: none of its pictures ({len(splits['train'])}) has a label; expected e.g. {expected}"
         )
     sizes_hw = _sizes_hw(pictures, progress, faults)
+    notes += _notes(labels)
     if faults:
-        raise _error(path, faults)
+        raise _error(path, faults, notes)
     files = {picture: labels[picture].file(picture, sizes_hw[picture]) for picture in pictures}
     train, val = (tuple(files[picture] for picture in splits[split]) for split in ("train", "val"))
-    return DataSet(path, class_names, train, val, (*notes, *_notes(labels)))
+    return DataSet(path, class_names, train, val, tuple(notes))
 
 
 def annotations_of(files: Sequence[LabelledFile], class_names: Sequence[str]) -> dict[str, Any]:
@@ -376,9 +378,11 @@ def _number(word: str) -> float | None:
 # --- files and texts ---
 
 
-def _error(path: Path, faults: Sequence[str]) -> DataSetError:
+def _error(path: Path, faults: Sequence[str], notes: Sequence[str] = ()) -> DataSetError:
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return DataSetError(f"{path}: {count} in this data set; correct every one and start again", faults=tuple(faults))
+    return DataSetError(
+        f"{path}: {count} in this data set; correct every one and start again", faults=tuple(faults), notes=tuple(notes)
+    )
 
 
 def _sizes_hw(
@@ -416,8 +420,10 @@ def _notes(labels: Mapping[Path, _Labels]) -> Iterator[str]:
     repeated = [line for found in labels.values() for line in found.repeated]
     if without:
         yield f"pictures without a label file: {len(without)} ({_first(without)}); they count as background"
-    if empty:
-        yield f"empty label files: {len(empty)} ({_first(empty)}); their pictures count as background"
+    for path in empty[:_NAMED]:
+        yield f"{path}:1: is empty; its picture counts as background"
+    if len(empty) > _NAMED:
+        yield f"label files that are empty like these: {len(empty)} in all"
     if polygons:
         yield f"polygons: {len(polygons)} ({_first(polygons)}); their bounding boxes are taken"
     if repeated:

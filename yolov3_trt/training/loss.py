@@ -31,7 +31,7 @@ class LossSettings:
     """How the parts of the loss are made and weighed."""
 
     box: BoxLoss = BoxLoss.CIOU
-    box_weight: float = 4.0
+    box_weight: float = 1.5
     objectness_weight: float = 1.0
     class_weight: float = 1.0
     prior_iou: float = 1.0  # priors more like an object than this learn from it as well as the best one; 1: none does

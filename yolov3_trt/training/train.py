@@ -272,17 +272,14 @@ class TrainingRun:
     def _finish_epoch(self, watcher: Watcher) -> None:
         """Weights, accuracy, history."""
         epoch, started = len(self.history), time.monotonic()
-        last = self.output / f"{self.name}-last.weights"
-        header = WeightsHeader(seen=self.step * self.batch_size)
-        weights = weights_from_module(self._average_network())
-        save_darknet_weights(self.spec, weights, last, header)
+        self._save_weights("-last")  # whether validated or not
         is_last = epoch + 1 == self.settings.epochs
         accuracy: dict[str, Any] = {}
         if self.data.val and (is_last or (epoch + 1) % self.settings.val_every == 0):
-            accuracy = self._validate(last, watcher)
+            accuracy = self.validate(watcher)
         best = max((entry.get("AP") or 0.0 for entry in self.history), default=0.0)
         if (accuracy.get("AP") or 0.0) >= best and (accuracy or not self.data.val):
-            save_darknet_weights(self.spec, weights, self.output / f"{self.name}.weights", header)
+            self._save_weights()
         entry = {
             "epoch": epoch + 1,
             "step": self.step,
@@ -298,9 +295,14 @@ class TrainingRun:
         write_text(self.output / "history.json", json.dumps(self.history, indent=1) + "\n")
         watcher.on_epoch(entry)
 
-    def _validate(self, weights_path: Path, watcher: Watcher) -> dict[str, Any]:
-        """AP of the weights that were just written, read back as a user would."""
-        names = tuple(self.data.class_names)
+    def validate(self, watcher: Watcher | None = None) -> dict[str, Any]:
+        """AP, AP50 and AP75 on the validation pictures of the weights as they are, written and read back as a user would.
+
+        Raises:
+            Stopped: by the watcher.
+        """
+        watcher = watcher or Watcher()
+        names, weights_path = self.data.class_names, self._save_weights("-last")
         loaded = load_model(self.output / f"{self.name}.cfg", weights_path, str(self.output / f"{self.name}.names"))
         model = Model(self.spec, loaded.weights, names, weights_path)
         backend = TorchBackend(model, device=self.resources.device)
@@ -316,6 +318,12 @@ class TrainingRun:
         with Detector(backend, postprocess) as detector:
             metrics = evaluate(detector, truth, Path("/"), watched)
         return {name: metrics[name] for name in ("AP", "AP50", "AP75")}
+
+    def _save_weights(self, suffix: str = "") -> Path:
+        path = self.output / f"{self.name}{suffix}.weights"
+        header = WeightsHeader(seen=self.step * self.batch_size)
+        save_darknet_weights(self.spec, weights_from_module(self._average_network()), path, header)
+        return path
 
     def _batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Objects]]:
         """Batches `first`, `first` + 1, ... of an epoch, made ahead by threads."""
