@@ -159,7 +159,7 @@ def assert_fails(outcome: Outcome, *texts: str) -> None:
 @pytest.mark.parametrize(
     "choices, values",
     [
-        (options.PrecisionName, set(Precision) - {Precision.INT8}),  # int8 comes with calibration
+        (options.PrecisionName, set(Precision)),
         (options.InputStageName, set(InputStage)),
         (options.OutputStageName, set(OutputStage)),
         (options.ResizeName, set(Resize)),

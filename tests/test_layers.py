@@ -19,12 +19,12 @@ LAYERS = [
     "meta",
     "models preprocess postprocess",
     "images shapes",
-    "reference graph engine",
+    "reference graph engine calibration",
     "backends",
     "detector",
     "pipeline",
     "benchmark evaluate compare camera",
-    "training",
+    "training quantize",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
@@ -124,7 +124,8 @@ def test_help_loads_nothing_that_takes_time():
 
 
 @pytest.mark.parametrize(
-    "module", ["detector", "engine.build", "backends", "evaluate", "camera.draw", "images", "cli", "benchmark.latency"]
+    "module",
+    ["detector", "engine.build", "backends", "evaluate", "camera.loop", "shapes", "images", "cli", "benchmark.latency"],
 )
 def test_the_runtime_path_needs_neither_torch_nor_onnx(module: str):
     assert not loaded_after(f"import yolov3_trt.{module}") & {"torch", "onnx", "onnxruntime"}

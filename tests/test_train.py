@@ -79,18 +79,18 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path):
     folder = tmp_path / "data"
     write_shapes_data_set(folder, num_train=4, num_val=1, seed=3)
     data = load_data_set(folder / "data.yaml")
-    data = replace(data, val=data.train)  # accuracy on the very pictures
+    data = replace(data, train=data.train * 25, val=data.train)  # 25 steps an epoch; accuracy on the very pictures
     settings = TrainSettings(
-        epochs=150,
+        epochs=8,
         batch_size=4,
-        learning_rate=0.01,
-        warmup_epochs=5,
-        val_every=150,
+        learning_rate=0.003,
+        warmup_epochs=0.5,
+        val_every=8,
         augmentation=NONE,
-        average_decay=0.9,
+        average_decay=0.95,
     )
     history = start(data, tmp_path / "run", settings, shapes(input_hw=(192, 192))).run()
-    assert losses(history)[-1].sum() < losses(history)[0].sum() / 20
+    assert losses(history)[-1].sum() < losses(history)[0].sum() / 10
     assert history[-1]["AP50"] == 1.0
 
 
@@ -149,6 +149,16 @@ def test_a_run_stopped_during_validation_validates_when_it_goes_on(few: DataSet,
     assert (resumed.step, resumed.history) == (3, [])
     (entry,) = resumed.run()
     assert entry["AP"] is not None and losses([entry]).all()
+
+
+def test_the_command_line_goes_on_with_a_stopped_run(few: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "run"
+    with pytest.raises(Stopped):
+        start(few, run, TrainSettings(epochs=2, batch_size=8)).run(stop_after(4))
+    assert call("train", "--data", few.path, "--resume", run, "--json", "-") == 0
+    out, err = capsys.readouterr()
+    assert f"resuming {run}: 1 of 2 epochs done, step 4" in err
+    assert [entry["step"] for entry in json.loads(out)["history"]] == [3, 6]
 
 
 def train_in_another_process(few: DataSet, cfg: Path, run: Path) -> "subprocess.Popen[str]":
@@ -353,6 +363,30 @@ def test_opencv_reads_the_trained_network_and_detects_the_same(few: DataSet, tra
                 assert twin >= 0.95, found
                 compared += 1
     assert compared > 20
+
+
+def test_other_classes_get_new_heads_and_it_is_said(few: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    names = "".join(f"  {class_id}: {name}\n" for class_id, name in enumerate([*SHAPE_NAMES[:5], "torus", "moon"]))
+    data = few.path.with_name("seven.yaml")
+    data.write_text(f"train: images/train\nval: images/val\nnames:\n{names}")
+    args = ("train", "--data", data, "--model", "shapes", "--epochs", "1", "--batch-size", "8", "--input-size", "128")
+    assert call(*args, "-o", tmp_path / "run") == 0
+    err = capsys.readouterr().err
+    assert f"shapes: starts from {load_model('shapes').weights_path}" in err
+    assert (
+        "shapes: heads made anew for 7 classes instead of 6; boxes and objectness are kept, so are the classes of the same "
+        "name: circle, square, triangle, star, cross; new: torus, moon"
+    ) in err
+    trained = load_model(tmp_path / "run/shapes.cfg")
+    assert trained.spec.num_classes == 7 and trained.spec.input_hw == (128, 128)
+    assert trained.class_names[5:] == ("torus", "moon")
+
+
+def test_a_generated_data_set_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert call("shapes", "-o", tmp_path / "made", "--train", "3", "--val", "2", "--seed", "9") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "made/data.yaml")
+    made = load_data_set(tmp_path / "made/data.yaml")
+    assert (len(made.train), len(made.val), made.class_names) == (3, 2, SHAPE_NAMES)
 
 
 # --- the bundled model ---

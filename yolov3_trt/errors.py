@@ -10,6 +10,7 @@
     ├── ImageError(ValueError)          an image, folder or video that cannot be read
     ├── OutputError(OSError)            a result that cannot be written
     ├── ExportError                     PyTorch -> ONNX
+    ├── CalibrationError                pictures, ranges or a table that INT8 cannot rest on
     ├── BuildError                      ONNX -> engine; holds TensorRT's own messages
     ├── EngineError                     an engine that cannot run here
     ├── BackendError                    an artifact and a backend that do not go together
@@ -65,6 +66,10 @@ class OutputError(Yolov3TrtError, OSError):
 
 class ExportError(Yolov3TrtError):
     """A model that cannot become an ONNX graph, or a graph that does not agree with its reference."""
+
+
+class CalibrationError(Yolov3TrtError):
+    """Pictures, ranges or a calibration table that INT8 cannot rest on."""
 
 
 class BuildError(Yolov3TrtError):

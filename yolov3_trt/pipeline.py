@@ -1,8 +1,8 @@
-"""Model -> ONNX file, compared with its reference before it is written."""
+"""Model -> ONNX file, compared with its reference before it is written; ONNX file -> calibration table."""
 
 import importlib.metadata
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt import __version__
-from yolov3_trt.errors import ExportError, MissingDependency, require
+from yolov3_trt.calibration.image_set import ChosenPictures
+from yolov3_trt.calibration.observers import DEFAULT_PERCENTILE, Method
+from yolov3_trt.calibration.ranges import ranges_of_tensors
+from yolov3_trt.calibration.table import CalibratedModel, CalibrationTable, check_table, load_table
+from yolov3_trt.errors import CalibrationError, ExportError, MissingDependency, require
 from yolov3_trt.files import replacing, sha256_of_file
+from yolov3_trt.images import NamedImage
 from yolov3_trt.meta import (
     DEFAULT_OPSET,
     INPUT_NAME,
@@ -23,17 +28,20 @@ from yolov3_trt.meta import (
     Postprocess,
     Precision,
     Preprocess,
+    load_model_meta,
     meta_from_spec,
     save_sidecar,
 )
 from yolov3_trt.models import Model
 from yolov3_trt.postprocess import candidates_from_heads, suppress
+from yolov3_trt.preprocess import InputBuffer, prepare_batch
 
 _LOG = logging.getLogger(__name__)
 
 # Largest relative error of a head (see `_relative_error`) that an export may have. Measured on the models of this field:
 # FP32 below 2e-6, FP16 below 4e-3.
-_TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 1e-1}
+# What INT8 costs shows on pictures only (`eval`); its limit on noise tells a broken graph from a coarse one.
+_TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 1e-1, Precision.INT8: 1.0}
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,9 @@ class ExportOptions:
     opset: int = DEFAULT_OPSET
     preprocess: Preprocess | None = None  # None: the model's own
     postprocess: Postprocess | None = None  # None: the model's own
+    calibration: Path | None = None  # the table of INT8
+    skip_layers: frozenset[int] = frozenset()  # of INT8: layers that stay in `rest`, as the cfg counts them
+    rest: Precision = Precision.FP16  # of INT8: what all that is not int8 computes in; FP32 for TensorRT 8.6
 
 
 @dataclass(frozen=True)
@@ -79,21 +90,106 @@ def export_model(model: Model, path: Path, options: ExportOptions | None = None)
     require("torch", extra="export")
     from yolov3_trt.graph.export import onnx_from_module
     from yolov3_trt.graph.fp16 import fp16_from_onnx
+    from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
     from yolov3_trt.reference import fuse_batch_norm, module_from_spec
 
     meta = _meta(model, options)
-    if meta.precision is Precision.INT8:
-        raise ExportError(f"{meta.name}: int8 needs a calibration table; this version exports fp32 and fp16")
+    table = _calibration_table(meta, options)
     reference = module_from_spec(model.spec, model.weights)
     with replacing(path) as partial:  # opened first: an export of seconds must not end at an unwritable folder
         graph = onnx_from_module(fuse_batch_norm(reference), meta, options.opset)
         if meta.precision is Precision.FP16:
             graph = fp16_from_onnx(graph)
+        if table is not None:
+            policy = QdqPolicy(skip_layers=options.skip_layers, rest=options.rest)
+            graph = qdq_from_onnx(graph, table.amax, policy)
         max_difference, relative_error = _verify(graph, reference, meta)
         partial.write_bytes(graph.SerializeToString())
-    meta = replace(meta, onnx_sha256=sha256_of_file(path))
+    table_sha256 = None if options.calibration is None else sha256_of_file(options.calibration)
+    meta = replace(meta, onnx_sha256=sha256_of_file(path), calibration_sha256=table_sha256)
     save_sidecar(meta, path)
     return ExportReport(path, meta, path.stat().st_size, max_difference, relative_error)
+
+
+def calibrate_graph(
+    path: Path,
+    pictures: ChosenPictures,
+    method: Method,
+    percentile: float | None = None,
+    progress: Callable[[Iterable[NamedImage]], Iterable[NamedImage]] = iter,
+) -> CalibrationTable:
+    """Find the range of every tensor that INT8 needs, on pictures that are prepared just as at inference.
+
+    Args:
+        path: an FP32 graph with its sidecar.
+        pictures: from `open_set`.
+        method: how a range is chosen.
+        percentile: of Method.PERCENTILE.
+        progress: wraps the iteration over the pictures.
+
+    Raises:
+        CalibrationError: the graph is not FP32 or takes more than one picture at a time, or a range cannot be found.
+        ImageError: a picture cannot be read.
+    """
+    require("onnx", extra="export")
+    from yolov3_trt.backends.ort import graph_runner
+    from yolov3_trt.graph.export import graph_that_gives, load_graph
+    from yolov3_trt.graph.qdq import quantised_activations
+
+    meta = load_model_meta(path)
+    if meta.precision is not Precision.FP32 or meta.batch.min != 1 or meta.input_stage is not InputStage.TENSOR:
+        raise CalibrationError(
+            f"{path}: {meta.precision.value}, batch {meta.batch}, takes {meta.input_stage.value}; expected fp32, batch 1, "
+            "tensor: export it so, its table then serves every form of this model"
+        )
+    graph = load_graph(path)
+    names = [name for name in quantised_activations(graph) if name != INPUT_NAME]
+    run = graph_runner(graph_that_gives(graph, names).SerializeToString())
+    buffer = InputBuffer(meta, 1)
+    inputs = (prepare_batch([picture.pixels], meta, buffer)[0] for picture in progress(pictures))
+    amax = ranges_of_tensors(
+        lambda images: {INPUT_NAME: images, **run({INPUT_NAME: images})},
+        inputs,
+        len(pictures),
+        method=method,
+        percentile=DEFAULT_PERCENTILE if percentile is None else percentile,
+    )
+    return CalibrationTable(
+        model=CalibratedModel(meta.name, sha256_of_file(path), meta.weights_sha256),
+        preprocess=meta.preprocess,
+        input_hw=meta.input_hw,
+        images=pictures.picture_list,
+        method=method,
+        amax=amax,
+        percentile=percentile,
+        seed=pictures.calibration_set.seed,
+        versions={"yolov3_trt": __version__, "onnxruntime": importlib.metadata.version("onnxruntime")},
+    )
+
+
+def _calibration_table(meta: ModelMeta, options: ExportOptions) -> CalibrationTable | None:
+    """The table of an INT8 export, made for this very model."""
+    if meta.precision is not Precision.INT8:
+        return None
+    if options.calibration is None:
+        raise ExportError(
+            f"{meta.name}: int8 needs a calibration table; export fp32, run `calibrate` on that, and give its table with "
+            "--calibration"
+        )
+    table = load_table(options.calibration)
+    check_table(table, options.calibration, meta=meta)
+    return table
+
+
+def float_graph(model: Model, options: ExportOptions) -> tuple[Any, ModelMeta]:
+    """The FP32 graph of a model in memory, as `export_model` would make it, and what it is."""
+    require("onnx", extra="export")
+    require("torch", extra="export")
+    from yolov3_trt.graph.export import onnx_from_module
+    from yolov3_trt.reference import fuse_batch_norm, module_from_spec
+
+    meta = _meta(model, replace(options, precision=Precision.FP32))
+    return onnx_from_module(fuse_batch_norm(module_from_spec(model.spec, model.weights)), meta, options.opset), meta
 
 
 def artifact_stem(model: Model, options: ExportOptions) -> str:

@@ -182,6 +182,15 @@ class ModelSpec:
         """Trained weights: without the running statistics."""
         return self.num_values - self.num_statistics
 
+    @cached_property
+    def conv_macs(self) -> dict[int, int]:
+        """Multiply-adds of each convolution for one image of `input_hw`, by layer."""
+        return {
+            index: math.prod(self.shapes[index]) * math.prod(self.weight_shapes[f"layers.{index}.conv.weight"][1:])
+            for index, layer in enumerate(self.layers)
+            if isinstance(layer, Conv)
+        }
+
     def with_input_hw(self, input_hw: HW) -> "ModelSpec":
         """The same network for another input size.
 

@@ -7,6 +7,7 @@ import typer
 
 from yolov3_trt.cli.bench import bench
 from yolov3_trt.cli.build import build
+from yolov3_trt.cli.calibrate import calibrate
 from yolov3_trt.cli.compare import compare
 from yolov3_trt.cli.demo import demo
 from yolov3_trt.cli.detect import detect
@@ -15,6 +16,7 @@ from yolov3_trt.cli.export import export
 from yolov3_trt.cli.info import info
 from yolov3_trt.cli.models import models
 from yolov3_trt.cli.output import set_up_logging
+from yolov3_trt.cli.quantize import quantize
 from yolov3_trt.cli.shapes import shapes
 from yolov3_trt.cli.train import train
 from yolov3_trt.errors import Yolov3TrtError
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _verb in (models, export, build, detect, compare, bench, info, train, shapes, demo):
+for _verb in (models, export, calibrate, quantize, build, detect, compare, bench, info, train, shapes, demo):
     app.command()(_verb)
 app.command(name="eval")(evaluate)
 

@@ -7,11 +7,14 @@ import typer
 
 from yolov3_trt.cli.export import (
     BatchOption,
+    CalibrationOption,
     GraphOptions,
     InputStageOption,
     OpsetOption,
     OutputStageOption,
     PrecisionOption,
+    RestOption,
+    SkipLayersOption,
     report_json,
     report_text,
 )
@@ -47,6 +50,9 @@ def build(
     input_stage: InputStageOption = "tensor",
     output_stage: OutputStageOption = "heads",
     opset: OpsetOption = 17,
+    calibration: CalibrationOption = None,
+    skip_layers: SkipLayersOption = None,
+    rest: RestOption = "fp16",
     conf: ConfOption = None,
     iou: IouOption = None,
     max_detections: MaxDetectionsOption = None,
@@ -78,7 +84,10 @@ def build(
     else:
         model = ModelOptions(weights, names, input_size).load(source)
         detect = DetectOptions(conf, iou, max_detections, nms, resize)
-        graph = GraphOptions(batch, precision, input_stage, output_stage, opset).for_export(model, detect)
+        options_of_graph = GraphOptions(
+            batch, precision, input_stage, output_stage, opset, calibration, skip_layers, rest
+        )
+        graph = options_of_graph.for_export(model, detect)
         engine_path = output or Path("engines") / f"{artifact_stem(model, graph)}.engine"
         report = export_model(model, engine_path.with_suffix(".onnx"), graph)
         say(report_text(report))
@@ -105,7 +114,8 @@ def engine_text(path: Path, engine: "EngineMeta") -> str:
 
 # Options of the export, which an .onnx has behind it.
 _EXPORT_ONLY = frozenset(
-    "weights names input_size batch precision input_stage output_stage opset conf iou max_detections nms resize".split()
+    "weights names input_size batch precision input_stage output_stage opset calibration skip_layers rest conf iou "
+    "max_detections nms resize".split()
 )
 
 

@@ -21,9 +21,11 @@ from yolov3_trt.cli.options import (
     OutputStageName,
     PrecisionName,
     ResizeOption,
+    RestName,
     WeightsOption,
     check_output_suffix,
     parse_batch,
+    parse_layers,
 )
 from yolov3_trt.cli.output import write_result
 
@@ -36,6 +38,15 @@ BatchOption = Annotated[str, typer.Option(metavar="N|MIN:OPT:MAX", help="Images 
 InputStageOption = Annotated[InputStageName, typer.Option(help="`tensor`: float32 RGB 0..1; `pixels`: uint8 BGR.")]
 OutputStageOption = Annotated[
     OutputStageName, typer.Option(help="`heads`: logits; `detections`: decoded and suppressed.")
+]
+CalibrationOption = Annotated[
+    Path | None, typer.Option(metavar="TABLE", help="Of INT8: the table made by `calibrate`.")
+]
+SkipLayersOption = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="Of INT8: layers that stay float, as the cfg counts them.")
+]
+RestOption = Annotated[
+    RestName, typer.Option(help="Of INT8: what the rest computes in; fp32 for TensorRT 8.6, which casts by itself.")
 ]
 OpsetOption = Annotated[int, typer.Option(help="ONNX opset; 17 is the newest that TensorRT 8.6 reads.")]
 
@@ -50,6 +61,9 @@ def export(
     input_stage: InputStageOption = "tensor",
     output_stage: OutputStageOption = "heads",
     opset: OpsetOption = 17,
+    calibration: CalibrationOption = None,
+    skip_layers: SkipLayersOption = None,
+    rest: RestOption = "fp16",
     conf: ConfOption = None,
     iou: IouOption = None,
     max_detections: MaxDetectionsOption = None,
@@ -65,7 +79,7 @@ def export(
 
     check_output_suffix(output, ".onnx")
     loaded = ModelOptions(weights, names, input_size).load(model)
-    graph = GraphOptions(batch, precision, input_stage, output_stage, opset)
+    graph = GraphOptions(batch, precision, input_stage, output_stage, opset, calibration, skip_layers, rest)
     options = graph.for_export(loaded, DetectOptions(conf, iou, max_detections, nms, resize))
     report = export_model(loaded, output or Path("engines") / f"{artifact_stem(loaded, options)}.onnx", options)
     write_result(json, report_json(report), report_text(report))
@@ -80,6 +94,9 @@ class GraphOptions:
     input_stage: InputStageName
     output_stage: OutputStageName
     opset: int
+    calibration: Path | None = None
+    skip_layers: str | None = None
+    rest: RestName = "fp16"
 
     def for_export(self, model: "Model", detect: DetectOptions) -> "ExportOptions":
         """The same as values, with the model's own pre- and postprocessing where `detect` says nothing."""
@@ -95,6 +112,9 @@ class GraphOptions:
             input_stage=InputStage(self.input_stage),
             output_stage=OutputStage(self.output_stage),
             opset=self.opset,
+            calibration=self.calibration,
+            skip_layers=parse_layers(self.skip_layers),
+            rest=Precision(self.rest),
             preprocess=meta.preprocess.override(resize=detect.resize and Resize(detect.resize)),
             postprocess=meta.postprocess.override(
                 conf_threshold=detect.conf,

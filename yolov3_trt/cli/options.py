@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from yolov3_trt.meta import Batch
     from yolov3_trt.models import Model
 
-PrecisionName = Literal["fp32", "fp16"]
+PrecisionName = Literal["fp32", "fp16", "int8"]
 InputStageName = Literal["tensor", "pixels"]
 OutputStageName = Literal["heads", "detections"]
 ResizeName = Literal["letterbox", "stretch"]
@@ -26,6 +26,8 @@ FlavorChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
 NmsChoice = Literal["cfg", "plain"]
 BoxLossName = Literal["ciou", "coordinates"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+MethodName = Literal["minmax", "percentile", "entropy", "mse"]
+RestName = Literal["fp16", "fp32"]
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in model (see `models`) or a .cfg file.")]
 ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx or an .engine.")]
@@ -69,6 +71,15 @@ def parse_batch(text: str) -> "Batch":
         raise typer.BadParameter(f"{text!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8", param_hint="--batch")
     sizes = [int(part) for part in found.groups() if part] * (1 if found[2] else 3)
     return Batch(*sizes)
+
+
+def parse_layers(text: str | None) -> frozenset[int]:
+    """`3,12` -> layer indices."""
+    if text is None:
+        return frozenset()
+    if not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", text):
+        raise typer.BadParameter(f"{text!r}; expected layer numbers, e.g. 3,12", param_hint="--skip-layers")
+    return frozenset(map(int, text.split(",")))
 
 
 def check_output_suffix(output: Path | None, *suffixes: str) -> None:

@@ -40,7 +40,7 @@ def train(
     input_size: InputSizeOption = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="At its height.")] = 0.01,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="At its height.")] = 0.005,
     warmup_epochs: Annotated[float, typer.Option(min=0, help="Until the learning rate is at its height.")] = 2.0,
     box_loss: Annotated[BoxLossName, typer.Option(help="`coordinates` is the paper's.")] = "ciou",
     prior_iou: Annotated[

@@ -1,7 +1,8 @@
 """FP32 graph -> FP16-typed graph: precision as a property of the graph, so that every TensorRT and ONNX Runtime agree.
 
 The layers of the network compute in float16; inputs, outputs and the in-graph stages stay float32, with a cast at each
-crossing. So the contract of the graph does not change with its precision.
+crossing. So the contract of the graph does not change with its precision. Q/DQ nodes and their scales stay float32 as well,
+unless asked otherwise: scales of weights are often too small for float16.
 """
 
 import logging
@@ -16,12 +17,17 @@ _LOG = logging.getLogger(__name__)
 
 # Resize reads its roi, scales and sizes as float32 or int64 in every opset.
 _FIXED_INPUTS = {"Resize": (1, 2, 3)}
+_QDQ = {"QuantizeLinear", "DequantizeLinear"}
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _LAYERS = "layers."
 
 
-def fp16_from_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
+def fp16_from_onnx(model: onnx.ModelProto, *, half_scales: bool = False) -> onnx.ModelProto:
     """A copy of an FP32 graph in which the nodes named `layers.*` compute in float16, on float16 weights.
+
+    Args:
+        model: as `onnx_from_module` or `qdq_from_onnx` gives it.
+        half_scales: Q/DQ nodes read and write float16 too, with float16 scales, which opset 19 brought.
 
     Raises:
         ExportError: a weight does not fit float16; the text names its layer.
@@ -30,20 +36,22 @@ def fp16_from_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     half.CopyFrom(model)
     graph = half.graph
     del graph.value_info[:]  # they state the old types
-    if not any(map(_is_layer, graph.node)):
+    names = {node.name for node in graph.node if is_layer(node) and (half_scales or node.op_type not in _QDQ)}
+    if not names:
         raise ExportError("no node is named layers.*; expected a graph exported by this package")
-    _halve_weights(graph)
-    _cast_at_crossings(graph)
+    _halve_weights(graph, names)
+    _cast_at_crossings(graph, names)
     onnx.checker.check_model(half)
     return half
 
 
-def _is_layer(node: onnx.NodeProto) -> bool:
+def is_layer(node: onnx.NodeProto) -> bool:
+    """Whether a node belongs to a layer of the network, not to an in-graph stage."""
     return node.name.startswith(_LAYERS)
 
 
-def _halve_weights(graph: onnx.GraphProto) -> None:
-    """Turn the float32 weights and constants that layers read into float16.
+def _halve_weights(graph: onnx.GraphProto, layers: set[str]) -> None:
+    """Turn the float32 weights and constants that layers, given by the names of their nodes, read into float16.
 
     One that a stage reads as well, as the exporter shares equal constants, gets a twin of its own for the layers.
     """
@@ -52,7 +60,7 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for position, value in enumerate(node.input):
             fixed = position in _FIXED_INPUTS.get(node.op_type, ())
-            (by_layers if _is_layer(node) and not fixed else by_others).add(value)
+            (by_layers if node.name in layers and not fixed else by_others).add(value)
     twins: dict[str, str] = {}
     for weight in list(graph.initializer):
         if weight.data_type != TensorProto.FLOAT or weight.name not in by_layers:
@@ -64,23 +72,23 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
         else:
             weight.CopyFrom(numpy_helper.from_array(half, weight.name))
     for node in graph.node:
-        if _is_layer(node):
+        if node.name in layers:
             fixed_positions = _FIXED_INPUTS.get(node.op_type, ())
             for position, value in enumerate(node.input):
                 if value in twins and position not in fixed_positions:
                     node.input[position] = twins[value]
 
 
-def _cast_at_crossings(graph: onnx.GraphProto) -> None:
+def _cast_at_crossings(graph: onnx.GraphProto, layers: set[str]) -> None:
     """Insert a cast wherever a value passes between the layers and the rest.
 
     What stays outside keeps its name and float32 type, so outputs and heads are called the same in every precision; the
     float16 twin that a layer reads or writes is called `NAME.half`.
     """
-    by_layers = {value for node in graph.node if _is_layer(node) for value in node.output}
-    outside = {value for node in graph.node if not _is_layer(node) for value in (*node.input, *node.output)}
+    by_layers = {value for node in graph.node if node.name in layers for value in node.output}
+    outside = {value for node in graph.node if node.name not in layers for value in (*node.input, *node.output)}
     outside |= {value.name for value in (*graph.input, *graph.output)}
-    crossing = outside & (by_layers | {value for node in graph.node if _is_layer(node) for value in node.input})
+    crossing = outside & (by_layers | {value for node in graph.node if node.name in layers for value in node.input})
     crossing -= {initializer.name for initializer in graph.initializer}
 
     nodes: list[onnx.NodeProto] = []
@@ -88,7 +96,7 @@ def _cast_at_crossings(graph: onnx.GraphProto) -> None:
     for original in list(graph.node):
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        if _is_layer(node):
+        if node.name in layers:
             for value in node.input:
                 if value in crossing and value not in ready:
                     ready.add(value)

@@ -18,7 +18,7 @@ class TrainSettings:
 
     epochs: int = 100
     batch_size: int = 16
-    learning_rate: float = 0.01  # at its height
+    learning_rate: float = 0.005  # at its height
     final_learning_rate: float = 0.02  # at the end, as a fraction of that
     warmup_epochs: float = 2.0
     momentum: float = 0.9

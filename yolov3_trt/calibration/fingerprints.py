@@ -1,0 +1,116 @@
+"""What a picture is, in a few bytes: to find pictures that are the same, or nearly, in or between sets."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yolov3_trt.errors import CalibrationError, ImageError, require
+from yolov3_trt.files import sha256_of_file
+from yolov3_trt.images import NamedImage
+from yolov3_trt.preprocess import Image
+
+FEW_PICTURES = 32
+NEAR_BITS = 4  # of the 64 of a difference hash, in which near-duplicates differ at most
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A picture by its content.
+
+    Attributes:
+        name: for texts.
+        sha256: hex, of the file's bytes; of the pixels where there is no file.
+        difference_hash: 64 bits; see `difference_hash`.
+    """
+
+    name: str
+    sha256: str
+    difference_hash: int
+
+
+def fingerprint(image: NamedImage, content_sha256: str | None = None) -> Fingerprint:
+    """Of a picture, with the hash of its file if it has one."""
+    return Fingerprint(image.name, content_sha256 or _sha256_of_pixels(image.pixels), difference_hash(image.pixels))
+
+
+def content_hashes(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Hex SHA-256 of each file's bytes.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    try:
+        return tuple(map(sha256_of_file, paths))
+    except OSError as exc:
+        raise ImageError(f"{exc.filename}: cannot be read ({exc.strerror})") from exc
+
+
+def difference_hash(pixels: Image) -> int:
+    """64 bits that survive another size, JPEG quality or brightness: is each cell of an 8x8 grid darker than the next one?"""
+    cv2 = require("cv2", extra="opencv")
+    cells = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
+    return int.from_bytes(np.packbits(cells[:, :-1] < cells[:, 1:]).tobytes(), "big")
+
+
+def near_duplicates(hashes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Pictures that nearly repeat an earlier one: (index, index of the first one it repeats), in order.
+
+    Args:
+        hashes: difference hashes, of which near-duplicates differ in `NEAR_BITS` at most.
+    """
+    if not hashes:
+        return ()
+    words = np.frombuffer(b"".join(value.to_bytes(8, "big") for value in hashes), np.uint8).reshape(-1, 8)
+    pairs = []
+    for index in range(1, len(words)):
+        differing_bits = np.unpackbits(words[:index] ^ words[index], axis=1).sum(axis=1)
+        if (near := differing_bits <= NEAR_BITS).any():
+            pairs.append((index, int(np.argmax(near))))
+    return tuple(pairs)
+
+
+def overlap(calibration: Sequence[Fingerprint], evaluation_hashes: Collection[str]) -> tuple[Fingerprint, ...]:
+    """Calibration pictures whose content is among that of the evaluation pictures."""
+    among = frozenset(evaluation_hashes)
+    return tuple(picture for picture in calibration if picture.sha256 in among)
+
+
+def set_warnings(
+    calibration: Sequence[Fingerprint], evaluation_hashes: Collection[str] = (), *, allow_overlap: bool = False
+) -> tuple[str, ...]:
+    """What speaks against a calibration set, a line each, with numbers.
+
+    Args:
+        calibration: its pictures.
+        evaluation_hashes: contents of the pictures that accuracy is measured on.
+        allow_overlap: whether they may share pictures; it becomes a warning then.
+
+    Raises:
+        CalibrationError: they do and may not.
+    """
+    total, warnings = len(calibration), list[str]()
+    if shared := overlap(calibration, evaluation_hashes):
+        text = (
+            f"{len(shared)} of the {total} calibration pictures are evaluation pictures too, e.g. {shared[0].name}: "
+            "the accuracy measured on those flatters INT8"
+        )
+        if not allow_overlap:
+            raise CalibrationError(f"{text}; calibrate on others, or allow it with --allow-overlap")
+        warnings.append(text)
+    if total < FEW_PICTURES:
+        warnings.append(f"{total} calibration pictures; ranges are steadier with {FEW_PICTURES} or more")
+    if repeats := near_duplicates([picture.difference_hash for picture in calibration]):
+        index, first = repeats[0]
+        warnings.append(
+            f"{len(repeats)} of the {total} calibration pictures nearly repeat an earlier one, e.g. "
+            f"{calibration[index].name} and {calibration[first].name}: they count as {total - len(repeats)}"
+        )
+    return tuple(warnings)
+
+
+def _sha256_of_pixels(pixels: Image) -> str:
+    height, width = pixels.shape[:2]
+    return hashlib.sha256(b"%dx%d\n" % (height, width) + pixels.tobytes()).hexdigest()

@@ -1,0 +1,71 @@
+"""Manifests: a set of calibration pictures as a small TOML file, to be kept under version control.
+
+::
+
+    format = "yolov3_trt.calibration-set/1"
+    source = "folder"
+    path = "../coco/train64"
+    count = 64
+    seed = 0
+    sha256 = "..."
+
+`path` counts from the manifest's own folder. `sha256`, optional, is that of the chosen pictures' contents: with it, a picture
+that changed is noticed.
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from yolov3_trt.calibration.image_set import SET_FORMAT, CalibrationSet
+from yolov3_trt.errors import CalibrationError, require
+from yolov3_trt.files import write_text
+
+
+def load_set(path: Path) -> CalibrationSet:
+    """Read a manifest; a relative `path` in it is made one from here.
+
+    Raises:
+        CalibrationError: it is missing, damaged, or another version's.
+    """
+    from pydantic import TypeAdapter, ValidationError  # here: it takes longer to import than all of this package
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        tomllib = require("tomli", extra="cpu")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CalibrationError(f"{path}: there is no such manifest of calibration pictures") from None
+    except (OSError, ValueError) as exc:
+        raise CalibrationError(f"{path}: this manifest cannot be read ({exc}); expected TOML") from exc
+    if content.get("format") != SET_FORMAT:
+        raise CalibrationError(f"{path}: format {content.get('format')!r}; expected {SET_FORMAT!r}")
+    try:
+        found = TypeAdapter(CalibrationSet).validate_python(content)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise CalibrationError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
+    except CalibrationError as exc:
+        raise CalibrationError(f"{path}: {exc}") from exc
+    return found if found.path is None else replace(found, path=path.parent / found.path)
+
+
+def save_set(calibration_set: CalibrationSet, path: Path) -> None:
+    """Write a manifest, atomically; its `path` becomes one from the manifest's folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content: dict[str, str | int] = {"format": calibration_set.format, "source": calibration_set.source.value}
+    if calibration_set.path is not None:
+        content["path"] = Path(os.path.relpath(calibration_set.path, path.parent)).as_posix()
+    content |= {"count": calibration_set.count, "seed": calibration_set.seed}
+    if calibration_set.sha256 is not None:
+        content["sha256"] = calibration_set.sha256
+    # What JSON makes of these texts and numbers is TOML too, but for DEL.
+    values = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in content.items()}
+    write_text(path, "".join(f"{key} = {value}\n" for key, value in values.items()))

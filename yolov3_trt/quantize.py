@@ -1,0 +1,175 @@
+"""INT8 within an accuracy budget: which layers have to stay float, and what that costs.
+
+Layers are ranked by how much noise each one alone brings into the heads when it is quantised. Then as few of the noisiest as
+possible are left float, so that average precision stays within the budget.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.backends.ort import run_graph
+from yolov3_trt.errors import CalibrationError
+from yolov3_trt.files import sha256_of_file, write_bytes
+from yolov3_trt.layers import Conv, Shortcut
+from yolov3_trt.meta import INPUT_NAME, ModelMeta, Precision, save_sidecar
+from yolov3_trt.spec import ModelSpec
+
+Heads = Mapping[str, NDArray[np.float32]]
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What quantising one layer alone does to the heads."""
+
+    layer: int  # as the cfg counts
+    kind: str  # `convolutional`, `shortcut`
+    macs: int  # multiply-adds for one image; 0 for a shortcut
+    snr_db: float  # signal-to-noise ratio of the worst head: 20 log10(|head| / |difference|)
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """The outcome of a search.
+
+    Attributes:
+        skip_layers: that stay float; noisiest first.
+        ap: with them.
+        ap_by_skipped: what was tried: AP by the number of the noisiest layers left float.
+    """
+
+    skip_layers: tuple[int, ...]
+    ap: float
+    ap_by_skipped: Mapping[int, float]
+
+
+class Variants:
+    """INT8 variants of one model, each with other layers left float.
+
+    Args:
+        graph: the FP32 graph (an onnx ModelProto).
+        meta: of that graph.
+        amax: from a calibration table.
+        rest: what everything that is not int8 computes in.
+    """
+
+    def __init__(self, graph: Any, meta: ModelMeta, amax: Mapping[str, float], rest: Precision) -> None:
+        self._graph, self._meta, self._amax, self._rest = graph, meta, amax, rest
+
+    def heads(self, inputs: Sequence[NDArray[Any]], skip_layers: frozenset[int] | None) -> list[Heads]:
+        """Heads for each input; None is the float graph itself. The rest is FP32, so only INT8's noise shows."""
+        from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
+
+        graph = self._graph
+        if skip_layers is not None:
+            graph = qdq_from_onnx(graph, self._amax, QdqPolicy(skip_layers=skip_layers))
+        content = graph.SerializeToString()
+        return [run_graph(content, {INPUT_NAME: batch}) for batch in inputs]
+
+    def save(self, path: Path, skip_layers: frozenset[int]) -> None:
+        """Write a variant with its sidecar, to be opened as any artifact."""
+        from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
+
+        graph = qdq_from_onnx(self._graph, self._amax, QdqPolicy(skip_layers=skip_layers, rest=self._rest))
+        write_bytes(path, graph.SerializeToString())
+        save_sidecar(replace(self._meta, precision=Precision.INT8, onnx_sha256=sha256_of_file(path)), path)
+
+
+def quantisable_layers(spec: ModelSpec) -> tuple[int, ...]:
+    """Convolutions and sums: the layers whose inputs INT8 quantises."""
+    return tuple(index for index, layer in enumerate(spec.layers) if isinstance(layer, Conv | Shortcut))
+
+
+def sensitivities(
+    spec: ModelSpec,
+    reference: Sequence[Heads],
+    heads_with_only: Callable[[int], Sequence[Heads]],
+    progress: Progress = iter,
+) -> tuple[Sensitivity, ...]:
+    """Rank the layers, the noisiest first.
+
+    Args:
+        spec: of the model.
+        reference: heads of the float graph, one mapping per input.
+        heads_with_only: the same with this one layer quantised.
+        progress: wraps the iteration over the layers.
+    """
+    found = []
+    for layer in progress(quantisable_layers(spec)):
+        kind = "convolutional" if isinstance(spec.layers[layer], Conv) else "shortcut"
+        ratio = snr_db(reference, heads_with_only(layer))
+        found.append(Sensitivity(layer, kind, spec.conv_macs.get(layer, 0), ratio))
+    return tuple(sorted(found, key=lambda sensitivity: (sensitivity.snr_db, sensitivity.layer)))
+
+
+def snr_db(reference: Sequence[Heads], got: Sequence[Heads]) -> float:
+    """Signal-to-noise ratio of the worst head over all inputs, dB; infinite where nothing differs."""
+    ratios = []
+    for name in reference[0]:
+        signal = sum(float(np.square(heads[name], dtype=np.float64).sum()) for heads in reference)
+        noise = sum(
+            float(np.square(heads[name] - other[name], dtype=np.float64).sum())
+            for heads, other in zip(reference, got, strict=True)
+        )
+        ratios.append(10 * math.log10(signal / noise) if noise else math.inf)
+    return min(ratios)
+
+
+def search_skipped(ranking: Sequence[int], ap_without: Callable[[frozenset[int]], float], floor: float) -> Budgeted:
+    """Leave as few layers float as AP allows.
+
+    First a binary search for how many of the noisiest layers have to be; then each of them is tried in int8 again, the least
+    noisy first. AP is not quite monotonous, so fewer may do; what is returned was measured.
+
+    Args:
+        ranking: layers, noisiest first.
+        ap_without: AP of the model with these layers float and all others in int8.
+        floor: that AP must reach.
+
+    Raises:
+        CalibrationError: not even with all of them float.
+    """
+    tried: dict[int, float] = {}
+
+    def ap_of(count: int) -> float:
+        if count not in tried:
+            tried[count] = ap_without(frozenset(ranking[:count]))
+        return tried[count]
+
+    low, high = 0, len(ranking)  # `high` is enough; `low` - 1 is not
+    if ap_of(0) >= floor:
+        return Budgeted((), tried[0], tried)
+    if ap_of(high) < floor:
+        raise CalibrationError(
+            f"with all {high} layers float AP is {tried[high]:.4f}; expected {floor:.4f} or more: the budget is smaller than "
+            f"what FP16 itself costs (in int8 throughout: {tried[0]:.4f})"
+        )
+    low = 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if ap_of(middle) >= floor else (middle + 1, high)
+    skipped, ap = list(ranking[:high]), tried[high]
+    for layer in reversed(ranking[:high]):
+        fewer = frozenset(skipped) - {layer}
+        without = ap_without(fewer)
+        if without >= floor:
+            skipped.remove(layer)
+            ap = without
+    return Budgeted(tuple(skipped), ap, dict(sorted(tried.items())))
+
+
+def int8_share(spec: ModelSpec, skip_layers: Iterable[int]) -> float:
+    """Share of the convolutions' multiply-adds that are done in int8."""
+    macs = spec.conv_macs
+    return 1 - sum(macs.get(layer, 0) for layer in set(skip_layers)) / sum(macs.values())
+
+
+def sensitivity_rows(ranking: Sequence[Sensitivity]) -> list[dict[str, Any]]:
+    """A ranking as JSON."""
+    return [vars(sensitivity) for sensitivity in ranking]
