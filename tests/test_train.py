@@ -434,7 +434,7 @@ def test_fine_tuning_a_real_model_on_two_classes_lowers_the_loss_and_keeps_the_a
     transfer = weights_with_classes(model.spec, model.weights, model.class_names, spec, few.class_names, 0)
     assert (transfer.kept_classes, transfer.new_classes) == (("person", "chair"), ())
     settings = TrainSettings(
-        epochs=4, batch_size=8, learning_rate=1e-3, warmup_epochs=1, augmentation=Augmentation(mosaic=0, scale=0.2)
+        epochs=4, batch_size=8, learning_rate=3e-4, warmup_epochs=1, augmentation=Augmentation(mosaic=0, scale=0.2)
     )
     run = TrainingRun.start((spec, transfer.weights), few, settings, tmp_path / "run")
     before = run.validate()

@@ -41,13 +41,13 @@ def demo(
     engines = _build(graphs)
     say(f"4. A clip of {frames} generated frames through the capture loop")
     clip = _film(graphs["fp32"], frames, output)
+    _draw_one(graphs["fp32"], output / "picture.jpg")
     artifacts = {"pytorch fp32": Path(MODEL), **{f"onnx {name}": path for name, path in graphs.items()}}
     artifacts |= {f"engine {engine['precision']}": Path(engine["engine"]) for engine in engines if engine["runs_here"]}
     say(f"5. Accuracy on {pictures} generated pictures that the model has never seen")
     accuracy = _evaluate(artifacts, pictures)
     say("6. Latency, all on the same frames in turn")
     rows = _time(artifacts, accuracy)
-    _draw_one(graphs["fp32"], output / "picture.jpg")
     summary = {"machine": machine(), "model": MODEL, "engines": engines, "clip": clip, "rows": rows}
     write_result(str(output / "summary.json"), summary, _text(rows))
     print(f"Results: {output.resolve()} (summary.json, graphs, engines, picture.jpg and clip.mp4 with boxes)")

@@ -1,6 +1,5 @@
 """The state of a training run as one file, whole or absent."""
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise TrainingError(
             f"{path}: there is no checkpoint; --resume expects the folder (-o) of an earlier run"
         ) from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as exc:
+    except Exception as exc:  # what a damaged file makes its readers raise has no common base
         reason = str(exc).partition("\n")[0]
         raise TrainingError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from exc
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
