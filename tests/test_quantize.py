@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_int8_without_a_table_or_with_another_models_is_refused(
     assert call("export", "shapes", "--weights", changed, *args) == 1
     assert "differs in model" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_the_ranges_are_written_as_tensorrts_cache_too(fp32: Path, table: Path, tmp_path: Path):
+    copy, cache = tmp_path / "table.json", tmp_path / "shapes.cache"
+    copy.write_bytes(table.read_bytes())
+    args = ("calibrate", fp32, "--images", "shapes", "--num-images", "32", "-o", copy)
+    assert call(*args, "--tensorrt-cache", cache) == 0
+    first, *lines = cache.read_text().splitlines()
+    assert first == "TRT-8601-EntropyCalibration2"
+    scales = {name: struct.unpack(">f", bytes.fromhex(text))[0] for name, text in (line.split(": ") for line in lines)}
+    assert scales == pytest.approx({name: amax / 127 for name, amax in load_table(table).amax.items()}, rel=1e-6)
 
 
 def test_few_pictures_are_warned_about(fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -42,18 +42,27 @@ def calibrate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: calib/NAME-METHOD.json.")
     ] = None,
+    tensorrt_cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write TensorRT's calibration cache too: implicit INT8 and DLA, up to 10.x."),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Find the range of every tensor that INT8 needs, on pictures prepared as at inference.
 
     A table that was made of the same model, pictures, preprocessing and method is reused, which is said.
     """
+    from yolov3_trt.calibration.tensorrt_cache import tensorrt_cache_text
+    from yolov3_trt.files import write_text
+
     check_output_suffix(output, ".json")
     if percentile is not None and method != "percentile":
         raise typer.BadParameter("goes with --method percentile only", param_hint="--percentile")
     wanted = Wanted(images, method, num_images, seed, percentile, val_images, allow_overlap, force)
     path = output or Path("calib") / f"{graph.stem}-{method}.json"
     found = calibration_table(graph, path, wanted)
+    if tensorrt_cache is not None:
+        write_text(tensorrt_cache, tensorrt_cache_text(found.table))
     text = f"{path}  {len(found.table.amax)} tensors, {found.table.images.count} pictures, {method}"
     content = {
         "table": str(path),
