@@ -370,7 +370,8 @@ def test_unknown_model_name_is_refused():
     with pytest.raises(CfgError) as caught:
         load_spec("yolov4")
     assert str(caught.value) == (
-        "yolov4: there is no such model; expected one of yolov3, yolov3-spp, yolov3-tiny, yolov3-voc, shapes or a path to a .cfg"
+        "yolov4: there is no such model; expected one of yolov3, yolov3-spp, yolov3-tiny, yolov3-voc, shapes "
+        "or a path to a .cfg"
     )
 
 
