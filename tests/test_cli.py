@@ -20,7 +20,7 @@ import pytest
 from tests.cli_runner import Outcome, call, files_in
 from yolov3_trt.backends import BackendName
 from yolov3_trt.cli import options
-from yolov3_trt.engine.flavor import FlavorName
+from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import InputStage, OutputStage, Precision
 from yolov3_trt.models import load_spec

@@ -17,8 +17,9 @@ from yolov3_trt.backends import open_backend
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, ExportError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
-from yolov3_trt.graph.export import onnx_from_module, part_of_graph
+from yolov3_trt.graph.export import onnx_from_module
 from yolov3_trt.graph.fp16 import _round_filters, fp16_from_onnx
+from yolov3_trt.graph.parts import part_of_graph
 from yolov3_trt.graph.stages import HeadsToDetections
 from yolov3_trt.images import load_image
 from yolov3_trt.meta import (

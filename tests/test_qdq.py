@@ -17,7 +17,8 @@ from tests.conftest import COCO_MODELS
 from tests.test_engine import RTX, needs_rtx
 from tests.test_reference import small_spec
 from yolov3_trt.engine.build import build_engine
-from yolov3_trt.engine.flavor import FlavorName, open_flavor
+from yolov3_trt.engine.flavor import open_flavor
+from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.errors import ExportError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.export import onnx_from_module

@@ -207,6 +207,12 @@ class EngineMeta:
     gpu: str | None  # the GPU it was built on; None for a build on the CPU
     compute_capabilities: tuple[str, ...]  # it was built for, e.g. ("8.6",); empty: the flavour's portable default
     build_s: float
+    hardware_compatibility: str = "none"  # see `engine.options.HardwareCompatibility`
+    version_compatible: bool = False
+    dla_core: int | None = None
+    inputs: Mapping[str, str] = field(
+        default_factory=dict
+    )  # all that the plan depends on, by name, to tell when to rebuild
     format: str = ENGINE_FORMAT
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT

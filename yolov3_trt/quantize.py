@@ -168,8 +168,3 @@ def int8_share(spec: ModelSpec, skip_layers: Iterable[int]) -> float:
     """Share of the convolutions' multiply-adds that are done in int8."""
     macs = spec.conv_macs
     return 1 - sum(macs.get(layer, 0) for layer in set(skip_layers)) / sum(macs.values())
-
-
-def sensitivity_rows(ranking: Sequence[Sensitivity]) -> list[dict[str, Any]]:
-    """A ranking as JSON."""
-    return [vars(sensitivity) for sensitivity in ranking]

@@ -70,12 +70,12 @@ def build(
     json: JsonOption = None,
 ) -> None:
     """Compile a model or an exported graph into a TensorRT engine and its sidecar."""
-    from yolov3_trt.engine.build import BuildOptions, build_engine
-    from yolov3_trt.engine.flavor import FlavorName
+    from yolov3_trt.engine.build import build_engine
+    from yolov3_trt.engine.options import EngineOptions, FlavorName
     from yolov3_trt.pipeline import artifact_stem, export_model
 
     check_output_suffix(output, ".engine", ".plan")
-    options = BuildOptions(FlavorName(flavor), workspace)
+    options = EngineOptions(FlavorName(flavor), workspace)
     if source.endswith(".onnx"):
         _refuse_export_options(ctx, source)
         onnx_path = Path(source)

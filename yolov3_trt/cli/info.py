@@ -96,7 +96,8 @@ def _onnx_verdict() -> str:
 def _engine_verdict(engine: "EngineMeta") -> str:
     """Compared from the sidecar alone: the plan is not loaded."""
     from yolov3_trt.engine.driver import installed_gpu
-    from yolov3_trt.engine.flavor import FlavorName, installed_flavors
+    from yolov3_trt.engine.flavor import installed_flavors
+    from yolov3_trt.engine.options import FlavorName
 
     gpu = installed_gpu()
     if gpu is None:

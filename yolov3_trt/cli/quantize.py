@@ -42,8 +42,9 @@ def quantize(
     from yolov3_trt.detector import open_detector
     from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, load_annotations
     from yolov3_trt.evaluate import evaluate as measure
+    from yolov3_trt.graph.parts import load_graph
     from yolov3_trt.meta import Precision
-    from yolov3_trt.pipeline import ExportOptions, artifact_stem, export_model, float_graph
+    from yolov3_trt.pipeline import ExportOptions, artifact_stem, export_model
     from yolov3_trt.preprocess import prepare_batch
     from yolov3_trt.quantize import Variants, int8_share, quantisable_layers, search_skipped, sensitivities
 
@@ -61,12 +62,11 @@ def quantize(
         with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
             return float(measure(detector, truth, val_images)["AP"] or 0.0)
 
-    graph, meta = float_graph(loaded, options)
-    variants = Variants(graph, meta, calibrated.table.amax, Precision(rest))
+    variants = Variants(load_graph(fp32.path), fp32.meta, calibrated.table.amax, Precision(rest))
     reference_ap = ap_of(fp32.path)
     everything = frozenset(quantisable_layers(loaded.spec))
     some = islice(calibrated.pictures, SENSITIVITY_IMAGES)
-    inputs = [prepare_batch([picture.pixels], meta)[0] for picture in some]
+    inputs = [prepare_batch([picture.pixels], fp32.meta)[0] for picture in some]
     ranking = sensitivities(
         loaded.spec,
         variants.heads(inputs, None),

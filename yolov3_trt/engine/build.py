@@ -4,12 +4,12 @@ import hashlib
 import logging
 import platform
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolov3_trt.engine.driver import installed_gpu
-from yolov3_trt.engine.flavor import Flavor, FlavorName, open_flavor
+from yolov3_trt.engine.flavor import Flavor, open_flavor
+from yolov3_trt.engine.options import EngineOptions
 from yolov3_trt.errors import BuildError
 from yolov3_trt.files import replacing
 from yolov3_trt.meta import INPUT_NAME, EngineMeta, ModelMeta, Precision, load_model_meta, save_sidecar
@@ -17,21 +17,13 @@ from yolov3_trt.meta import INPUT_NAME, EngineMeta, ModelMeta, Precision, load_m
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a build may be told; precision, batch and stages are the graph's."""
-
-    flavor: FlavorName = FlavorName.AUTO
-    workspace_mib: int | None = None  # scratch memory of a layer at most; None: TensorRT's default, all of the GPU's
-
-
-def build_engine(onnx_path: Path, engine_path: Path, options: BuildOptions | None = None) -> EngineMeta:
+def build_engine(onnx_path: Path, engine_path: Path, options: EngineOptions | None = None) -> EngineMeta:
     """Compile a graph of this package into a plan, and write the plan and then its sidecar, each atomically.
 
     Args:
         onnx_path: the graph; its sidecar lies beside it.
         engine_path: where the plan goes. It is plain: other TensorRT programs load it.
-        options: see `BuildOptions`.
+        options: see `EngineOptions`.
 
     Returns:
         The sidecar.
@@ -42,7 +34,7 @@ def build_engine(onnx_path: Path, engine_path: Path, options: BuildOptions | Non
         BuildError: TensorRT refused the graph or failed; holds its messages.
         OutputError: the engine cannot be written.
     """
-    options = options or BuildOptions()
+    options = options or EngineOptions()
     meta = load_model_meta(onnx_path)
     flavor = open_flavor(options.flavor)
     with replacing(engine_path) as partial:  # opened first: a build of minutes must not end at an unwritable folder
@@ -68,7 +60,7 @@ def build_engine(onnx_path: Path, engine_path: Path, options: BuildOptions | Non
     return engine_meta
 
 
-def _build_plan(flavor: Flavor, onnx_path: Path, meta: ModelMeta, options: BuildOptions) -> Any:
+def _build_plan(flavor: Flavor, onnx_path: Path, meta: ModelMeta, options: EngineOptions) -> Any:
     """The plan as TensorRT's host memory object, which supports the buffer protocol."""
     trt = flavor.trt
     flavor.log.take_problems()

@@ -7,22 +7,14 @@ hasattr. Both export the same C symbols, so a process loads one of them, never b
 import importlib.util
 import logging
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 from typing import Any
 
 from yolov3_trt.engine.driver import installed_gpu
+from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.errors import BuildError, require
 
 _LOG = logging.getLogger(__name__)
-
-
-class FlavorName(str, Enum):
-    """Which TensorRT."""
-
-    AUTO = "auto"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt_rtx"
 
 
 _MODULES = {FlavorName.TENSORRT: "tensorrt", FlavorName.TENSORRT_RTX: "tensorrt_rtx_bindings"}
