@@ -11,18 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from yolov3_trt import images
 from yolov3_trt.calibration.fingerprints import (
     Fingerprint,
     content_hashes,
     difference_hash,
     near_duplicates,
     overlap,
+    repeat_warnings,
     set_warnings,
 )
 from yolov3_trt.calibration.image_set import CalibrationSet, Source, choose, open_set
 from yolov3_trt.calibration.manifest import load_set, save_set
 from yolov3_trt.calibration.table import PictureList
 from yolov3_trt.errors import CalibrationError, ImageError
+from yolov3_trt.images import load_image
 from yolov3_trt.shapes import shapes_picture
 
 cv2 = pytest.importorskip("cv2")
@@ -83,6 +86,19 @@ def test_a_folder_gives_its_pictures_and_their_hashes(folder: Path):
     assert pictures.picture_list == PictureList.of(pictures.hashes)
     assert pictures.calibration_set == replace(wanted, sha256=pictures.picture_list.sha256)
     assert open_set(wanted).fingerprints == pictures.fingerprints
+    assert [picture.name for picture in pictures.fingerprints] == names
+
+
+def test_pictures_with_files_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    read = []
+    monkeypatch.setattr(images, "load_image", lambda path: read.append(path) or load_image(path))
+    pictures = open_set(CalibrationSet.of(str(folder), 4))
+    assert read == []
+    hashes = [difference_hash(picture.pixels) for picture in pictures]
+    assert pictures.difference_hashes == tuple(hashes) and len(read) == 4
+    unread = open_set(CalibrationSet.of(str(folder), 4))
+    next(iter(unread))  # not all of them
+    assert unread.difference_hashes == tuple(hashes)
 
 
 def test_a_list_file_names_pictures_relative_to_itself(folder: Path, tmp_path: Path):
@@ -130,8 +146,8 @@ def test_pictures_are_never_all_in_memory(tmp_path: Path):
 def test_the_pictures_pass_through_a_progress_bar(folder: Path):
     seen = []
     open_set(
-        CalibrationSet.of(str(folder), 3),
-        progress=lambda images: (seen.append(image.name) or image for image in images),
+        CalibrationSet.of("shapes", 3),
+        progress=lambda pictures: (seen.append(image.name) or image for image in pictures),
     )
     assert len(seen) == 3
 
@@ -265,10 +281,7 @@ def test_near_duplicates_are_those_of_a_search_over_all_pairs(hashes: list[int])
 
 def prints(count: int) -> list[Fingerprint]:
     hashes = [hashlib.sha256(b"%d" % index) for index in range(count)]
-    return [
-        Fingerprint(f"{index:02}.jpg", d.hexdigest(), int.from_bytes(d.digest()[:8], "big"))
-        for index, d in enumerate(hashes)
-    ]
+    return [Fingerprint(f"{index:02}.jpg", digest.hexdigest()) for index, digest in enumerate(hashes)]
 
 
 def test_a_good_set_has_no_warnings():
@@ -280,10 +293,11 @@ def test_a_small_set_is_warned_of():
 
 
 def test_near_duplicates_are_warned_of():
-    pictures = prints(40)
+    hashes = [int(picture.sha256[:16], 16) for picture in prints(40)]
+    assert repeat_warnings(prints(40), hashes) == ()
     for index in (7, 9, 30):
-        pictures[index] = replace(pictures[index], difference_hash=pictures[2].difference_hash ^ index)
-    assert set_warnings(pictures) == (
+        hashes[index] = hashes[2] ^ index
+    assert repeat_warnings(prints(40), hashes) == (
         "3 of the 40 calibration pictures nearly repeat an earlier one, e.g. 07.jpg and 02.jpg: they count as 37",
     )
 

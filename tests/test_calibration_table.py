@@ -29,7 +29,7 @@ from yolov3_trt.spec import Head
 
 PICTURES = PictureList.of(["a" * 64, "b" * 64])
 TABLE = CalibrationTable(
-    model=CalibratedModel("tiny", onnx_sha256="1" * 64, weights_sha256="2" * 64),
+    model=CalibratedModel("tiny", onnx_sha256="1" * 64, layers_sha256="5" * 64, weights_sha256="2" * 64),
     preprocess=Preprocess(),
     input_hw=(64, 96),
     images=PICTURES,
@@ -45,6 +45,7 @@ META = ModelMeta(
     (Head("head0", 10, ((1.5, 2.0),), 1, (2, 3)),),
     ("cat",),
     onnx_sha256="1" * 64,
+    layers_sha256="5" * 64,
     weights_sha256="2" * 64,
 )
 FLOATS = st.floats(2.0**-126, 2.0**127, width=32, exclude_min=True)
@@ -152,6 +153,10 @@ def test_a_table_that_fits_has_no_differences(path: Path):
         (
             {"meta": replace(META, onnx_sha256="4" * 64)},
             "model (the table has graph tiny 111111111111…; expected tiny 444444444444…)",
+        ),
+        (
+            {"meta": replace(META, layers_sha256="6" * 64)},
+            "layers (the table has tiny 555555555555…; expected tiny 666666666666…: the same weights, another cfg)",
         ),
         (
             {"meta": replace(META, onnx_sha256=None, weights_sha256=None)},

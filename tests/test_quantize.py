@@ -148,7 +148,13 @@ def test_the_ranges_are_written_as_tensorrts_cache_too(fp32: Path, table: Path, 
     first, *lines = cache.read_text().splitlines()
     assert first == "TRT-8601-EntropyCalibration2"
     scales = {name: struct.unpack(">f", bytes.fromhex(text))[0] for name, text in (line.split(": ") for line in lines)}
-    assert scales == pytest.approx({name: amax / 127 for name, amax in load_table(table).amax.items()}, rel=1e-6)
+    of_qdq, of_all = load_table(table), load_table(copy)
+    assert scales == pytest.approx({name: amax / 127 for name, amax in of_all.amax.items()}, rel=1e-6)
+    # Implicit INT8 needs what Q/DQ leaves alone as well: what a convolution gives to its activation, and the heads.
+    assert of_all.all_tensors and of_qdq.amax.items() < of_all.amax.items()
+    assert {"layers.0.conv", *(head.name for head in load_model_meta(fp32).heads)} <= set(of_all.amax) - set(
+        of_qdq.amax
+    )
 
 
 def test_few_pictures_are_warned_about(fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -183,11 +189,13 @@ def test_quantize_keeps_the_budget_and_says_what_it_cost(tmp_path: Path, capsys:
     write_shapes_data_set(tmp_path / "data", num_train=1, num_val=40, seed=90)
     args = ("quantize", "shapes", "--images", "shapes", "--num-images", "32", "-o", tmp_path / "out")
     val = ("--val-images", tmp_path / "data/images/val", "--annotations", tmp_path / "data/val.json")
-    assert call(*args, *val, "--max-ap-drop", "0.01", "--json", "-") == 0
+    assert call(*args, *val, "--max-ap-drop", "0.01", "--layer-ap", "3", "--json", "-") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ap"] >= report["ap_fp32"] - 0.01
     assert report["int8_share_of_macs"] >= 0.9
     assert len(report["sensitivities"]) == len(quantisable_layers(shapes()))
+    alone = [row["ap"] for row in report["sensitivities"]]
+    assert all(0.5 < ap < 1 for ap in alone[:3]) and set(alone[3:]) == {None}
     ratios = [row["snr_db"] for row in report["sensitivities"]]
     assert ratios == sorted(ratios) and ratios[0] > 5
     path = Path(report["export"]["onnx"])

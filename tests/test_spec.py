@@ -252,3 +252,11 @@ def test_keras_tutorial_network_runs_in_pytorch():
     assert [tuple(output.shape) for output in outputs] == [(2, 75, 2, 2), (2, 75, 4, 4), (2, 75, 8, 8)]
     assert all(output.isfinite().all() for output in outputs)
     assert min(output.std() for output in outputs) > 0
+
+
+def test_the_layers_hash_tells_activations_apart_and_not_sizes():
+    spec = yolov3()
+    assert spec.layers_sha256 == spec.with_input_hw((320, 608)).layers_sha256
+    changed = replace(spec.layers[0], activation=Activation.MISH)
+    assert replace(spec, layers=(changed, *spec.layers[1:])).layers_sha256 != spec.layers_sha256
+    assert replace(spec, batch_norm=BatchNorm(1e-6)).layers_sha256 != spec.layers_sha256

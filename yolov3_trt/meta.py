@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import sha256_of_file, write_text
-from yolov3_trt.geometry import HW, Resize
+from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.spec import Head, ModelSpec, Nms
 
 MODEL_FORMAT = "yolov3_trt.model/1"
@@ -37,7 +37,7 @@ class InputStage(str, Enum):
     """What a graph takes, as its one input `images`."""
 
     TENSOR = "tensor"  # (N, 3, H, W) float32, RGB, 0..1
-    PIXELS = "pixels"  # (N, H, W, 3) uint8, BGR
+    PIXELS = "pixels"  # (N, H, W, 3) uint8, BGR; of the network's size, or whole frames, see `ModelMeta.frame_hw`
 
 
 class OutputStage(str, Enum):
@@ -154,10 +154,12 @@ class ModelMeta:
     batch: Batch = field(default_factory=Batch)
     precision: Precision = Precision.FP32
     input_stage: InputStage = InputStage.TENSOR
+    frame_hw: HW | None = None  # of PIXELS: whole frames of this size come in, and the graph itself resizes them
     output_stage: OutputStage = OutputStage.HEADS
     preprocess: Preprocess = field(default_factory=Preprocess)
     postprocess: Postprocess = field(default_factory=Postprocess)
     opset: int | None = None  # of the ONNX graph
+    layers_sha256: str | None = None  # see `ModelSpec.layers_sha256`
     weights_sha256: str | None = None
     onnx_sha256: str | None = None
     calibration_sha256: str | None = None
@@ -171,6 +173,7 @@ class ModelMeta:
             raise MetaError(f"{self.name}: there are no heads; expected one or more")
         if min(self.input_hw) < 1:
             raise MetaError(f"{self.name}: input_hw={self.input_hw}; expected at least one pixel")
+        self._check_frame()
         if len({head.num_classes for head in self.heads}) > 1:
             raise MetaError(f"{self.name}: the heads have different numbers of classes; expected one number")
         if len(self.class_names) != self.num_classes:
@@ -188,10 +191,31 @@ class ModelMeta:
             return DETECTION_OUTPUTS
         return tuple(head.name for head in self.heads)
 
+    @property
+    def input_dtype(self) -> str:
+        """Of `images`, as NumPy calls it."""
+        return "uint8" if self.input_stage is InputStage.PIXELS else "float32"
+
+    @property
+    def frame_placement(self) -> Placement | None:
+        """Where the graph puts a whole frame; None where the host resizes."""
+        return None if self.frame_hw is None else Placement.of(self.frame_hw, self.input_hw, self.preprocess.resize)
+
     def input_shape(self, batch: int) -> tuple[int, int, int, int]:
         """Of `images`: NCHW for TENSOR, NHWC for PIXELS."""
-        height, width = self.input_hw
+        height, width = self.frame_hw or self.input_hw
         return (batch, height, width, 3) if self.input_stage is InputStage.PIXELS else (batch, 3, height, width)
+
+    def _check_frame(self) -> None:
+        if self.frame_hw is None:
+            return
+        if min(self.frame_hw) < 1:
+            raise MetaError(f"{self.name}: frame_hw={self.frame_hw}; expected at least one pixel")
+        if self.input_stage is not InputStage.PIXELS:
+            raise MetaError(
+                f"{self.name}: frame_hw={self.frame_hw} with the input stage {self.input_stage.value}; expected pixels: only "
+                "such a graph resizes by itself (--input-stage pixels)"
+            )
 
 
 @dataclass(frozen=True)
@@ -235,6 +259,7 @@ def meta_from_spec(spec: ModelSpec, class_names: tuple[str, ...] = ()) -> ModelM
         class_names=class_names or tuple(f"class{i}" for i in range(spec.num_classes)),
         preprocess=Preprocess(resize=spec.resize),
         postprocess=Postprocess(nms=spec.nms),
+        layers_sha256=spec.layers_sha256,
     )
 
 

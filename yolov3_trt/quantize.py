@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.backends.ort import run_graph
+from yolov3_trt.backends.ort import graph_runner
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import sha256_of_file, write_bytes
 from yolov3_trt.layers import Conv, Shortcut
@@ -32,6 +32,7 @@ class Sensitivity:
     kind: str  # `convolutional`, `shortcut`
     macs: int  # multiply-adds for one image; 0 for a shortcut
     snr_db: float  # signal-to-noise ratio of the worst head: 20 log10(|head| / |difference|)
+    ap: float | None = None  # with this layer alone in int8, where it was measured
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Variants:
     """
 
     def __init__(self, graph: Any, meta: ModelMeta, amax: Mapping[str, float], rest: Precision) -> None:
-        self._graph, self._meta, self._amax, self._rest = graph, meta, amax, rest
+        self._graph, self.meta, self._amax, self._rest = graph, meta, amax, rest
 
     def heads(self, inputs: Sequence[NDArray[Any]], skip_layers: frozenset[int] | None) -> list[Heads]:
         """Heads for each input; None is the float graph itself. The rest is FP32, so only INT8's noise shows."""
@@ -69,8 +70,8 @@ class Variants:
         graph = self._graph
         if skip_layers is not None:
             graph = qdq_from_onnx(graph, self._amax, QdqPolicy(skip_layers=skip_layers))
-        content = graph.SerializeToString()
-        return [run_graph(content, {INPUT_NAME: batch}) for batch in inputs]
+        run = graph_runner(graph.SerializeToString())
+        return [run({INPUT_NAME: batch}) for batch in inputs]
 
     def save(self, path: Path, skip_layers: frozenset[int]) -> None:
         """Write a variant with its sidecar, to be opened as any artifact."""
@@ -78,7 +79,7 @@ class Variants:
 
         graph = qdq_from_onnx(self._graph, self._amax, QdqPolicy(skip_layers=skip_layers, rest=self._rest))
         write_bytes(path, graph.SerializeToString())
-        save_sidecar(replace(self._meta, precision=Precision.INT8, onnx_sha256=sha256_of_file(path)), path)
+        save_sidecar(replace(self.meta, precision=Precision.INT8, onnx_sha256=sha256_of_file(path)), path)
 
 
 def quantisable_layers(spec: ModelSpec) -> tuple[int, ...]:
@@ -106,6 +107,14 @@ def sensitivities(
         ratio = snr_db(reference, heads_with_only(layer))
         found.append(Sensitivity(layer, kind, spec.conv_macs.get(layer, 0), ratio))
     return tuple(sorted(found, key=lambda sensitivity: (sensitivity.snr_db, sensitivity.layer)))
+
+
+def with_ap(
+    ranking: Sequence[Sensitivity], count: int, ap_with_only: Callable[[int], float], progress: Progress = iter
+) -> tuple[Sensitivity, ...]:
+    """The same ranking, its first `count` layers each with the AP that remains with that layer alone quantised."""
+    measured = {layer: ap_with_only(layer) for layer in progress([row.layer for row in ranking[:count]])}
+    return tuple(replace(row, ap=measured.get(row.layer)) for row in ranking)
 
 
 def snr_db(reference: Sequence[Heads], got: Sequence[Heads]) -> float:

@@ -5,8 +5,10 @@ image) unless it names other sources; source indices are absolute, the cfg parse
 checked once, when it is made; whoever holds one can rely on its shapes.
 """
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
@@ -190,6 +192,15 @@ class ModelSpec:
             for index, layer in enumerate(self.layers)
             if isinstance(layer, Conv)
         }
+
+    @property
+    def layers_sha256(self) -> str:
+        """Hex SHA-256 of what is computed: layers and batch norm, whatever the input size.
+
+        Two models with the same weights can differ in it: activations and anchors are not in a `.weights` file.
+        """
+        layers = [(type(layer).__name__, asdict(layer)) for layer in self.layers]
+        return hashlib.sha256(json.dumps([layers, asdict(self.batch_norm)]).encode()).hexdigest()
 
     def with_input_hw(self, input_hw: HW) -> "ModelSpec":
         """The same network for another input size.

@@ -23,17 +23,16 @@ class Fingerprint:
     Attributes:
         name: for texts.
         sha256: hex, of the file's bytes; of the pixels where there is no file.
-        difference_hash: 64 bits; see `difference_hash`.
     """
 
     name: str
     sha256: str
-    difference_hash: int
 
 
-def fingerprint(image: NamedImage, content_sha256: str | None = None) -> Fingerprint:
-    """Of a picture, with the hash of its file if it has one."""
-    return Fingerprint(image.name, content_sha256 or _sha256_of_pixels(image.pixels), difference_hash(image.pixels))
+def fingerprint_of_pixels(image: NamedImage) -> Fingerprint:
+    """Of a picture that has no file of its own."""
+    height, width = image.pixels.shape[:2]
+    return Fingerprint(image.name, hashlib.sha256(b"%dx%d\n" % (height, width) + image.pixels.tobytes()).hexdigest())
 
 
 def content_hashes(paths: Iterable[Path]) -> tuple[str, ...]:
@@ -102,15 +101,16 @@ def set_warnings(
         warnings.append(text)
     if total < FEW_PICTURES:
         warnings.append(f"{total} calibration pictures; ranges are steadier with {FEW_PICTURES} or more")
-    if repeats := near_duplicates([picture.difference_hash for picture in calibration]):
-        index, first = repeats[0]
-        warnings.append(
-            f"{len(repeats)} of the {total} calibration pictures nearly repeat an earlier one, e.g. "
-            f"{calibration[index].name} and {calibration[first].name}: they count as {total - len(repeats)}"
-        )
     return tuple(warnings)
 
 
-def _sha256_of_pixels(pixels: Image) -> str:
-    height, width = pixels.shape[:2]
-    return hashlib.sha256(b"%dx%d\n" % (height, width) + pixels.tobytes()).hexdigest()
+def repeat_warnings(calibration: Sequence[Fingerprint], difference_hashes: Sequence[int]) -> tuple[str, ...]:
+    """The same of pictures that look alike; `difference_hashes` are theirs, in order."""
+    repeats = near_duplicates(difference_hashes)
+    if not repeats:
+        return ()
+    (index, first), total = repeats[0], len(calibration)
+    return (
+        f"{len(repeats)} of the {total} calibration pictures nearly repeat an earlier one, e.g. "
+        f"{calibration[index].name} and {calibration[first].name}: they count as {total - len(repeats)}",
+    )

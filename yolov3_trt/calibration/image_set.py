@@ -8,10 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from yolov3_trt.calibration.fingerprints import Fingerprint, fingerprint
+from yolov3_trt.calibration.fingerprints import Fingerprint, content_hashes, difference_hash, fingerprint_of_pixels
 from yolov3_trt.calibration.table import PictureList
 from yolov3_trt.errors import CalibrationError
-from yolov3_trt.files import sha256_of_file
 from yolov3_trt.images import VIDEO_SUFFIXES, NamedImage, find_sources, iter_images
 from yolov3_trt.shapes import shapes_picture
 
@@ -68,7 +67,6 @@ class CalibrationSet:
         return cls(Source.FOLDER if path.is_dir() else Source.VIDEO if is_video else Source.LIST, count, seed, path)
 
 
-@dataclass(frozen=True)
 class ChosenPictures:
     """The pictures of a set, read anew each time and one at a time.
 
@@ -77,9 +75,26 @@ class ChosenPictures:
         fingerprints: of each picture, in order.
     """
 
-    calibration_set: CalibrationSet
-    fingerprints: tuple[Fingerprint, ...]
-    _open: Callable[[], Iterator[NamedImage]]
+    def __init__(
+        self,
+        calibration_set: CalibrationSet,
+        fingerprints: tuple[Fingerprint, ...],
+        start: Callable[[], Iterator[NamedImage]],
+    ) -> None:
+        """`start` begins to read the pictures."""
+        self.calibration_set = calibration_set
+        self.fingerprints = fingerprints
+        self._start = start
+        self._difference_hashes: tuple[int, ...] | None = None
+
+    @property
+    def difference_hashes(self) -> tuple[int, ...]:
+        """Of each picture, in order: as seen when all were last read, which happens here if it did not yet."""
+        if self._difference_hashes is None:
+            for _ in self:
+                pass
+        assert self._difference_hashes is not None
+        return self._difference_hashes
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -95,7 +110,11 @@ class ChosenPictures:
         return len(self.fingerprints)
 
     def __iter__(self) -> Iterator[NamedImage]:
-        return self._open()
+        hashes = []
+        for image in self._start():
+            hashes.append(difference_hash(image.pixels))
+            yield image
+        self._difference_hashes = tuple(hashes)
 
 
 def choose(items: Sequence[_Item], count: int, seed: int) -> tuple[_Item, ...]:
@@ -113,21 +132,26 @@ def choose(items: Sequence[_Item], count: int, seed: int) -> tuple[_Item, ...]:
 def open_set(
     calibration_set: CalibrationSet, progress: Callable[[Iterable[NamedImage]], Iterable[NamedImage]] = iter
 ) -> ChosenPictures:
-    """Choose the pictures of a set and take their fingerprints, which reads each once.
+    """Choose the pictures of a set and take their fingerprints.
+
+    Pictures with files of their own are not decoded for that; frames of a video and made-up ones are read once.
 
     Args:
         calibration_set: a set; its `sha256`, if any, must be that of the pictures found.
-        progress: wraps the iteration over the chosen pictures.
+        progress: wraps the iteration over pictures that have to be read.
 
     Raises:
         CalibrationError: there are too few pictures, or others than when the manifest was written.
         ImageError: one cannot be read.
     """
     try:
-        start, content_of = _opener(calibration_set)
+        paths, start = _opener(calibration_set)
     except CalibrationError as exc:
         raise CalibrationError(f"{calibration_set.path}: {exc}") from exc
-    prints = tuple(fingerprint(image, content_of(image)) for image in progress(start()))
+    if paths is None:
+        prints = tuple(map(fingerprint_of_pixels, progress(start())))
+    else:
+        prints = tuple(map(Fingerprint, map(str, paths), content_hashes(paths)))
     images = PictureList.of(picture.sha256 for picture in prints)
     if calibration_set.sha256 not in (None, images.sha256):
         raise CalibrationError(
@@ -138,23 +162,19 @@ def open_set(
     return ChosenPictures(replace(calibration_set, sha256=images.sha256), prints, start)
 
 
-_Start = Callable[[], Iterator[NamedImage]]
-_ContentOf = Callable[[NamedImage], str | None]
-
-
-def _opener(wanted: CalibrationSet) -> tuple[_Start, _ContentOf]:
-    """How to begin reading the chosen pictures, and where a picture has a file, the hash of that."""
+def _opener(wanted: CalibrationSet) -> tuple[tuple[Path, ...] | None, Callable[[], Iterator[NamedImage]]]:
+    """The files of the chosen pictures, if each has its own, and how to begin reading them."""
     path = wanted.path
     if path is None:
-        return lambda: _iter_shapes(wanted.seed, wanted.count), lambda image: None
+        return None, lambda: _iter_shapes(wanted.seed, wanted.count)
     if wanted.source is Source.VIDEO:
         frames = choose(range(sum(1 for _ in iter_images([path]))), wanted.count, wanted.seed)
-        return lambda: _iter_frames(path, frozenset(frames)), lambda image: None
+        return None, lambda: _iter_frames(path, frozenset(frames))
     if wanted.source is Source.FOLDER and not path.is_dir():
         raise CalibrationError("there is no such folder")
     found = _listed(path) if wanted.source is Source.LIST else find_sources([str(path)])
     paths = choose(found, wanted.count, wanted.seed)
-    return lambda: iter_images(paths), lambda image: sha256_of_file(Path(image.name))
+    return paths, lambda: iter_images(paths)
 
 
 def _iter_shapes(seed: int, count: int) -> Iterator[NamedImage]:

@@ -34,6 +34,7 @@ class CalibratedModel:
 
     name: str
     onnx_sha256: str
+    layers_sha256: str | None = None
     weights_sha256: str | None = None
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -62,6 +63,7 @@ class CalibrationTable:
     Attributes:
         amax: magnitude that becomes 127, by the name of the tensor in the graph; sorted, finite, above 0, each a float32.
         percentile: of Method.PERCENTILE; None with the others.
+        all_tensors: whether it has every tensor, for TensorRT's own calibration cache, or those of Q/DQ only.
         seed: that chose the pictures. `images` says which they are, so another seed alone makes no table stale.
     """
 
@@ -72,6 +74,7 @@ class CalibrationTable:
     method: Method
     amax: Mapping[str, float]
     percentile: float | None = None
+    all_tensors: bool = False
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it
     format: str = TABLE_FORMAT
@@ -193,6 +196,9 @@ def _model_differences(model: CalibratedModel, meta: ModelMeta) -> list[str]:
     if meta.weights_sha256 is not None and model.weights_sha256 not in (None, meta.weights_sha256):
         got, expected = _named(model.name, model.weights_sha256), _named(meta.name, meta.weights_sha256)
         return [f"model (the table has weights {got}; expected {expected})"]
+    if meta.layers_sha256 is not None and model.layers_sha256 not in (None, meta.layers_sha256):
+        got, expected = _named(model.name, model.layers_sha256), _named(meta.name, meta.layers_sha256)
+        return [f"layers (the table has {got}; expected {expected}: the same weights, another cfg)"]
     if meta.onnx_sha256 is None and meta.weights_sha256 is not None and model.weights_sha256 is not None:
         return []  # a graph in the making: its weights say which model it is
     if model.onnx_sha256 != meta.onnx_sha256:

@@ -58,7 +58,9 @@ def calibrate(
     check_output_suffix(output, ".json")
     if percentile is not None and method != "percentile":
         raise typer.BadParameter("goes with --method percentile only", param_hint="--percentile")
-    wanted = Wanted(images, method, num_images, seed, percentile, val_images, allow_overlap, force)
+    wanted = Wanted(
+        images, method, num_images, seed, percentile, val_images, allow_overlap, force, tensorrt_cache is not None
+    )
     path = output or Path("calib") / f"{graph.stem}-{method}.json"
     found = calibration_table(graph, path, wanted)
     if tensorrt_cache is not None:
@@ -87,6 +89,7 @@ class Wanted:
     val_images: str | None = None
     allow_overlap: bool = False
     force: bool = False
+    all_tensors: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Calibrated:
 
 def calibration_table(graph: Path, path: Path, wanted: Wanted) -> Calibrated:
     """The table of a graph at `path`: the one that is there if it was made of just this, else a new one."""
-    from yolov3_trt.calibration.fingerprints import content_hashes, set_warnings
+    from yolov3_trt.calibration.fingerprints import content_hashes, repeat_warnings, set_warnings
     from yolov3_trt.calibration.image_set import open_set
     from yolov3_trt.calibration.observers import DEFAULT_PERCENTILE, Method
     from yolov3_trt.calibration.table import load_table, save_table, table_differences
@@ -120,13 +123,22 @@ def calibration_table(graph: Path, path: Path, wanted: Wanted) -> Calibrated:
         differences = table_differences(
             table, meta=meta, images=pictures.picture_list, method=method, percentile=percentile
         )
+        if wanted.all_tensors and not table.all_tensors:
+            differences += ("tensors (the table has those of Q/DQ only; expected all)",)
         if not differences:
             say(f"{path}: reused, it was made of just this model, these pictures, this preprocessing and method")
             return Calibrated(table, pictures, True)
         say(f"{path}: calibrating again, the table there differs in {'; '.join(differences)}")
     table = calibrate_graph(
-        graph, pictures, method, percentile, lambda items: track(items, "calibrating", len(pictures))
+        graph,
+        pictures,
+        method,
+        percentile,
+        all_tensors=wanted.all_tensors,
+        progress=lambda items: track(items, "calibrating", len(pictures)),
     )
+    for warning in repeat_warnings(pictures.fingerprints, pictures.difference_hashes):
+        say(f"warning: {warning}")
     save_table(table, path)
     return Calibrated(table, pictures, False)
 

@@ -1,6 +1,7 @@
 """`quantize`: INT8 within an accuracy budget."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -8,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yolov3_trt.cli.calibrate import ImagesOption, MethodOption, NumImagesOption, SeedOption, Wanted, calibration_table
+from yolov3_trt.cli.calibrate import (
+    Calibrated,
+    ImagesOption,
+    MethodOption,
+    NumImagesOption,
+    SeedOption,
+    Wanted,
+    calibration_table,
+)
 from yolov3_trt.cli.export import RestOption, report_json, report_text
 from yolov3_trt.cli.options import InputSizeOption, JsonOption, ModelArgument, ModelOptions, NamesOption, WeightsOption
 from yolov3_trt.cli.output import say, table, track, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.quantize import Sensitivity
+    from yolov3_trt.quantize import Sensitivity, Variants
+    from yolov3_trt.spec import ModelSpec
 
 WORST_SHOWN = 10
 SENSITIVITY_IMAGES = 8
@@ -33,6 +43,9 @@ def quantize(
     num_images: NumImagesOption = 64,
     seed: SeedOption = 0,
     rest: RestOption = "fp16",
+    layer_ap: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of how many of the noisiest layers to measure AP as well.")
+    ] = WORST_SHOWN,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="For graphs and table.")] = Path(
         "engines"
     ),
@@ -45,8 +58,7 @@ def quantize(
     from yolov3_trt.graph.parts import load_graph
     from yolov3_trt.meta import Precision
     from yolov3_trt.pipeline import ExportOptions, artifact_stem, export_model
-    from yolov3_trt.preprocess import prepare_batch
-    from yolov3_trt.quantize import Variants, int8_share, quantisable_layers, search_skipped, sensitivities
+    from yolov3_trt.quantize import Variants, int8_share, quantisable_layers, search_skipped
 
     loaded = ModelOptions(weights, names, input_size).load(model)
     options = ExportOptions(rest=Precision(rest))
@@ -65,24 +77,20 @@ def quantize(
     variants = Variants(load_graph(fp32.path), fp32.meta, calibrated.table.amax, Precision(rest))
     reference_ap = ap_of(fp32.path)
     everything = frozenset(quantisable_layers(loaded.spec))
-    some = islice(calibrated.pictures, SENSITIVITY_IMAGES)
-    inputs = [prepare_batch([picture.pixels], fp32.meta)[0] for picture in some]
-    ranking = sensitivities(
-        loaded.spec,
-        variants.heads(inputs, None),
-        lambda layer: variants.heads(inputs, everything - {layer}),
-        lambda layers: track(layers, "sensitivity of each layer", len(everything)),
-    )
     with tempfile.TemporaryDirectory() as folder:
 
         def ap_without(skip_layers: frozenset[int]) -> float:
             path = Path(folder) / "variant.onnx"
             variants.save(path, skip_layers)
-            ap = ap_of(path)
+            return ap_of(path)
+
+        def ap_tried(skip_layers: frozenset[int]) -> float:
+            ap = ap_without(skip_layers)
             say(f"AP {ap:.4f} with {len(skip_layers)} layers float")
             return ap
 
-        found = search_skipped([row.layer for row in ranking], ap_without, reference_ap - max_ap_drop)
+        ranking = _ranking(loaded.spec, variants, calibrated, layer_ap, lambda layer: ap_without(everything - {layer}))
+        found = search_skipped([row.layer for row in ranking], ap_tried, reference_ap - max_ap_drop)
     final = replace(options, precision=Precision.INT8, calibration=table_path, skip_layers=frozenset(found.skip_layers))
     report = export_model(loaded, output / f"{artifact_stem(loaded, final)}.onnx", final)
     share = int8_share(loaded.spec, found.skip_layers)
@@ -105,14 +113,40 @@ def quantize(
     write_result(json, content, text)
 
 
+def _ranking(
+    spec: "ModelSpec",
+    variants: "Variants",
+    calibrated: Calibrated,
+    layer_ap: int,
+    ap_with_only: Callable[[int], float],
+) -> "tuple[Sensitivity, ...]":
+    """The layers, noisiest first: noise measured on a few calibration pictures, AP on the validation pictures."""
+    from yolov3_trt.preprocess import prepare_batch
+    from yolov3_trt.quantize import quantisable_layers, sensitivities, with_ap
+
+    some = islice(calibrated.pictures, SENSITIVITY_IMAGES)
+    inputs = [prepare_batch([picture.pixels], variants.meta)[0] for picture in some]
+    layers = frozenset(quantisable_layers(spec))
+    ranking = sensitivities(
+        spec,
+        variants.heads(inputs, None),
+        lambda layer: variants.heads(inputs, layers - {layer}),
+        lambda items: track(items, "noise of each layer", len(layers)),
+    )
+    return with_ap(
+        ranking, layer_ap, ap_with_only, lambda items: track(items, "AP of the noisiest", min(layer_ap, len(layers)))
+    )
+
+
 def _worst(ranking: "tuple[Sensitivity, ...]", skipped: tuple[int, ...]) -> str:
     rows = [
         (
             f"{row.layer} {row.kind}",
             f"{row.snr_db:.1f}",
+            "" if row.ap is None else f"{row.ap:.4f}",
             f"{row.macs / 1e6:.1f}",
             "float" if row.layer in skipped else "int8",
         )
         for row in ranking[:WORST_SHOWN]
     ]
-    return table(("layer", "snr dB", "MMACs", "computes in"), rows)
+    return table(("layer", "snr dB", "AP alone", "MMACs", "computes in"), rows)

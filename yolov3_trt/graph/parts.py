@@ -7,12 +7,18 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from yolov3_trt.errors import ExportError
+from yolov3_trt.graph.fp16 import is_layer
 
 
 def part_of_graph(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
     """The part of a graph between the named values, as a graph of its own."""
     typed = onnx.shape_inference.infer_shapes(model)  # the extractor wants a type for every value it cuts at
     return onnx.utils.Extractor(typed).extract_model(list(inputs), list(outputs))
+
+
+def layer_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Every tensor that a layer of the network makes, heads included, in order."""
+    return tuple(value for node in model.graph.node if is_layer(node) for value in node.output)
 
 
 def graph_that_gives(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:

@@ -21,6 +21,8 @@ def calibrate_graph(
     pictures: ChosenPictures,
     method: Method,
     percentile: float | None = None,
+    *,
+    all_tensors: bool = False,
     progress: Callable[[Iterable[NamedImage]], Iterable[NamedImage]] = iter,
 ) -> CalibrationTable:
     """Find the range of every tensor that INT8 needs, on pictures that are prepared just as at inference.
@@ -30,6 +32,8 @@ def calibrate_graph(
         pictures: from `open_set`.
         method: how a range is chosen.
         percentile: of Method.PERCENTILE.
+        all_tensors: also of those that Q/DQ leaves alone, between a convolution and its activation and at the heads: what
+            implicit INT8 and DLA ask for.
         progress: wraps the iteration over the pictures.
 
     Raises:
@@ -38,7 +42,7 @@ def calibrate_graph(
     """
     require("onnx", extra="export")
     from yolov3_trt.backends.ort import graph_runner
-    from yolov3_trt.graph.parts import graph_that_gives, load_graph
+    from yolov3_trt.graph.parts import graph_that_gives, layer_outputs, load_graph
     from yolov3_trt.graph.qdq import quantised_activations
 
     meta = load_model_meta(path)
@@ -48,7 +52,8 @@ def calibrate_graph(
             "tensor: export it so, its table then serves every form of this model"
         )
     graph = load_graph(path)
-    names = [name for name in quantised_activations(graph) if name != INPUT_NAME]
+    wanted = (*quantised_activations(graph), *(layer_outputs(graph) if all_tensors else ()))
+    names = [name for name in dict.fromkeys(wanted) if name != INPUT_NAME]
     run = graph_runner(graph_that_gives(graph, names).SerializeToString())
     buffer = InputBuffer(meta, 1)
     inputs = (prepare_batch([picture.pixels], meta, buffer)[0] for picture in progress(pictures))
@@ -60,13 +65,14 @@ def calibrate_graph(
         percentile=DEFAULT_PERCENTILE if percentile is None else percentile,
     )
     return CalibrationTable(
-        model=CalibratedModel(meta.name, sha256_of_file(path), meta.weights_sha256),
+        model=CalibratedModel(meta.name, sha256_of_file(path), meta.layers_sha256, meta.weights_sha256),
         preprocess=meta.preprocess,
         input_hw=meta.input_hw,
         images=pictures.picture_list,
         method=method,
         amax=amax,
         percentile=percentile,
+        all_tensors=all_tensors,
         seed=pictures.calibration_set.seed,
         versions={"yolov3_trt": __version__, "onnxruntime": importlib.metadata.version("onnxruntime")},
     )
