@@ -62,7 +62,11 @@ class _Staged(nn.Module):
 
     def __init__(self, network: nn.Module, meta: ModelMeta) -> None:
         super().__init__()
-        self.input = PixelsToTensor(meta.preprocess) if meta.input_stage is InputStage.PIXELS else nn.Identity()
+        self.input = (
+            PixelsToTensor(meta.preprocess, meta.frame_placement)
+            if meta.input_stage is InputStage.PIXELS
+            else nn.Identity()
+        )
         self.network = network
         self.output = HeadsToDetections(meta) if meta.output_stage is OutputStage.DETECTIONS else None
 

@@ -89,7 +89,7 @@ def _cast_at_crossings(graph: onnx.GraphProto, layers: set[str]) -> None:
     outside = {value for node in graph.node if node.name not in layers for value in (*node.input, *node.output)}
     outside |= {value.name for value in (*graph.input, *graph.output)}
     crossing = outside & (by_layers | {value for node in graph.node if node.name in layers for value in node.input})
-    crossing -= {initializer.name for initializer in graph.initializer}
+    crossing -= {"", *(initializer.name for initializer in graph.initializer)}  # "": an input left out, as Resize's roi
 
     nodes: list[onnx.NodeProto] = []
     ready: set[str] = set()  # values whose float16 twin exists
