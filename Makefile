@@ -9,7 +9,12 @@ ifeq ($(shell uname -sm),Linux x86_64)
 EXTRAS := $(EXTRAS),rtx
 endif
 
-.PHONY: demo test lint bench shapes-model clean
+# TensorRT 8.6 has wheels up to Python 3.10 only. PYTHON310 names one, e.g. ~/.pyenv/versions/3.10.13/bin/python3.10.
+PYTHON310 ?= python3.10
+VENV86 := .venv-trt86
+PACKAGES86 := $(VENV86)/lib/python3.10/site-packages
+
+.PHONY: demo test lint bench shapes-model tensorrt86 clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
@@ -37,5 +42,18 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	touch $@
 
+# A venv with the full TensorRT 8.6.0 (0.8 GB to download), in which tests/test_tensorrt86.py runs this package. It needs no GPU
+# to be imported. Its plugin library, which this package does not use, would take cuDNN and cuBLAS: an empty one stands in.
+tensorrt86: $(VENV86)/installed
+	$(BIN)/python -m pytest tests/test_tensorrt86.py
+
+$(VENV86)/installed:
+	$(PYTHON310) -m venv $(VENV86)
+	$(VENV86)/bin/python -m pip install --quiet --no-deps tensorrt==8.6.0
+	$(VENV86)/bin/python -m pip install --quiet 'numpy>=1.23,<2' 'pydantic>=2.5' 'filelock>=3.12' 'tomli>=2.0'
+	echo 'int initLibNvInferPlugins(void *logger, const char *space) { return 1; }' | \
+		$(CC) -x c -shared -fPIC -Wl,-soname,libnvinfer_plugin.so.8 -o $(PACKAGES86)/tensorrt/libnvinfer_plugin.so.8 -
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV86) runs .pytest_cache .mypy_cache .ruff_cache

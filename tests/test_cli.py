@@ -215,6 +215,27 @@ def test_export_takes_size_batch_stages_and_thresholds(run: Run, tiny: Path, out
     assert (meta["preprocess"]["resize"], meta["postprocess"]["conf_threshold"]) == ("stretch", 0.5)
 
 
+def test_export_takes_the_size_of_whole_frames_and_detect_holds_pictures_to_it(
+    run: Run, tiny: Path, dog: Path, monkeypatch: pytest.MonkeyPatch
+):
+    height, width, _ = cv2.imread(str(dog)).shape
+    monkeypatch.chdir(tiny.parent)
+    stages = ("--input-stage", "pixels", "--frame-size", f"{height}x{width}")
+    outcome = run("export", tiny, *stages, "--json", "-")
+    graph = Path(f"engines/tiny-32-fp32-camera-{width}x{height}.onnx")
+    assert outcome.json["onnx"] == str(graph)
+    assert outcome.json["meta"]["frame_hw"] == [height, width]
+    assert f"({height}, {width}, 3)" in run("info", graph).stdout.replace("(1, ", "(")
+    (image,) = run("detect", graph, dog, "--json", "-").json["images"]
+    assert (image["width"], image["height"]) == (width, height)
+    cv2.imwrite("half.png", cv2.imread(str(dog))[: height // 2])
+    assert_fails(
+        run("detect", graph, "half.png"),
+        f"an image is uint8 ({height // 2}, {width}, 3); expected uint8 ({height}, {width}, 3)",
+        "or export the model without --frame-size",
+    )
+
+
 @needs_rtx
 def test_build_from_a_model_writes_graph_and_engine(run: Run, tiny: Path, out: Path):
     outcome = run("build", tiny, "--flavor", "tensorrt_rtx", "-o", out / "tiny.engine", "--json", "-")
@@ -491,11 +512,16 @@ def test_stdout_holds_json_alone_while_stderr_tells_the_progress(
         (["export", "tiny.cfg", "--colour", "red"], "No such option: --colour"),
         (["export", "tiny.cfg", "--input-size", "0"], "'0'; expected one number or HEIGHTxWIDTH, e.g. 416 or 320x608"),
         (["export", "tiny.cfg", "--batch", "2:4"], "'2:4'; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8"),
+        (["export", "tiny.cfg", "--frame-size", "720"], "'720'; expected HEIGHTxWIDTH, e.g. 720x1280"),
         (["export", "tiny.cfg", "-o", "graph"], "graph; expected a file name that ends in .onnx"),
         (["build", "a.onnx", "-o", "a.onnx"], "a.onnx; expected a file name that ends in .engine or .plan"),
         (
             ["build", "a.onnx", "--batch", "4"],
             "a.onnx was exported with its own; leave it out, or build from the model",
+        ),
+        (
+            ["build", "a.onnx", "--frame-size", "720x1280"],
+            "Invalid value for --frame-size: a.onnx was exported with its own; leave it out, or build from the model",
         ),
         (["detect", "a.onnx", "x.jpg", "--conf", "1.5"], "Invalid value for '--conf'"),
         (["detect", "a.onnx", "x.jpg", "--max-detections", "0"], "Invalid value for '--max-detections'"),
@@ -540,6 +566,10 @@ def test_the_module_ends_its_process_with_1_and_no_traceback():
         (["info", "missing.engine"], ["missing.engine: there is no such file"]),
         (["export", "tiny.cfg", "--names", "coco"], ["coco: 80 class names; expected 2, one a line"]),
         (["export", "tiny.cfg", "--batch", "4:2:1"], ["batch 4:2:1; expected 1 <= MIN <= OPT <= MAX"]),
+        (
+            ["export", "tiny.cfg", "--frame-size", "720x1280"],
+            ["frame_hw=(720, 1280) with the input stage tensor; expected pixels", "(--input-stage pixels)"],
+        ),
         (["export", "tiny.cfg", "--opset", "12"], ["opset 12; expected 14 to "]),
         (["export", "tiny.cfg", "--opset", "99"], ["opset 99; expected 14 to "]),
     ],
@@ -699,7 +729,7 @@ def test_a_damaged_graph_with_a_fitting_sidecar_is_refused(run: Run, exported: P
 @needs_rtx
 def test_an_engine_is_not_run_but_told_what_it_is(run: Run, engine: Path, dog: Path, out: Path):
     outcome = run("detect", engine, dog, "--save", out)
-    assert_fails(outcome, f"{engine}: this version builds engines but does not run them yet; built with tensorrt_rtx")
+    assert_fails(outcome, f"{engine}: cannot run here: this machine shows no NVIDIA GPU and driver; run the graph")
     assert files_in(out) == set()
 
 

@@ -49,7 +49,7 @@ def onnx_path(coco_model: Callable[[str], Model], tmp_path_factory: pytest.TempP
 
 def build_and_check(onnx: Path, engine: Path, batch: Batch, precision: Precision) -> int:
     """Build, check sidecar and plan; returns the size of the plan."""
-    meta = build_engine(onnx, engine, RTX)
+    meta = build_engine(onnx, engine, RTX).meta
     assert load_engine_meta(engine) == meta
     assert (meta.flavor, meta.gpu, meta.model.precision, meta.model.batch) == ("tensorrt_rtx", None, precision, batch)
     assert meta.model.onnx_sha256 == sha256_of_file(onnx)
@@ -86,6 +86,14 @@ def test_pixels_in_detections_out_with_a_dynamic_batch_builds(coco_model: Callab
     options = ExportOptions(Precision.FP16, Batch(1, 2, 4), InputStage.PIXELS, OutputStage.DETECTIONS)
     onnx = export_model(coco_model(COCO_MODELS[0]), tmp_path / "m.onnx", options).path
     build_and_check(onnx, tmp_path / "m.engine", Batch(1, 2, 4), Precision.FP16)
+
+
+@needs_rtx
+@pytest.mark.parametrize("batch", [Batch(), Batch(1, 4, 8)], ids=str)
+def test_whole_frames_in_detections_out_builds(batch: Batch, tmp_path: Path):
+    options = ExportOptions(Precision.FP16, batch, InputStage.PIXELS, OutputStage.DETECTIONS, frame_hw=(720, 1280))
+    onnx = export_model(load_model("shapes"), tmp_path / "m.onnx", options).path
+    build_and_check(onnx, tmp_path / "m.engine", batch, Precision.FP16)
 
 
 @needs_rtx

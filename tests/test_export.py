@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,14 +15,17 @@ import torch
 from tests.conftest import COCO_MODELS
 from tests.test_reference import small_spec
 from yolov3_trt.backends import open_backend
+from yolov3_trt.compare import compare
 from yolov3_trt.detector import Detector
-from yolov3_trt.errors import BackendError, ExportError
+from yolov3_trt.errors import BackendError, ExportError, ImageError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
+from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.graph.export import onnx_from_module
 from yolov3_trt.graph.fp16 import _round_filters, fp16_from_onnx
 from yolov3_trt.graph.parts import part_of_graph
-from yolov3_trt.graph.stages import HeadsToDetections
-from yolov3_trt.images import load_image
+from yolov3_trt.graph.qdq import qdq_from_onnx, quantised_activations
+from yolov3_trt.graph.stages import HeadsToDetections, PixelsToTensor
+from yolov3_trt.images import NamedImage, load_image
 from yolov3_trt.meta import (
     Batch,
     InputStage,
@@ -29,14 +33,17 @@ from yolov3_trt.meta import (
     OutputStage,
     Postprocess,
     Precision,
+    Preprocess,
     load_model_meta,
     meta_from_spec,
 )
-from yolov3_trt.models import Model
-from yolov3_trt.pipeline import ExportOptions, export_model
+from yolov3_trt.models import Model, load_model
+from yolov3_trt.pipeline import ExportOptions, artifact_stem, export_model
+from yolov3_trt.pipeline.verify import verify_graph
 from yolov3_trt.postprocess import candidates_from_heads, detections_from_outputs, suppress
 from yolov3_trt.preprocess import prepare_batch
 from yolov3_trt.reference import YoloNetwork, fuse_batch_norm, module_from_spec
+from yolov3_trt.shapes import shapes_picture
 from yolov3_trt.spec import Nms, NmsKind
 
 
@@ -308,3 +315,164 @@ def test_a_graph_that_is_not_its_reference_is_not_written(
     ):
         export_model(coco_model(COCO_MODELS[0]), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- whole frames, resized in the graph ---
+
+
+def camera_meta(network: YoloNetwork, frame_hw: HW = (20, 37), **changes: Any) -> ModelMeta:
+    return replace(meta_from_spec(network.spec), input_stage=InputStage.PIXELS, frame_hw=frame_hw, **changes)
+
+
+def noise_frames(count: int, frame_hw: HW) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *frame_hw, 3), np.uint8)
+
+
+def staged(frames: np.ndarray, placement: Placement, preprocess: Preprocess) -> np.ndarray:
+    with torch.inference_mode():
+        return PixelsToTensor(preprocess, placement)(torch.from_numpy(frames)).numpy()
+
+
+def test_a_frame_becomes_rgb_planes_in_a_border():
+    frame = np.zeros((1, 1, 2, 3), np.uint8)
+    frame[0, 0, :, 0] = 0, 100  # blue
+    frame[0, 0, :, 2] = 200  # red
+    got = staged(frame, Placement.of((1, 2), (4, 4), Resize.LETTERBOX), Preprocess(pad_value=51))
+    border = [0.2, 0.2, 0.2, 0.2]
+    blue = np.divide([0, 25, 75, 100], 255)  # centres at -.25, .25, .75, 1.25
+    expected = [[border, row, row, border] for row in (np.full(4, 200 / 255), np.zeros(4), blue)]
+    np.testing.assert_allclose(got, [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("resize", Resize)
+@pytest.mark.parametrize(
+    "frame_hw, input_hw",
+    [
+        ((720, 1280), (416, 416)),
+        ((1280, 720), (320, 608)),
+        ((480, 640), (320, 320)),
+        ((96, 130), (416, 416)),
+        ((64, 96), (64, 96)),
+        ((33, 500), (32, 32)),
+        ((32, 3000), (32, 96)),
+    ],
+    ids=lambda hw: "x".join(map(str, hw)),
+)
+def test_frames_are_fitted_as_the_host_does_it(frame_hw: HW, input_hw: HW, resize: Resize):
+    preprocess = Preprocess(resize, pad_value=99)
+    (head,) = meta_from_spec(small_spec()).heads
+    meta = ModelMeta("m", input_hw, (head,), ("a", "b"), preprocess=preprocess)
+    frames = noise_frames(2, frame_hw)
+    host, (placement, _) = prepare_batch(list(frames), meta)
+    got = staged(frames, placement, preprocess)
+    assert got.shape == host.shape and got.dtype == np.float32
+    assert np.abs(got - host).max() < 1 / 255
+    (top, left), (height, width) = placement.offset_hw, placement.resized_hw
+    border = np.ones(input_hw, bool)
+    border[top : top + height, left : left + width] = False
+    np.testing.assert_array_equal(got[..., border], host[..., border])
+    if frame_hw == placement.resized_hw:
+        np.testing.assert_array_equal(got, host)
+
+
+@pytest.mark.parametrize("batch", [Batch(), Batch(1, 2, 3)], ids=str)
+@pytest.mark.parametrize("opset", [17, 18, 20])
+def test_a_graph_for_whole_frames_agrees_with_the_tensor_graph(
+    network: YoloNetwork, graph: onnx.ModelProto, batch: Batch, opset: int
+):
+    meta = camera_meta(network, batch=batch)
+    exported = onnx_from_module(network, meta, opset)
+    frames = noise_frames(batch.max, (20, 37))
+    (got,) = run(exported, prepare_batch(list(frames), meta)[0])
+    seen = staged(frames, Placement.of((20, 37), (16, 16), Resize.LETTERBOX), meta.preprocess)
+    host, _ = prepare_batch(list(frames), meta_from_spec(network.spec))
+    for row in range(batch.max):
+        np.testing.assert_allclose(got[row : row + 1], run(graph, seen[row : row + 1])[0], atol=1e-5)
+        np.testing.assert_allclose(got[row : row + 1], run(graph, host[row : row + 1])[0], atol=5e-3)
+
+
+def test_a_frame_is_cast_first_and_resized_between_half_pixel_centres(network: YoloNetwork):
+    exported = onnx_from_module(network, camera_meta(network)).graph
+    assert [node.op_type for node in exported.node if "images" in node.input] == ["Cast"], (
+        "TensorRT allows nothing else"
+    )
+    (resize,) = [node for node in exported.node if node.op_type == "Resize" and node.name.startswith("input")]
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in resize.attribute}
+    assert (attributes["mode"], attributes["coordinate_transformation_mode"]) == (b"linear", b"half_pixel")
+    assert "antialias" not in attributes, "opset 17 has none"
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8])
+def test_frames_are_resized_in_float32_whatever_the_layers_compute_in(network: YoloNetwork, precision: Precision):
+    meta = camera_meta(network, batch=Batch(1, 2, 3))
+    single = onnx_from_module(network, meta)
+    if precision is Precision.FP16:
+        exported = fp16_from_onnx(single)
+    else:
+        amax = dict.fromkeys(quantised_activations(single), 4.0)
+        stage_output = next(iter(amax))  # the table was made on a graph whose input it is
+        assert stage_output.startswith("input")
+        exported = qdq_from_onnx(single, {"images": 1.0, **{k: v for k, v in amax.items() if k != stage_output}})
+        scales = {i.name: onnx.numpy_helper.to_array(i) for i in exported.graph.initializer}
+        assert scales[f"{stage_output}.scale"] == np.float32(1 / 127)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in typed_values(exported)}
+    stage = [node.name for node in single.graph.node if node.name.startswith("input")]
+    assert {"input.Cast", "input.fit.Resize", "input.Mul"} <= set(stage)
+    assert {kinds[name] for name in stage if not name.startswith(("input.fit.Shape", "input.fit.Concat"))} == {
+        onnx.TensorProto.FLOAT
+    }
+    frames = noise_frames(3, (20, 37))
+    np.testing.assert_allclose(run(exported, frames)[0], run(single, frames)[0], atol=0.1)
+
+
+def typed_values(graph: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    return list(onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph.value_info)
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_verification_tells_a_resize_that_is_not_the_hosts(network: YoloNetwork, precision: Precision):
+    meta = camera_meta(network, precision=precision, batch=Batch(1, 2, 2))
+    exported = onnx_from_module(network, meta)
+    amax = {"images": 1.0, **dict.fromkeys(quantised_activations(exported), 8.0)}
+    make = {
+        Precision.FP32: lambda: exported,
+        Precision.FP16: lambda: fp16_from_onnx(exported),
+        Precision.INT8: lambda: qdq_from_onnx(exported, amax),
+    }[precision]
+    assert set(verify_graph(make(), network, meta)[0]) == {"head0"}
+    (resize,) = [node for node in exported.graph.node if node.name == "input.fit.Resize"]
+    for attribute in resize.attribute:
+        if attribute.name == "coordinate_transformation_mode":
+            attribute.s = b"align_corners"
+    with pytest.raises(
+        ExportError, match=r"small: frames resized in the graph are up to \d+\.\d levels off those resized by the host"
+    ):
+        verify_graph(make(), network, meta)
+
+
+def test_whole_frames_detect_as_pictures_resized_by_the_host_do(tmp_path: Path):
+    model = load_model(
+        "shapes", input_hw=(416, 416)
+    )  # 1280 px are no whole multiple of 416: every pixel is interpolated
+    options = ExportOptions(
+        Precision.FP16, input_stage=InputStage.PIXELS, output_stage=OutputStage.DETECTIONS, frame_hw=(720, 1280)
+    )
+    assert artifact_stem(model.spec, options) == "shapes-416-fp16-camera-1280x720-detections"
+    report = export_model(model, tmp_path / "camera.onnx", options)
+    assert load_model_meta(report.path).frame_hw == (720, 1280)
+    pictures = [NamedImage(str(i), shapes_picture(77, i, (720, 1280)).pixels) for i in range(12)]
+    with Detector(open_backend(report.path)) as camera, Detector(open_backend(model)) as host:
+        comparison = compare(host, camera, pictures)
+        with pytest.raises(ImageError, match=r"an image is uint8 \(480, 640, 3\); expected uint8 \(720, 1280, 3\)"):
+            camera([pictures[0].pixels, np.zeros((480, 640, 3), np.uint8)])
+        assert len(camera(pictures[0].pixels)) == len(host(pictures[0].pixels)), "a refusal does no harm"
+        with pytest.raises(
+            BackendError,
+            match=r"shapes: resize=stretch was asked for, .* with resize=letterbox built in; export it again",
+        ):
+            Detector(camera.backend, resize=Resize.STRETCH)
+    assert comparison.matched > 40
+    # What lies next to the threshold may be found by one of the two only.
+    assert max(comparison.detections_a, comparison.detections_b) - comparison.matched <= 1
+    assert comparison.max_score_difference < 0.01
+    assert comparison.min_iou is not None and comparison.min_iou > 0.98

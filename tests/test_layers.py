@@ -20,10 +20,11 @@ LAYERS = [
     "models preprocess postprocess",
     "images shapes",
     "reference graph engine calibration",
+    "recipe",
     "backends",
     "detector",
     "pipeline",
-    "benchmark evaluate compare camera",
+    "benchmark evaluate compare camera doctor",
     "training quantize",
     "cli",
 ]
@@ -31,6 +32,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split(
 
 # Third-party packages and the only places that may import them.
 HOMES = {
+    "filelock": {"files.py"},
     "onnx": {"graph"},
     "onnxscript": set(),
     "tensorrt": {"engine/flavor.py"},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.geometry import Resize
+from yolov3_trt.geometry import Placement, Resize
 from yolov3_trt.layers import Conv, Yolo
 from yolov3_trt.meta import (
     Batch,
@@ -50,6 +50,7 @@ FULL = ModelMeta(
     calibration_sha256="2" * 64,
     versions={"torch": "2.13"},
 )
+CAMERA = replace(PLAIN, input_stage=InputStage.PIXELS, frame_hw=(72, 128))
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def refusal(load, artifact: Path) -> str:
 # --- round trips ---
 
 
-@pytest.mark.parametrize("meta", [PLAIN, FULL], ids=["plain", "full"])
+@pytest.mark.parametrize("meta", [PLAIN, FULL, CAMERA], ids=["plain", "full", "camera"])
 def test_model_sidecar_comes_back_equal(artifact: Path, meta: ModelMeta):
     meta = replace(meta, onnx_sha256=sha256_of_file(artifact))
     assert save_sidecar(meta, artifact) == artifact.parent / "net.onnx.json" == sidecar_path(artifact)
@@ -183,6 +184,14 @@ def put(content, path: str, value) -> None:
         ("input_hw", [416], "input_hw.1: Field required"),
         ("input_hw", [416, 1.5], "input_hw.1: Input should be a valid integer, got a number with a fractional part"),
         ("input_hw", [416, 0], "the whole: Value error, m: input_hw=(416, 0); expected at least one pixel"),
+        ("frame_hw", [720], "frame_hw.1: Field required"),
+        ("frame_hw", [0, 1280], "the whole: Value error, m: frame_hw=(0, 1280); expected at least one pixel"),
+        (
+            "frame_hw",
+            [720, 1280],
+            "the whole: Value error, m: frame_hw=(720, 1280) with the input stage tensor; expected pixels: only such a graph "
+            "resizes by itself (--input-stage pixels)",
+        ),
         ("precision", "fp8", "precision: Input should be 'fp32', 'fp16' or 'int8'"),
         ("heads", [], "the whole: Value error, m: there are no heads; expected one or more"),
         (
@@ -264,6 +273,16 @@ def test_shapes_and_names_follow_the_stages():
         ("4", False),
         ("1:2:4", True),
     ]
+
+
+def test_a_graph_for_whole_frames_takes_them_at_their_own_size():
+    assert (CAMERA.input_shape(2), CAMERA.input_dtype) == ((2, 72, 128, 3), "uint8")
+    # 128 px become 96, so 72 become 54; of the 10 rows left 5 are above.
+    assert CAMERA.frame_placement == Placement((72, 128), (64, 96), (54, 96), (5, 0))
+    stretched = replace(CAMERA, preprocess=Preprocess(Resize.STRETCH))
+    assert stretched.frame_placement == Placement((72, 128), (64, 96), (64, 96), (0, 0))
+    assert (PLAIN.input_dtype, PLAIN.frame_placement) == ("float32", None)
+    assert (FULL.input_dtype, FULL.frame_placement) == ("uint8", None)
 
 
 # --- arbitrary input ---

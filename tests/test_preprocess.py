@@ -1,5 +1,7 @@
 """From pictures to the input: exact pixels by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -135,3 +137,43 @@ def test_other_arrays_are_refused(image: np.ndarray, got: str):
     with pytest.raises(ImageError) as caught:
         fit_image(image, Preprocess(), np.empty((4, 4, 3), np.uint8))
     assert str(caught.value) == f"an image is {got}; expected uint8 (height, width, 3) BGR"
+
+
+# --- whole frames, for a graph that resizes them ---
+
+CAMERA = replace(meta((16, 16)), frame_hw=(9, 32))
+
+
+def test_a_whole_frame_enters_as_it_is_and_its_placement_is_that_of_the_graph():
+    frames = [picture(9, 32), picture(9, 32, seed=1)]
+    batch, placements = prepare_batch([frames[0], frames[1][:, ::-1]], CAMERA)
+    assert batch.dtype == np.uint8
+    assert_array_equal(batch, [frames[0], frames[1][:, ::-1]])
+    # Half as wide, 4.5 rows are truncated to 4; 6 rows above and below.
+    assert placements == (Placement((9, 32), (16, 16), (4, 16), (6, 0)),) * 2
+    assert fit_image(frames[0], Preprocess(), np.empty((16, 16, 3), np.uint8)) == placements[0]
+
+
+def test_a_buffer_of_frames_is_filled_again_whole():
+    buffer = InputBuffer(CAMERA, rows=3)
+    buffer.batch[:] = 99
+    for seed in (1, 2):
+        batch, _ = prepare_batch([picture(9, 32, seed), picture(9, 32, seed + 7)], CAMERA, buffer)
+        assert batch is buffer.batch
+        assert_array_equal(batch[:2], [picture(9, 32, seed), picture(9, 32, seed + 7)])
+    assert (buffer.batch[2] == 99).all(), "surplus rows keep what they hold"
+
+
+@pytest.mark.parametrize("image_hw", [(32, 9), (16, 16), (9, 33), (1, 32)])
+def test_a_picture_that_is_no_such_frame_is_refused(image_hw):
+    with pytest.raises(ImageError) as caught:
+        prepare_batch([picture(9, 32), picture(*image_hw)], CAMERA)
+    assert str(caught.value) == (
+        f"an image is uint8 ({image_hw[0]}, {image_hw[1]}, 3); expected uint8 (9, 32, 3): this graph takes whole frames and "
+        "resizes them itself; feed frames of that size, or export the model without --frame-size"
+    )
+
+
+def test_a_frame_of_another_type_is_refused():
+    with pytest.raises(ImageError, match=r"an image is float32 \(9, 32, 3\); expected uint8 \(height, width, 3\) BGR"):
+        prepare_batch([picture(9, 32).astype(np.float32)], CAMERA)

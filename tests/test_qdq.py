@@ -465,7 +465,7 @@ def plan_bytes(graph: onnx.ModelProto, meta: ModelMeta, folder: Path) -> tuple[i
     path = folder / "m.onnx"
     path.write_bytes(graph.SerializeToString())
     save_sidecar(replace(meta, onnx_sha256=sha256_of_file(path)), path)
-    size = build_engine(path, folder / "m.engine", RTX).plan_bytes
+    size = build_engine(path, folder / "m.engine", RTX).meta.plan_bytes
     return size, open_flavor(FlavorName.TENSORRT_RTX).log.take_problems()
 
 

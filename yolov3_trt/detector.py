@@ -36,12 +36,17 @@ class Detector:
             resize: by default the artifact's own.
 
         Raises:
-            BackendError: a graph that detects by itself cannot do what `postprocess` asks for.
+            BackendError: a graph that detects or resizes by itself cannot do what `postprocess` or `resize` asks for.
         """
         self.backend = backend
         meta = backend.meta
         self.postprocess = postprocess or meta.postprocess
         self.meta: ModelMeta = replace(meta, preprocess=meta.preprocess.override(resize=resize))
+        if meta.frame_hw is not None and self.meta.preprocess != meta.preprocess:
+            raise BackendError(
+                f"{meta.name}: resize={self.meta.preprocess.resize.value} was asked for, but this graph resizes whole frames "
+                f"itself, with resize={meta.preprocess.resize.value} built in; export it again with that"
+            )
         if meta.output_stage is OutputStage.DETECTIONS:
             _check_within(self.postprocess, meta)
         self._buffer: InputBuffer | None = None  # reused from call to call
@@ -54,7 +59,8 @@ class Detector:
         """Detect objects.
 
         Args:
-            images: one picture, uint8 (H, W, 3) BGR as OpenCV reads it, or any number of them, of any sizes.
+            images: one picture, uint8 (H, W, 3) BGR as OpenCV reads it, or any number of them, of any sizes; of
+                `meta.frame_hw` where the graph takes whole frames.
 
         Returns:
             Detections in image px, clipped to the picture; a list when a list was given.

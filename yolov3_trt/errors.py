@@ -6,6 +6,7 @@
     ├── CfgError(ValueError)            a Darknet .cfg: file and line
     ├── SpecError(ValueError)           a model that does not fit together: the layer
     ├── WeightsError(ValueError)        a .weights file, or weights that are not this model's
+    ├── RecipeError(ValueError)         a build recipe: file and key
     ├── MetaError(ValueError)           a sidecar that is missing, damaged or another artifact's
     ├── ImageError(ValueError)          an image, folder or video that cannot be read
     ├── OutputError(OSError)            a result that cannot be written
@@ -50,6 +51,10 @@ class SpecError(Yolov3TrtError, ValueError):
 
 class WeightsError(Yolov3TrtError, ValueError):
     """A `.weights` file that is damaged, of another kind, or another model's."""
+
+
+class RecipeError(Yolov3TrtError, ValueError):
+    """A build recipe that cannot be read, or asks for what cannot be built; the text names the key."""
 
 
 class MetaError(Yolov3TrtError, ValueError):

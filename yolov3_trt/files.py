@@ -1,9 +1,10 @@
 """Files that are whole or absent: atomic writes and content hashes."""
 
+import glob
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,6 +59,40 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep other processes that do the same out while this one makes the file `path`.
+
+    The lock is a file of its own, `.NAME.lock`, which stays; the operating system frees it with the process, however that
+    ends. What earlier makers of `path` left half-written when they were killed is removed.
+
+    Args:
+        path: what is being made.
+        on_wait: called once where another process has to be waited for.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout  # here: few need it
+
+    make_folder(path.parent)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait()
+            lock.acquire()
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot write here ({exc.strerror or exc}); give a writable folder with -o") from exc
+    try:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

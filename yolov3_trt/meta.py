@@ -9,13 +9,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import sha256_of_file, write_text
 from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.spec import Head, ModelSpec, Nms
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 MODEL_FORMAT = "yolov3_trt.model/1"
 ENGINE_FORMAT = "yolov3_trt.engine/1"
@@ -308,7 +312,7 @@ _Meta = TypeVar("_Meta", ModelMeta, EngineMeta)
 
 
 def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
-    from pydantic import TypeAdapter, ValidationError  # here: it takes longer to import than all of this package
+    from pydantic import ValidationError  # here: it takes longer to import than all of this package
 
     path = sidecar_path(artifact)
     if not artifact.is_file():
@@ -327,11 +331,19 @@ def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
             f"{path}: format {found!r}; expected {expected_format!r} (another version wrote it: build again)"
         )
     try:
-        return TypeAdapter(kind).validate_python(content)
+        meta: _Meta = _adapter(expected_format).validate_python(content)
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
         raise MetaError(f"{path}: {where}: {first['msg']}; export or build the artifact again") from exc
+    return meta
+
+
+@cache
+def _adapter(file_format: str) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter({MODEL_FORMAT: ModelMeta, ENGINE_FORMAT: EngineMeta}[file_format])
 
 
 def _check_hash(artifact: Path, expected: str) -> None:

@@ -1,7 +1,7 @@
 """The host path from pictures to the network's input.
 
 A picture is resized as uint8 BGR and padded, which gives the pixels that a PIXELS graph takes; a TENSOR graph takes the
-same pixels as RGB planes scaled to 0..1. So both see the same numbers.
+same pixels as RGB planes scaled to 0..1. So both see the same numbers. A graph for whole frames takes them as they are.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,15 @@ class InputBuffer:
 
     def __init__(self, meta: ModelMeta, rows: int) -> None:
         is_pixels = meta.input_stage is InputStage.PIXELS
-        self.batch: NDArray[Any] = np.zeros(meta.input_shape(rows), np.uint8 if is_pixels else np.float32)
+        self.batch: NDArray[Any] = np.zeros(meta.input_shape(rows), meta.input_dtype)
+        self._frame = meta.frame_placement
         self._pixels = None if is_pixels else np.empty((*meta.input_hw, 3), np.uint8)
         self._planes = None if is_pixels else np.empty((3, *meta.input_hw), np.uint8)
 
     def fill(self, row: int, image: Image, preprocess: Preprocess) -> Placement:
         """Put a picture into a row of the batch; returns where it lies."""
+        if self._frame is not None:
+            return copy_frame(image, self._frame, self.batch[row])
         if self._pixels is None or self._planes is None:
             return fit_image(image, preprocess, self.batch[row])
         cv2 = require("cv2", extra="opencv")
@@ -48,14 +51,14 @@ def prepare_batch(
     """Make the input of a graph from pictures of any sizes.
 
     Args:
-        images: any number of pictures, uint8 (H, W, 3) BGR.
+        images: any number of pictures, uint8 (H, W, 3) BGR; of `meta.frame_hw` where the graph takes whole frames.
         meta: of the graph.
         buffer: memory for as many rows or more; surplus rows keep what they hold. One of just this size is made when it
             is None.
 
     Returns:
         The buffer's batch, float32 (N, 3, H, W) or uint8 (N, H, W, 3) by `meta.input_stage`, valid until the buffer is
-        filled again; and where each picture lies in it.
+        filled again; and where each picture lies in the network's input.
 
     Raises:
         ImageError: a picture is of another shape or type.
@@ -71,8 +74,7 @@ def fit_image(image: Image, preprocess: Preprocess, out: Image) -> Placement:
         ImageError: the picture is not uint8 (H, W, 3) with at least one pixel.
     """
     cv2 = require("cv2", extra="opencv")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ImageError(f"an image is {image.dtype} {image.shape}; expected uint8 (height, width, 3) BGR")
+    _check_image(image)
     input_hw: HW = (out.shape[0], out.shape[1])
     placement = Placement.of((image.shape[0], image.shape[1]), input_hw, preprocess.resize)
     (top, left), (height, width) = placement.offset_hw, placement.resized_hw
@@ -85,3 +87,24 @@ def fit_image(image: Image, preprocess: Preprocess, out: Image) -> Placement:
     out[:top] = out[top + height :] = preprocess.pad_value
     out[top : top + height, :left] = out[top : top + height, left + width :] = preprocess.pad_value
     return placement
+
+
+def copy_frame(image: Image, frame: Placement, out: Image) -> Placement:
+    """Copy a whole frame into `out`, uint8 (H, W, 3) BGR, for a graph that resizes it; returns where that puts it.
+
+    Raises:
+        ImageError: the picture is not uint8 (H, W, 3), or not of the size of the frames.
+    """
+    _check_image(image)
+    if image.shape != out.shape:
+        raise ImageError(
+            f"an image is {image.dtype} {image.shape}; expected {out.dtype} {out.shape}: this graph takes whole frames and "
+            "resizes them itself; feed frames of that size, or export the model without --frame-size"
+        )
+    out[:] = image
+    return frame
+
+
+def _check_image(image: Image) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ImageError(f"an image is {image.dtype} {image.shape}; expected uint8 (height, width, 3) BGR")

@@ -28,6 +28,7 @@ from tests.conftest import COCO_MODELS
 from yolov3_trt.benchmark.latency import machine
 from yolov3_trt.calibration.image_set import CalibrationSet, open_set
 from yolov3_trt.calibration.observers import Method
+from yolov3_trt.calibration.table import CalibrationTable
 from yolov3_trt.detector import open_detector
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
 from yolov3_trt.files import sha256_of_file
@@ -35,7 +36,7 @@ from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
 from yolov3_trt.images import find_sources, load_image
 from yolov3_trt.meta import Precision, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model
-from yolov3_trt.pipeline import calibrate_graph, export_model
+from yolov3_trt.pipeline import Calibration, calibrate_graph, export_model
 from yolov3_trt.preprocess import prepare_batch
 
 
@@ -84,7 +85,7 @@ def _ways(graph_path: Path, data: Path) -> dict[str, Callable[[Path], object]]:
     def ours(method: Method, per_channel: bool) -> Callable[[Path], object]:
         def make(path: Path) -> None:
             graph = onnx.load(graph_path)
-            table = calibrate_graph(graph_path, _pictures(data, 64), method)
+            table = _table(graph_path, data, 64, method)
             path.write_bytes(qdq_from_onnx(graph, table.amax, QdqPolicy(per_channel=per_channel)).SerializeToString())
 
         return make
@@ -131,7 +132,7 @@ def calibrate_once(graph_path: Path, who: str, data: Path, count: int) -> dict[s
     start = time.perf_counter()
     side, _, method = who.partition("-")
     if side == "ours":
-        calibrate_graph(graph_path, _pictures(data, count), Method(method))
+        _table(graph_path, data, count, Method(method))
     else:
         with tempfile.TemporaryDirectory() as folder:
             calibrator = create_calibrator(
@@ -152,8 +153,9 @@ def _peak_mib() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def _pictures(data: Path, count: int) -> Any:
-    return open_set(CalibrationSet.of(str(data / "coco/train64"), count))
+def _table(graph_path: Path, data: Path, count: int, method: Method) -> CalibrationTable:
+    wanted = Calibration(CalibrationSet.of(str(data / "coco/train64"), count), method)
+    return calibrate_graph(graph_path, open_set(wanted.pictures), wanted)
 
 
 class _Reader(CalibrationDataReader):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from yolov3_trt.errors import BackendError, EngineError, require
-from yolov3_trt.meta import ModelMeta, load_engine_meta
+from yolov3_trt.meta import ModelMeta
 from yolov3_trt.models import Model, is_model, load_model
 
 
@@ -64,8 +64,7 @@ class OpenBackend:
             BackendError: what it is and what was expected.
         """
         expected = self.meta.input_shape(images.shape[0] if images.ndim else 0)
-        kind = "uint8" if expected[-1] == 3 else "float32"
-        batch = self.meta.batch
+        kind, batch = self.meta.input_dtype, self.meta.batch
         if images.shape != expected or images.dtype != kind or not batch.min <= expected[0] <= batch.max:
             wanted = "x".join(map(str, ("N", *expected[1:])))
             raise BackendError(
@@ -112,7 +111,9 @@ def open_backend(
         from yolov3_trt.backends.ort import OrtBackend
 
         return OrtBackend(Path(artifact), threads=threads)
-    meta = load_engine_meta(Path(artifact))
+    from yolov3_trt.engine.plan import load_plan
+
+    meta = load_plan(Path(artifact)).meta
     raise EngineError(
         f"{artifact}: this version builds engines but does not run them yet; built with {meta.flavor} {meta.flavor_version}, "
         "it runs in trtexec or your own runtime, and the .onnx it was built from runs here"

@@ -17,7 +17,7 @@ def ranges_of_tensors(
     num_inputs: int,
     *,
     method: Method,
-    percentile: float = DEFAULT_PERCENTILE,
+    percentile: float | None = None,
 ) -> dict[str, float]:
     """Amax of every tensor that `run` gives, by name.
 
@@ -28,7 +28,7 @@ def ranges_of_tensors(
         inputs: just as at inference.
         num_inputs: how many they are at most.
         method: how a range is chosen.
-        percentile: of Method.PERCENTILE.
+        percentile: of Method.PERCENTILE; None: `DEFAULT_PERCENTILE`.
 
     Raises:
         CalibrationError: there are no inputs, or a tensor holds a value that is not finite.
@@ -37,7 +37,9 @@ def ranges_of_tensors(
     for values in inputs:
         for name, tensor in run(values).items():
             if name not in observers:
-                observers[name] = make_observer(method, tensor.size * num_inputs, percentile)
+                observers[name] = make_observer(
+                    method, tensor.size * num_inputs, DEFAULT_PERCENTILE if percentile is None else percentile
+                )
             try:
                 observers[name].observe(tensor)
             except CalibrationError as exc:

@@ -11,6 +11,7 @@ from yolov3_trt.cli.calibrate import calibrate
 from yolov3_trt.cli.compare import compare
 from yolov3_trt.cli.demo import demo
 from yolov3_trt.cli.detect import detect
+from yolov3_trt.cli.doctor import doctor
 from yolov3_trt.cli.eval import evaluate
 from yolov3_trt.cli.export import export
 from yolov3_trt.cli.info import info
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _verb in (models, export, calibrate, quantize, build, detect, compare, bench, info, train, shapes, demo):
+for _verb in (models, export, calibrate, quantize, build, detect, compare, bench, info, doctor, train, shapes, demo):
     app.command()(_verb)
 app.command(name="eval")(evaluate)
 

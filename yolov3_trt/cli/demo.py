@@ -65,7 +65,7 @@ def _export(model: "Model", output: Path) -> dict[str, Path]:
     for name in PRECISIONS:
         calibration = _calibrate(graphs["fp32"], output) if name == "int8" else None
         options = ExportOptions(Precision(name), calibration=calibration)
-        report = export_model(model, output / f"{artifact_stem(model, options)}.onnx", options)
+        report = export_model(model, output / f"{artifact_stem(model.spec, options)}.onnx", options)
         graphs[name] = report.path
         say(f"   {report_text(report)}")
     return graphs
@@ -73,29 +73,32 @@ def _export(model: "Model", output: Path) -> dict[str, Path]:
 
 def _calibrate(graph: Path, output: Path) -> Path:
     """The table of the FP32 graph; reused when the demo runs again."""
-    from yolov3_trt.cli.calibrate import Wanted, calibration_table
+    from yolov3_trt.calibration.image_set import CalibrationSet
+    from yolov3_trt.pipeline import Calibration, Reporter, calibrated_table
 
     path = output / "calibration.json"
-    calibration_table(graph, path, Wanted("shapes", "mse", CALIBRATION_PICTURES, CALIBRATION_SEED))
+    wanted = Calibration(CalibrationSet.of("shapes", CALIBRATION_PICTURES, CALIBRATION_SEED))
+    calibrated_table(graph, path, wanted, reporter=Reporter(say, track))
     return path
 
 
 def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
     """An engine per graph; where there is no TensorRT, or nothing to run it on, the demo goes on without."""
     from yolov3_trt.backends import open_backend
-    from yolov3_trt.cli.build import engine_json, engine_text
-    from yolov3_trt.engine.build import build_engine
+    from yolov3_trt.cli.build import built_json, engine_text
+    from yolov3_trt.engine.options import EngineOptions
     from yolov3_trt.errors import BuildError, EngineError, MissingDependency
+    from yolov3_trt.pipeline.build import build_from_graph
 
     engines = []
     for precision, graph in graphs.items():
         path = graph.with_suffix(".engine")
         try:
-            engine = build_engine(graph, path)
+            built = build_from_graph(graph, path, EngineOptions())
         except (BuildError, MissingDependency) as exc:
             say(f"   not built: {exc}")
             continue
-        say(f"   {engine_text(path, engine)}")
+        say(f"   {engine_text(path, built.meta)}{' (reused)' if built.reused else ''}")
         try:
             open_backend(path).close()
             reason = None
@@ -103,7 +106,7 @@ def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
             reason = str(exc)
             say(f"   not run: {exc}")
         verdict = {"precision": precision, "runs_here": reason is None, "reason": reason}
-        engines.append(engine_json(path, engine) | verdict)
+        engines.append(built_json(built) | verdict)
     return engines
 
 

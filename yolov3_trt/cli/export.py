@@ -1,5 +1,6 @@
 """`export`: PyTorch -> ONNX + sidecar."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,12 +31,19 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import write_result
 
 if TYPE_CHECKING:
+    from yolov3_trt.geometry import HW
     from yolov3_trt.models import Model
     from yolov3_trt.pipeline import ExportOptions, ExportReport
 
 PrecisionOption = Annotated[PrecisionName, typer.Option(help="What the graph computes in.")]
 BatchOption = Annotated[str, typer.Option(metavar="N|MIN:OPT:MAX", help="Images per call.")]
 InputStageOption = Annotated[InputStageName, typer.Option(help="`tensor`: float32 RGB 0..1; `pixels`: uint8 BGR.")]
+FrameSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HxW", help="Of `pixels`: take whole camera frames of this size, and resize them in the graph."
+    ),
+]
 OutputStageOption = Annotated[
     OutputStageName, typer.Option(help="`heads`: logits; `detections`: decoded and suppressed.")
 ]
@@ -59,6 +67,7 @@ def export(
     batch: BatchOption = "1",
     precision: PrecisionOption = "fp32",
     input_stage: InputStageOption = "tensor",
+    frame_size: FrameSizeOption = None,
     output_stage: OutputStageOption = "heads",
     opset: OpsetOption = 17,
     calibration: CalibrationOption = None,
@@ -79,9 +88,9 @@ def export(
 
     check_output_suffix(output, ".onnx")
     loaded = ModelOptions(weights, names, input_size).load(model)
-    graph = GraphOptions(batch, precision, input_stage, output_stage, opset, calibration, skip_layers, rest)
+    graph = GraphOptions(batch, precision, input_stage, output_stage, opset, calibration, skip_layers, rest, frame_size)
     options = graph.for_export(loaded, DetectOptions(conf, iou, max_detections, nms, resize))
-    report = export_model(loaded, output or Path("engines") / f"{artifact_stem(loaded, options)}.onnx", options)
+    report = export_model(loaded, output or Path("engines") / f"{artifact_stem(loaded.spec, options)}.onnx", options)
     write_result(json, report_json(report), report_text(report))
 
 
@@ -97,6 +106,7 @@ class GraphOptions:
     calibration: Path | None = None
     skip_layers: str | None = None
     rest: RestName = "fp16"
+    frame_size: str | None = None
 
     def for_export(self, model: "Model", detect: DetectOptions) -> "ExportOptions":
         """The same as values, with the model's own pre- and postprocessing where `detect` says nothing."""
@@ -110,6 +120,7 @@ class GraphOptions:
             precision=Precision(self.precision),
             batch=parse_batch(self.batch),
             input_stage=InputStage(self.input_stage),
+            frame_hw=parse_frame_hw(self.frame_size),
             output_stage=OutputStage(self.output_stage),
             opset=self.opset,
             calibration=self.calibration,
@@ -123,6 +134,16 @@ class GraphOptions:
                 nms=Nms() if detect.nms == "plain" else None,
             ),
         )
+
+
+def parse_frame_hw(text: str | None) -> "HW | None":
+    """`720x1280` (height x width) -> (height, width)."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if not found:
+        raise typer.BadParameter(f"{text!r}; expected HEIGHTxWIDTH, e.g. 720x1280", param_hint="--frame-size")
+    return int(found[1]), int(found[2])
 
 
 def report_json(report: "ExportReport") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`info`: what an artifact is, and whether this machine can run it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +13,18 @@ if TYPE_CHECKING:
 
 def info(artifact: ArtifactArgument, weights: WeightsOption = None, json: JsonOption = None) -> None:
     """Show the sidecar of an artifact, or the layers of a model, and whether this machine can run it."""
-    from yolov3_trt.meta import load_engine_meta, load_model_meta, to_json
+    from yolov3_trt.meta import load_model_meta, to_json
     from yolov3_trt.models import is_model
 
     if is_model(artifact):
         content, text = _model(artifact, weights)
     elif Path(artifact).suffix == ".onnx":
         model = load_model_meta(Path(artifact))
-        verdict = _onnx_verdict()
-        content, text = {"artifact": artifact, "verdict": verdict, "meta": to_json(model)}, _meta_text(model)
-        text += f"\nruns here      {verdict}"
+        answer = _onnx_verdict()
+        content, text = {"artifact": artifact, "verdict": answer, "meta": to_json(model)}, _meta_text(model)
+        text += f"\nruns here      {answer}"
     else:
-        engine = load_engine_meta(Path(artifact))
-        verdict = _engine_verdict(engine)
-        content = {"artifact": artifact, "verdict": verdict, "meta": to_json(engine)}
-        text = f"{_engine_text(engine)}\n{_meta_text(engine.model)}\nruns here      {verdict}"
+        content, text = _engine(artifact)
     write_result(json, content, text)
 
 
@@ -53,6 +51,29 @@ def _model(artifact: str, weights: str | None) -> tuple[dict[str, Any], str]:
     return content, "\n".join(lines)
 
 
+def _engine(artifact: str) -> tuple[dict[str, Any], str]:
+    """From the sidecar alone: the plan is not loaded."""
+    from yolov3_trt.engine.machine import this_machine
+    from yolov3_trt.engine.plan import graph_beside, why_untrusted
+    from yolov3_trt.engine.verdict import verdict
+    from yolov3_trt.meta import load_engine_meta, to_json
+
+    path = Path(artifact)
+    engine = load_engine_meta(path)
+    found, suspicion = verdict(engine, this_machine(), graph_beside(path)), why_untrusted(path)
+    content = {
+        "artifact": artifact,
+        "verdict": str(found),
+        "runs": found.runs,
+        "reasons": list(found.reasons),
+        "fix": found.fix,
+        "untrusted": suspicion,
+        "meta": to_json(engine),
+    }
+    lines = {"runs here": str(found), "trusted": f"no: {suspicion}" if suspicion else "yes"}
+    return content, "\n".join([_engine_text(engine), _meta_text(engine.model), _lines(lines)])
+
+
 def _meta_text(meta: "ModelMeta") -> str:
     post = meta.postprocess
     heads = ", ".join(f"{head.name} {head.grid_hw[0]}x{head.grid_hw[1]}" for head in meta.heads)
@@ -69,7 +90,7 @@ def _meta_text(meta: "ModelMeta") -> str:
         "graph": f"SHA-256 {meta.onnx_sha256}",
         "made by": ", ".join(f"{name} {version}" for name, version in meta.versions.items()),
     }
-    return "\n".join(f"{key:<14} {value}" for key, value in lines.items())
+    return _lines(lines)
 
 
 def _engine_text(engine: "EngineMeta") -> str:
@@ -78,9 +99,16 @@ def _engine_text(engine: "EngineMeta") -> str:
     lines = {
         "engine": f"{engine.plan_bytes / 1e6:.1f} MB, SHA-256 {engine.plan_sha256}",
         "built with": f"{engine.flavor} {engine.flavor_version} on {engine.platform}, {target}, in {engine.build_s:.1f} s",
-        "for GPUs": f"compute capability {capabilities}",
+        "for GPUs": f"compute capability {capabilities}; hardware compatibility {engine.hardware_compatibility}",
+        "for TensorRT": "this version and newer of its major" if engine.version_compatible else "this version only",
     }
-    return "\n".join(f"{key:<14} {value}" for key, value in lines.items())
+    if engine.dla_core is not None:
+        lines["for DLA"] = f"core {engine.dla_core}"
+    return _lines(lines)
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    return "\n".join(f"{key:<14} {value}" for key, value in values.items())
 
 
 def _onnx_verdict() -> str:
@@ -91,19 +119,3 @@ def _onnx_verdict() -> str:
         if find_spec("onnxruntime")
         else "no: onnxruntime is not installed (pip install 'yolov3-trt[cpu]')"
     )
-
-
-def _engine_verdict(engine: "EngineMeta") -> str:
-    """Compared from the sidecar alone: the plan is not loaded."""
-    from yolov3_trt.engine.driver import installed_gpu
-    from yolov3_trt.engine.flavor import installed_flavors
-    from yolov3_trt.engine.options import FlavorName
-
-    gpu = installed_gpu()
-    if gpu is None:
-        return "no: this machine shows no NVIDIA GPU and driver"
-    if FlavorName(engine.flavor) not in installed_flavors():
-        return f"no: {engine.flavor} is not installed"
-    if engine.gpu is not None and engine.gpu != gpu.name:
-        return f"no: built on {engine.gpu}, this is {gpu.name}; build it again here"
-    return f"perhaps: {gpu.name} is there, {engine.flavor} must be {engine.flavor_version}"

@@ -4,11 +4,14 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from yolov3_trt.engine.progress import BuildProgress, BuildState
 
 _Item = TypeVar("_Item")
 
@@ -61,6 +64,35 @@ def track(items: Iterable[_Item], description: str, total: int | None = None) ->
         return
     with progress_bar() as progress:
         yield from progress.track(items, total=total, description=description)
+
+
+@contextmanager
+def build_bar() -> "Iterator[BuildProgress | None]":
+    """What `build_engine` reports as a bar on stderr; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with progress_bar() as bar:
+        yield _BuildBar(bar)
+
+
+class _BuildBar:
+    """TensorRT's own phases where it tells them, else the time that the build took the last time."""
+
+    def __init__(self, bar: "Progress") -> None:
+        self._bar = bar
+        self._task = bar.add_task("TensorRT", total=None)
+
+    def update(self, state: "BuildState") -> None:
+        """See `BuildProgress`."""
+        share = state.fraction
+        if share is None and state.estimate_s:
+            share = min(state.elapsed_s / state.estimate_s, 1.0)
+        last_time = f", {state.estimate_s:.0f} s last time" if state.estimate_s else ""
+        text = f"TensorRT{last_time}: {state.phase or 'building'}"
+        self._bar.update(
+            self._task, description=text, total=None if share is None else 100, completed=round(100 * (share or 0))
+        )
 
 
 def progress_bar() -> "Progress":

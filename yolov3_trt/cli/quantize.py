@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yolov3_trt.cli.calibrate import (
-    Calibrated,
-    ImagesOption,
-    MethodOption,
-    NumImagesOption,
-    SeedOption,
-    Wanted,
-    calibration_table,
-)
+from yolov3_trt.cli.calibrate import ImagesOption, MethodOption, NumImagesOption, SeedOption, calibration_set
 from yolov3_trt.cli.export import RestOption, report_json, report_text
 from yolov3_trt.cli.options import InputSizeOption, JsonOption, ModelArgument, ModelOptions, NamesOption, WeightsOption
 from yolov3_trt.cli.output import say, table, track, write_result
 
 if TYPE_CHECKING:
+    from yolov3_trt.calibration.image_set import ChosenPictures
     from yolov3_trt.quantize import Sensitivity, Variants
     from yolov3_trt.spec import ModelSpec
 
@@ -52,22 +45,25 @@ def quantize(
     json: JsonOption = None,
 ) -> None:
     """Calibrate, quantise, and leave as few layers float as the accuracy budget allows."""
+    from yolov3_trt.calibration.observers import Method
     from yolov3_trt.detector import open_detector
     from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, load_annotations
     from yolov3_trt.evaluate import evaluate as measure
     from yolov3_trt.graph.parts import load_graph
+    from yolov3_trt.images import find_sources
     from yolov3_trt.meta import Precision
-    from yolov3_trt.pipeline import ExportOptions, artifact_stem, export_model
+    from yolov3_trt.pipeline import Calibration, ExportOptions, Reporter, artifact_stem, calibrated_table, export_model
     from yolov3_trt.quantize import Variants, int8_share, quantisable_layers, search_skipped
 
     loaded = ModelOptions(weights, names, input_size).load(model)
     options = ExportOptions(rest=Precision(rest))
-    fp32 = export_model(loaded, output / f"{artifact_stem(loaded, options)}.onnx", options)
+    fp32 = export_model(loaded, output / f"{artifact_stem(loaded.spec, options)}.onnx", options)
     say(report_text(fp32))
     table_path = output / f"{fp32.path.stem}-{method}.json"
-    calibrated = calibration_table(
-        fp32.path, table_path, Wanted(images, method, num_images, seed, val_images=str(val_images))
+    wanted = Calibration(
+        calibration_set(images, num_images, seed), Method(method), evaluation=find_sources([str(val_images)])
     )
+    calibrated = calibrated_table(fp32.path, table_path, wanted, reporter=Reporter(say, track))
     truth = load_annotations(annotations, fp32.meta.class_names)
 
     def ap_of(path: Path) -> float:
@@ -89,10 +85,12 @@ def quantize(
             say(f"AP {ap:.4f} with {len(skip_layers)} layers float")
             return ap
 
-        ranking = _ranking(loaded.spec, variants, calibrated, layer_ap, lambda layer: ap_without(everything - {layer}))
+        ranking = _ranking(
+            loaded.spec, variants, calibrated.pictures, layer_ap, lambda layer: ap_without(everything - {layer})
+        )
         found = search_skipped([row.layer for row in ranking], ap_tried, reference_ap - max_ap_drop)
     final = replace(options, precision=Precision.INT8, calibration=table_path, skip_layers=frozenset(found.skip_layers))
-    report = export_model(loaded, output / f"{artifact_stem(loaded, final)}.onnx", final)
+    report = export_model(loaded, output / f"{artifact_stem(loaded.spec, final)}.onnx", final)
     share = int8_share(loaded.spec, found.skip_layers)
     content = {
         "ap_fp32": reference_ap,
@@ -116,7 +114,7 @@ def quantize(
 def _ranking(
     spec: "ModelSpec",
     variants: "Variants",
-    calibrated: Calibrated,
+    pictures: "ChosenPictures",
     layer_ap: int,
     ap_with_only: Callable[[int], float],
 ) -> "tuple[Sensitivity, ...]":
@@ -124,7 +122,7 @@ def _ranking(
     from yolov3_trt.preprocess import prepare_batch
     from yolov3_trt.quantize import quantisable_layers, sensitivities, with_ap
 
-    some = islice(calibrated.pictures, SENSITIVITY_IMAGES)
+    some = islice(pictures, SENSITIVITY_IMAGES)
     inputs = [prepare_batch([picture.pixels], variants.meta)[0] for picture in some]
     layers = frozenset(quantisable_layers(spec))
     ranking = sensitivities(

@@ -1,18 +1,21 @@
 """The two TensorRT families, `tensorrt` and TensorRT-RTX, behind one module object. The only file that imports them.
 
-They share one API from 8.5 on as far as this package uses it; where a version lacks a member, the caller probes with
-hasattr. Both export the same C symbols, so a process loads one of them, never both.
+They share one API from 8.6 on as far as this package uses it, see `engine/api.py`; where a version lacks a member, the caller
+probes for it by name. Both export the same C symbols, so a process loads one of them, never both.
 """
 
 import importlib.util
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.options import FlavorName
-from yolov3_trt.errors import BuildError, require
+from yolov3_trt.errors import BuildError, MissingDependency, require
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +33,9 @@ class Flavor:
     trt: Any  # the module
     log: "BuildLog"
 
+    def __str__(self) -> str:
+        return f"{self.name.value} {self.version}"
+
     @property
     def builds_on_cpu(self) -> bool:
         """TensorRT-RTX compiles for GPUs that are not there."""
@@ -38,7 +44,15 @@ class Flavor:
     @property
     def strongly_typed(self) -> bool:
         """Whether the graph's own types can decide precision (TensorRT 10 and newer, RTX always)."""
-        return hasattr(self.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+        return self.member("NetworkDefinitionCreationFlag", "STRONGLY_TYPED") is not None
+
+    def member(self, enum: str, name: str) -> Any | None:
+        """A member of an enum of TensorRT's, or None where this version lacks it; their integers differ by version."""
+        return getattr(getattr(self.trt, enum, None), name, None)
+
+    def members(self, enum: str) -> tuple[str, ...]:
+        """The names of all members of an enum; empty where this version lacks it."""
+        return tuple(getattr(getattr(self.trt, enum, None), "__members__", ()))
 
 
 def open_flavor(name: FlavorName = FlavorName.AUTO) -> Flavor:
@@ -69,34 +83,55 @@ def _choose() -> FlavorName:
 def _load(name: FlavorName) -> Flavor:
     try:
         trt = require(_MODULES[name], extra=_EXTRAS[name])
-    except (OSError, RuntimeError, FileNotFoundError) as exc:  # a library of theirs is missing or of another CUDA
+    except MissingDependency:
+        raise
+    except (ImportError, OSError, RuntimeError) as exc:  # a library of theirs is missing or of another CUDA
         raise BuildError(f"{_MODULES[name]} is installed but does not load: {exc}") from exc
-    return Flavor(name, trt.__version__, trt, _make_log(trt))
+    return Flavor(name, trt.__version__, trt, make_log(trt))
 
 
 class BuildLog:
     """TensorRT's messages: to `logging` as they come, and kept for the error of the build under way.
 
-    TensorRT has one logger per process, the first that it is given; so there is one of these per flavour.
+    TensorRT has one logger per process, the first that it is given; so there is one of these per flavour. TensorRT calls it
+    from threads of its own.
     """
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
         self.trt_logger: Any = None  # the object TensorRT calls
+        self._lock = threading.Lock()
+        self._problems: list[str] = []
+        self._recordings: list[list[str]] = []
 
     def add(self, level: int, message: str) -> None:
         """Take a message of a `logging` level."""
         _LOG.debug("%s", message)
         if level >= logging.WARNING:
-            self.problems.append(message)
+            with self._lock:
+                for problems in (self._problems, *self._recordings):
+                    problems.append(message)
 
     def take_problems(self) -> tuple[str, ...]:
         """Warnings and errors since the last call, oldest first."""
-        problems, self.problems = tuple(self.problems), []
+        with self._lock:
+            problems, self._problems = tuple(self._problems), []
         return problems
 
+    @contextmanager
+    def recording(self) -> Iterator[list[str]]:
+        """Yield a list of the warnings and errors that come inside the block; `take_problems` gives them as well."""
+        problems: list[str] = []
+        with self._lock:
+            self._recordings.append(problems)
+        try:
+            yield problems
+        finally:
+            with self._lock:
+                self._recordings = [recording for recording in self._recordings if recording is not problems]
 
-def _make_log(trt: Any) -> BuildLog:
+
+def make_log(trt: Any) -> BuildLog:
+    """A log with a logger of this TensorRT's kind."""
     log = BuildLog()
     # TensorRT's notes are for its developers, so all of them are for --verbose; what made a build fail comes in BuildError.
     levels = {

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from yolov3_trt.errors import BuildError
 
+_MAX_MIB = 1 << 20  # a tebibyte: more than any GPU has
+
 
 class FlavorName(str, Enum):
     """Which TensorRT."""
@@ -54,8 +56,8 @@ class EngineOptions:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise BuildError(f"workspace_mib={self.workspace_mib}; expected 1 or more")
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= _MAX_MIB:
+            raise BuildError(f"workspace_mib={self.workspace_mib}; expected 1 to {_MAX_MIB}")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise BuildError(f"optimization_level={self.optimization_level}; expected 0..5")
         if self.dla_core is not None and self.dla_core < 0:

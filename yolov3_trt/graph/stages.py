@@ -6,24 +6,63 @@ no plugin and a CUDA graph can hold the result. They always compute in float32.
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yolov3_trt.geometry import HW
+from yolov3_trt.geometry import HW, Placement
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
 from yolov3_trt.spec import Head, Nms
 
 
 class PixelsToTensor(nn.Module):
-    """(N, H, W, 3) uint8 BGR -> (N, 3, H, W) float32 RGB, scaled."""
+    """(N, H, W, 3) uint8 BGR -> (N, 3, input_h, input_w) float32 RGB, scaled; whole frames are fitted in on the way."""
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, preprocess: Preprocess, frame: Placement | None = None) -> None:
+        """Make the stage.
+
+        Args:
+            preprocess: the scale, and the border of a frame.
+            frame: where whole frames lie in the network's input; None for pictures of the input's size.
+        """
         super().__init__()
         self.scale = preprocess.scale
+        self.fit = nn.Identity() if frame is None else _FitFrame(frame, preprocess.pad_value)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
         # The cast comes first: TensorRT lets uint8 feed nothing else.
-        return images.float().permute(0, 3, 1, 2).flip(1) * self.scale
+        planes: Tensor = self.fit(images.float().permute(0, 3, 1, 2))
+        return planes.flip(1) * self.scale
+
+
+class _FitFrame(nn.Module):
+    """(N, 3, image_h, image_w) -> (N, 3, input_h, input_w), both float32 of 0..255, as `preprocess.fit_image` does it.
+
+    OpenCV rounds what it interpolates, in fixed point; here nothing is rounded. The two are less than one level of 0..255
+    apart: 0.84 at most and 0.27 on average as measured. Rounding here too would make one value in eight a whole level wrong.
+    """
+
+    def __init__(self, frame: Placement, pad_value: int) -> None:
+        super().__init__()
+        self.frame = frame
+        self.has_border = frame.resized_hw != frame.input_hw
+        # A letterbox touches two sides of the input, so its border lies along one axis.
+        self.axis = 0 if frame.resized_hw[0] != frame.input_hw[0] else 1
+        position = torch.arange(frame.input_hw[self.axis]) - frame.offset_hw[self.axis]
+        last = frame.resized_hw[self.axis] - 1
+        inside = ((position >= 0) & (position <= last)).float().reshape((-1, 1) if self.axis == 0 else (1, -1))
+        self.register_buffer("source", position.clamp(0, last))
+        self.register_buffer("inside", inside)
+        self.register_buffer("border", (1 - inside) * pad_value)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """See the class."""
+        if self.frame.image_hw != self.frame.resized_hw:
+            planes = F.interpolate(planes, size=self.frame.resized_hw, mode="bilinear", align_corners=False)
+        if self.has_border:
+            # The last row or column repeated, then painted over: onnx 1.23 cannot convert a Pad to opset 17.
+            planes = planes.index_select(2 + self.axis, self.source) * self.inside + self.border
+        return planes
 
 
 class HeadsToDetections(nn.Module):

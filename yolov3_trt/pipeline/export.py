@@ -9,6 +9,7 @@ from yolov3_trt import __version__
 from yolov3_trt.calibration.table import CalibrationTable, check_table, load_table
 from yolov3_trt.errors import ExportError, require
 from yolov3_trt.files import replacing, sha256_of_file
+from yolov3_trt.geometry import HW
 from yolov3_trt.meta import (
     DEFAULT_OPSET,
     Batch,
@@ -23,6 +24,7 @@ from yolov3_trt.meta import (
 )
 from yolov3_trt.models import Model
 from yolov3_trt.pipeline.verify import verify_graph
+from yolov3_trt.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class ExportOptions:
     calibration: Path | None = None  # the table of INT8
     skip_layers: frozenset[int] = frozenset()  # of INT8: layers that stay in `rest`, as the cfg counts them
     rest: Precision = Precision.FP16  # of INT8: what all that is not int8 computes in; FP32 for TensorRT 8.6
+    leaky_as_prelu: bool = False  # for a DLA, which has no LeakyReLU but a PReLU
+    frame_hw: HW | None = None  # of PIXELS, see `ModelMeta.frame_hw`
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def export_model(model: Model, path: Path, options: ExportOptions | None = None)
 
     Raises:
         ExportError: the export failed, or the graph differs from its reference by more than its precision explains.
-        MetaError: the model is not a detector.
+        MetaError: the model is not a detector, or `options.frame_hw` does not go with the input stage.
         OutputError: the file cannot be written.
     """
     options = options or ExportOptions()
@@ -71,14 +75,17 @@ def export_model(model: Model, path: Path, options: ExportOptions | None = None)
     require("torch", extra="export")
     from yolov3_trt.graph.export import onnx_from_module
     from yolov3_trt.graph.fp16 import fp16_from_onnx
+    from yolov3_trt.graph.prelu import prelu_from_leaky
     from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
     from yolov3_trt.reference import fuse_batch_norm, module_from_spec
 
-    meta = _meta(model, options)
+    meta = model_meta(model, options)
     table = _calibration_table(meta, options)
     reference = module_from_spec(model.spec, model.weights)
     with replacing(path) as partial:  # opened first: an export of seconds must not end at an unwritable folder
         graph = onnx_from_module(fuse_batch_norm(reference), meta, options.opset)
+        if options.leaky_as_prelu:
+            graph = prelu_from_leaky(graph)
         if meta.precision is Precision.FP16:
             graph = fp16_from_onnx(graph)
         if table is not None:
@@ -106,20 +113,26 @@ def _calibration_table(meta: ModelMeta, options: ExportOptions) -> CalibrationTa
     return table
 
 
-def artifact_stem(model: Model, options: ExportOptions) -> str:
-    """A file name that says what is inside: `yolov3-416-fp16`, `yolov3-416x608-fp32-pixels-detections-b1-8`."""
-    height, width = model.spec.input_hw
-    parts = [model.spec.name, str(height) if height == width else f"{height}x{width}", options.precision.value]
-    if options.input_stage is InputStage.PIXELS:
+def artifact_stem(spec: ModelSpec, options: ExportOptions) -> str:
+    """A file name that says what is inside: `yolov3-416-fp16`, `yolov3-416x608-fp32-pixels-detections-b1-4-8`.
+
+    The size of whole frames is written as cameras have it, width first: `yolov3-416-fp16-camera-1280x720`.
+    """
+    height, width = spec.input_hw
+    parts = [spec.name, str(height) if height == width else f"{height}x{width}", options.precision.value]
+    if options.frame_hw is not None:
+        parts.append(f"camera-{options.frame_hw[1]}x{options.frame_hw[0]}")
+    elif options.input_stage is InputStage.PIXELS:
         parts.append("pixels")
     if options.output_stage is OutputStage.DETECTIONS:
         parts.append("detections")
     if options.batch.max > 1:
-        parts.append(f"b{options.batch.min}-{options.batch.max}" if options.batch.dynamic else f"b{options.batch.max}")
+        parts.append("b" + str(options.batch).replace(":", "-"))
     return "-".join(parts)
 
 
-def _meta(model: Model, options: ExportOptions) -> ModelMeta:
+def model_meta(model: Model, options: ExportOptions) -> ModelMeta:
+    """The sidecar of an export, less the hashes of what is yet to be made."""
     meta = meta_from_spec(model.spec, model.class_names)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
     return replace(
@@ -127,6 +140,7 @@ def _meta(model: Model, options: ExportOptions) -> ModelMeta:
         precision=options.precision,
         batch=options.batch,
         input_stage=options.input_stage,
+        frame_hw=options.frame_hw,
         output_stage=options.output_stage,
         preprocess=options.preprocess or meta.preprocess,
         postprocess=options.postprocess or meta.postprocess,

@@ -1,14 +1,18 @@
-"""A graph against what it was made from: heads against the PyTorch reference, in-graph detections against the host's."""
+"""A graph against what it was made from: heads against the PyTorch reference, in-graph stages against the host's."""
 
 import logging
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.errors import ExportError, MissingDependency
+from yolov3_trt.geometry import FloatArray
 from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, OutputStage, Precision
-from yolov3_trt.postprocess import candidates_from_heads, suppress
+from yolov3_trt.postprocess import Outputs, candidates_from_heads, suppress
+from yolov3_trt.preprocess import prepare_batch
 
 _LOG = logging.getLogger(__name__)
 
@@ -16,31 +20,26 @@ _LOG = logging.getLogger(__name__)
 # FP32 below 2e-6, FP16 below 4e-3.
 # What INT8 costs shows on pictures only (`eval`); its limit on noise tells a broken graph from a coarse one.
 _TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 1e-1, Precision.INT8: 1.0}
+# Levels of 0..255 that a resize in the graph may be off the host's, which rounds; 0.84 was measured, on noise.
+_RESIZE_TOLERANCE = 1.5
 
 
 def verify_graph(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str, float], dict[str, float]]:
-    """Heads against the reference on noise; the detection stage against the host path on made-up heads.
+    """Heads against the reference on noise, as is the resize of whole frames; detections against the host on made-up heads.
 
     Returns:
         By head, over one batch of seeded noise: the largest absolute difference of a logit, and the relative error. Nothing
-        where ONNX Runtime is not installed, which is warned about.
+        where ONNX Runtime is not installed, or OpenCV to resize frames, which is warned about.
 
     Raises:
         ExportError: the graph differs from its reference by more than its precision explains.
     """
-    from yolov3_trt.backends.ort import run_graph
     from yolov3_trt.graph.parts import part_of_graph
     from yolov3_trt.reference import run_module
 
     names = [head.name for head in meta.heads]
-    network = part_of_graph(graph, [INPUT_NAME], names) if meta.output_stage is OutputStage.DETECTIONS else graph
-    pixels = np.random.default_rng(0).integers(0, 256, (meta.batch.opt, *meta.input_hw, 3), np.uint8)
-    tensor = np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2), np.float32) * np.float32(
-        meta.preprocess.scale
-    )
-    images = pixels if meta.input_stage is InputStage.PIXELS else tensor
     try:
-        got = run_graph(network.SerializeToString(), {INPUT_NAME: images})
+        got, tensor = _heads_of_noise(graph, meta) if meta.frame_hw is None else _heads_of_frames(graph, meta)
     except MissingDependency as exc:
         _LOG.warning("%s: the graph was not compared with its reference: %s", meta.name, exc)
         return {}, {}
@@ -58,6 +57,54 @@ def verify_graph(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str,
         stage = part_of_graph(graph, names, meta.output_names)
         _verify_detections(stage.SerializeToString(), meta)
     return differences, errors
+
+
+def _heads_of_noise(graph: Any, meta: ModelMeta) -> tuple[Outputs, FloatArray]:
+    """The graph's heads by name, and what the network saw: (N, 3, H, W) float32."""
+    from yolov3_trt.backends.ort import run_graph
+    from yolov3_trt.graph.parts import part_of_graph
+
+    pixels = _noise(meta)
+    tensor = np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2), np.float32) * np.float32(
+        meta.preprocess.scale
+    )
+    if meta.output_stage is OutputStage.DETECTIONS:
+        graph = part_of_graph(graph, [INPUT_NAME], [head.name for head in meta.heads])
+    images = pixels if meta.input_stage is InputStage.PIXELS else tensor
+    return run_graph(graph.SerializeToString(), {INPUT_NAME: images}), tensor
+
+
+def _heads_of_frames(graph: Any, meta: ModelMeta) -> tuple[Outputs, FloatArray]:
+    """The same of a graph that resizes whole frames; what its network sees is compared with what the host would give it."""
+    from yolov3_trt.backends.ort import run_graph
+    from yolov3_trt.graph.parts import part_of_graph
+
+    frames, seen = _noise(meta), _network_input(graph)
+    network = part_of_graph(graph, [INPUT_NAME], [seen, *(head.name for head in meta.heads)])
+    got = run_graph(network.SerializeToString(), {INPUT_NAME: frames})
+    host, _ = prepare_batch(list(frames), replace(meta, input_stage=InputStage.TENSOR, frame_hw=None))
+    off = float(np.abs(got[seen] - host).max() / meta.preprocess.scale)
+    if not off <= _RESIZE_TOLERANCE:
+        raise ExportError(
+            f"{meta.name}: frames resized in the graph are up to {off:.1f} levels off those resized by the host; expected at "
+            f"most {_RESIZE_TOLERANCE:g}: export without --frame-size, or report this"
+        )
+    return got, got[seen]
+
+
+def _noise(meta: ModelMeta) -> NDArray[np.uint8]:
+    """A batch of seeded pictures, (N, H, W, 3), of the frames' size or the network's."""
+    shape = (meta.batch.opt, *(meta.frame_hw or meta.input_hw), 3)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _network_input(graph: Any) -> str:
+    """The value that the input stage hands to the network: what the last of the stage's own nodes writes.
+
+    Those are called `input.OP`; what a precision puts behind them is called `input.OP.half.cast`, `input.OP.q` and so on.
+    """
+    own = (node for node in reversed(graph.graph.node) if re.fullmatch(rf"input\.{node.op_type}(\.\d+)?", node.name))
+    return str(next(own).output[0])
 
 
 def _relative_error(got: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -1,0 +1,268 @@
+"""A stand-in for TensorRT, for the logic that differs between releases. It compiles nothing: its plans are made-up bytes.
+
+Its classes and enums have exactly the members that those of a real release have, by the release's table in the reference data
+(`tensorrt_api`); any other raises AttributeError, as it would there. The integers of enums are made up.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from yolov3_trt.engine.flavor import Flavor, make_log
+from yolov3_trt.engine.options import FlavorName
+
+CANCELED = "IBuilder::buildSerializedNetwork: Error Code 7: BuildCanceled (Build canceled by user)"
+PLAN = b"made-up plan"
+
+
+@dataclass
+class Layer:
+    """A layer of the network that the parser finds."""
+
+    name: str
+    kind: str = "CONVOLUTION"
+    num_inputs: int = 1
+    on_dla: bool = False
+    reason: str | None = None  # what TensorRT says of why it cannot run on a DLA
+
+
+@dataclass
+class FakeTensorRT:
+    """A release of TensorRT and what it shall do; afterwards, what it was told."""
+
+    version: str
+    table: dict[str, list[str]]  # members by class
+    layers: list[Layer] = field(default_factory=list)
+    plan: bytes | None = PLAN
+    parse_errors: tuple[str, ...] = ()
+    takes_profile: bool = True
+    num_dla_cores: int = 0
+    device: str = "GPU 1"  # what timing caches belong to
+    timings: tuple[str, ...] = ()  # what this build adds to a timing cache
+    junk_gives_empty_cache: bool = False  # a damaged timing cache: a warning and an empty one, else None
+    num_steps: int = 3
+    during_build: Callable[[], None] = lambda: None
+
+    flags: list[str] = field(default_factory=list)  # of the configuration
+    network_flags: int | None = None
+    profile: tuple[tuple[int, ...], ...] | None = None
+    pools: dict[str, int] = field(default_factory=dict)
+    config: Any = None
+    marked: list[str] = field(default_factory=list)  # for a refit
+    reported: list[str] = field(default_factory=list)  # phases and steps told to a monitor, and its answers
+
+    def __post_init__(self) -> None:
+        self.module = SimpleNamespace(__version__=self.version)
+        for name, members in self.table.items():
+            setattr(self.module, name, self._make(name, members))
+        self.flavor = Flavor(FlavorName.TENSORRT, self.version, self.module, make_log(self.module))
+
+    def _make(self, name: str, members: list[str]) -> type:
+        if {"name", "value"} <= set(members):
+            return IntEnum(name, [(member, value) for value, member in enumerate(filter(str.isupper, members))])
+        if name in ("ILogger", "IProgressMonitor"):  # made to be subclassed, by classes with members of their own
+            return type(name, (), {member: member for member in members if member.isupper()})
+        behaviour = _BEHAVIOURS.get(name, _Limited)
+        return type(name, (behaviour,), {"_members": frozenset(members), "_fake": self})
+
+    def say(self, message: str, level: str = "ERROR") -> None:
+        """A message through the logger."""
+        self.flavor.log.trt_logger.log(getattr(self.module.ILogger, level), message)
+
+    def __str__(self) -> str:
+        return str(self.flavor)
+
+
+def fake_tensorrt(data: Path, release: str, **settings: Any) -> FakeTensorRT:
+    """The stand-in for a release, e.g. "10.3.0"."""
+    table = json.loads((data / "tensorrt_api" / f"tensorrt-{release}.json").read_text())
+    return FakeTensorRT(release, table, **settings)
+
+
+class _Limited:
+    """An object without any member that its class lacks in the real release."""
+
+    _members: frozenset[str] = frozenset()
+    _fake: FakeTensorRT
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            _check(type(self), name)
+        return object.__getattribute__(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._members:
+            raise NotImplementedError(f"this stand-in does not say what {type(self).__name__}.{name} does")
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            _check(type(self), name)
+        object.__setattr__(self, name, value)
+
+
+def _check(kind: type[_Limited], name: str) -> None:
+    if name not in kind._members:
+        raise AttributeError(f"{kind.__name__} of TensorRT {kind._fake.version} has no {name}")
+
+
+class _Builder(_Limited):
+    def __init__(self, logger: Any) -> None:
+        assert logger is self._fake.flavor.log.trt_logger
+
+    @property
+    def num_DLA_cores(self) -> int:
+        return self._fake.num_dla_cores
+
+    def create_network(self, flags: int) -> Any:
+        self._fake.network_flags = flags
+        return self._fake.module.INetworkDefinition()
+
+    def create_builder_config(self) -> Any:
+        self._fake.config = self._fake.module.IBuilderConfig()
+        return self._fake.config
+
+    def create_optimization_profile(self) -> Any:
+        return self._fake.module.IOptimizationProfile()
+
+    def build_serialized_network(self, network: Any, config: Any) -> Any:
+        fake = self._fake
+        if not self._report(getattr(config, "progress_monitor", None)):
+            fake.say(CANCELED)
+            return None
+        fake.during_build()
+        if config._timing_cache is not None:
+            config._timing_cache._entries |= set(fake.timings)
+        return None if fake.plan is None else _HostMemory(fake.plan)
+
+    def _report(self, monitor: Any) -> bool:
+        """One phase of steps; as TensorRT does, what a monitor raises is taken for a wish to stop."""
+        if monitor is None:
+            return True
+        monitor.phase_start("Building", None, self._fake.num_steps)
+        for step in range(self._fake.num_steps):
+            try:
+                goes_on = monitor.step_complete("Building", step)
+            except Exception:
+                goes_on = False
+            self._fake.reported.append(f"step {step}: {goes_on}")
+            if not goes_on:
+                break
+        monitor.phase_finish("Building")
+        return goes_on
+
+
+class _Network(_Limited):
+    @property
+    def num_layers(self) -> int:
+        return len(self._fake.layers)
+
+    def get_layer(self, index: int) -> Any:
+        layer, made = self._fake.layers[index], self._fake.module.ILayer()
+        made._layer, made.name, made.num_inputs = layer, layer.name, layer.num_inputs
+        made.type = self._fake.module.LayerType[layer.kind]
+        return made
+
+    def mark_weights_refittable(self, name: str) -> bool:
+        self._fake.marked.append(name)
+        return True
+
+
+class _Parser(_Limited):
+    def __init__(self, network: Any, logger: Any) -> None:
+        assert isinstance(network, _Network)
+
+    def parse_from_file(self, path: str) -> bool:
+        return not self._fake.parse_errors
+
+    @property
+    def num_errors(self) -> int:
+        return len(self._fake.parse_errors)
+
+    def get_error(self, index: int) -> Any:
+        return SimpleNamespace(desc=lambda: self._fake.parse_errors[index])
+
+
+class _Profile(_Limited):
+    def set_shape(self, input: str, *shapes: tuple[int, ...]) -> None:
+        assert input == "images"
+        self._shapes = shapes
+
+
+class _Config(_Limited):
+    def __init__(self) -> None:
+        self._timing_cache: Any = None
+        if "progress_monitor" in self._members:
+            self.progress_monitor = None
+
+    def set_flag(self, flag: Any) -> None:
+        assert isinstance(flag, self._fake.module.BuilderFlag)
+        self._fake.flags.append(flag.name)
+
+    def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
+        self._fake.pools[pool.name] = pool_size
+
+    def add_optimization_profile(self, profile: _Profile) -> int:
+        self._fake.profile = profile._shapes
+        return 0 if self._fake.takes_profile else -1
+
+    def can_run_on_DLA(self, layer: Any) -> bool:
+        if layer._layer.reason is not None:
+            self._fake.say(layer._layer.reason)
+        return layer._layer.on_dla
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
+        content = serialized_timing_cache or json.dumps({"device": self._fake.device, "entries": []})
+        try:
+            found = json.loads(content)
+        except ValueError:
+            if not self._fake.junk_gives_empty_cache:
+                return None
+            self._fake.say("Failed to deserialize timing cache. Returning an empty timing cache.", "WARNING")
+            found = {"device": self._fake.device, "entries": []}
+        cache = self._fake.module.ITimingCache()
+        cache._device, cache._entries = found["device"], set(found["entries"])
+        return cache
+
+    def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        taken = cache._device == self._fake.device or ignore_mismatch
+        if taken:
+            self._timing_cache = cache
+        return taken
+
+
+class _TimingCache(_Limited):
+    _device: str
+    _entries: set[str]
+
+    def combine(self, input_cache: Any, ignore_mismatch: bool) -> bool:
+        taken = self._device == input_cache._device or ignore_mismatch
+        if taken:
+            self._entries |= input_cache._entries
+        return taken
+
+    def serialize(self) -> Any:
+        return _HostMemory(timing_cache(self._device, *self._entries))
+
+
+class _HostMemory(bytes):
+    """What `IHostMemory` is used for: bytes, by the buffer protocol."""
+
+
+_BEHAVIOURS: dict[str, type[_Limited]] = {
+    "Builder": _Builder,
+    "IBuilderConfig": _Config,
+    "INetworkDefinition": _Network,
+    "IOptimizationProfile": _Profile,
+    "ITimingCache": _TimingCache,
+    "OnnxParser": _Parser,
+}
+
+
+def timing_cache(device: str, *entries: str) -> bytes:
+    """A timing cache as the stand-in writes it."""
+    return json.dumps({"device": device, "entries": sorted(entries)}).encode()

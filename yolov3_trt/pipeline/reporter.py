@@ -1,0 +1,21 @@
+"""How a long job tells what it is doing, without knowing who listens."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Where a job's sentences and progress go; by default nowhere.
+
+    Attributes:
+        say: takes a line for the person at the terminal.
+        track: wraps an iteration: items, what is done to them, how many there are.
+    """
+
+    say: Callable[[str], None] = lambda text: None
+    track: Callable[[Iterable[Any], str, int], Iterable[Any]] = lambda items, what, total: items
+
+
+SILENT = Reporter()
