@@ -44,7 +44,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 # A venv with the full TensorRT 8.6.0 (0.8 GB to download), in which tests/test_tensorrt86.py runs this package. It needs no GPU
 # to be imported. Its plugin library, which this package does not use, would take cuDNN and cuBLAS: an empty one stands in.
-tensorrt86: $(VENV86)/installed
+tensorrt86: $(VENV)/installed $(VENV86)/installed
 	$(BIN)/python -m pytest tests/test_tensorrt86.py
 
 $(VENV86)/installed:

@@ -313,11 +313,27 @@ def test_a_cache_with_nothing_new_is_not_written(
     assert cache_file(caches, "10.3.0").stat().st_ino == before.st_ino
 
 
-@pytest.mark.parametrize("junk_gives_empty_cache", [False, True])
-@pytest.mark.parametrize("content", [b"junk", timing_cache("GPU 2", "conv")], ids=["damaged", "another GPU's"])
+@pytest.mark.parametrize(
+    "content, junk_gives_empty_cache, text",
+    [
+        (b"junk", False, "refuses this timing cache (it is damaged or another TensorRT's or GPU's); it is replaced"),
+        (
+            b"junk",
+            True,
+            "says of this timing cache: Failed to deserialize timing cache. Returning an empty timing cache.",
+        ),
+        (
+            timing_cache("GPU 2", "conv"),
+            False,
+            "refuses this timing cache (it is damaged or another TensorRT's or GPU's); it is replaced",
+        ),
+    ],
+    ids=["damaged", "damaged and taken for empty", "another GPU's"],
+)
 def test_a_timing_cache_that_is_of_no_use_is_reported_and_replaced(
     content: bytes,
     junk_gives_empty_cache: bool,
+    text: str,
     fake: Callable[..., FakeTensorRT],
     graph: Callable[..., Path],
     caches: Path,
@@ -325,10 +341,8 @@ def test_a_timing_cache_that_is_of_no_use_is_reported_and_replaced(
     path = cache_file(caches, "8.6.1")
     caches.mkdir()
     path.write_bytes(content)
-    fake("8.6.1", timings=("conv",), junk_gives_empty_cache=junk_gives_empty_cache)
-    (note,) = build_with(graph(), timing_cache=caches).notes
-    assert note.startswith(f"{path}: tensorrt 8.6.1 cannot use this timing cache (")
-    assert note.endswith("); it is replaced")
+    trt = fake("8.6.1", timings=("conv",), junk_gives_empty_cache=junk_gives_empty_cache)
+    assert build_with(graph(), timing_cache=caches).notes == (f"{path}: {trt} {text}",)
     assert path.read_bytes() == timing_cache("GPU 1", "conv")
 
 

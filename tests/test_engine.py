@@ -68,20 +68,6 @@ def test_real_models_build(name: str, precision: Precision, coco_model: Callable
 
 
 @needs_rtx
-def test_a_full_size_yolov3_at_416_builds_in_fp32_and_fp16(fabricated: Callable[[str], Path], tmp_path: Path):
-    model = load_model("yolov3", fabricated("yolov3"))
-    assert model.spec.input_hw == (416, 416)
-    sizes = {}
-    for precision in (Precision.FP32, Precision.FP16):
-        report = export_model(model, tmp_path / f"{precision.value}.onnx", ExportOptions(precision))
-        assert max(report.relative_error.values()) < (1e-4 if precision is Precision.FP32 else 5e-2)
-        sizes[precision] = build_and_check(report.path, report.path.with_suffix(".engine"), Batch(), precision)
-    weights_bytes = 4 * model.spec.num_parameters
-    assert weights_bytes < sizes[Precision.FP32] < 1.05 * weights_bytes
-    assert weights_bytes / 2 < sizes[Precision.FP16] < 1.05 * weights_bytes / 2, "FP16 weights are really in the plan"
-
-
-@needs_rtx
 def test_pixels_in_detections_out_with_a_dynamic_batch_builds(coco_model: Callable[[str], Model], tmp_path: Path):
     options = ExportOptions(Precision.FP16, Batch(1, 2, 4), InputStage.PIXELS, OutputStage.DETECTIONS)
     onnx = export_model(coco_model(COCO_MODELS[0]), tmp_path / "m.onnx", options).path

@@ -76,10 +76,8 @@ def build_engine(
     flavor = open_flavor(options.flavor)
     check_options(flavor, options, meta)
     watch = functools.partial(watch_build, progress=progress, estimate_s=estimated_build_s(engine_path))
-    with (
-        _ONE_AT_A_TIME,
-        replacing(engine_path) as partial,
-    ):  # opened first: minutes must not end at an unwritable folder
+    # The file is opened first: a build of minutes must not end at an unwritable folder.
+    with _ONE_AT_A_TIME, replacing(engine_path) as partial:
         notes = check_resources(onnx_path, engine_path, meta.precision)
         start = time.perf_counter()
         compiled = _build_plan(flavor, onnx_path, meta, options, watch)

@@ -18,9 +18,8 @@ class DlaPlacement:
     on_dla: tuple[str, ...]
     on_gpu: tuple[str, ...]
     num_transitions: int  # times that the next layer in the network's order is on the other of the two
-    reasons: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of layers on the GPU: TensorRT's words, where it gave any
+    # Of layers on the GPU: TensorRT's words, where it gave any.
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         count = len(self.on_dla) + len(self.on_gpu)

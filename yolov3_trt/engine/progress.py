@@ -158,7 +158,7 @@ def watch_build(
             if monitor is None:
                 _LOG.warning("%s cannot be stopped: it builds on, for nothing, until this program ends", flavor)
             else:
-                worker.ended.wait()
+                worker.join()
     if progress is not None:
         progress.update(BuildState(time.monotonic() - started_s, estimate_s, *phases.state()))
     return worker.result()

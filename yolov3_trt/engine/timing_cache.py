@@ -72,9 +72,11 @@ class TimingCacheFile:
         with self._flavor.log.recording() as problems:
             cache = self._config.create_timing_cache(content)
             taken = cache is not None and self._config.set_timing_cache(cache, False)
-        if content and (not taken or problems):
+        if content and not taken:
             reason = problems[-1] if problems else "it is damaged or another TensorRT's or GPU's"
-            self.notes.append(f"{self.path}: {self._flavor} cannot use this timing cache ({reason}); it is replaced")
+            self.notes.append(f"{self.path}: {self._flavor} refuses this timing cache ({reason}); it is replaced")
+        elif content and problems:  # some versions take a damaged one for an empty one
+            self.notes.append(f"{self.path}: {self._flavor} says of this timing cache: {problems[-1]}")
         if taken:
             return cache
         return self._load(b"") if content else None
