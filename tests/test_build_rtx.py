@@ -208,12 +208,13 @@ def test_the_estimates_hold_for_what_was_measured():
         (Precision.INT8, 1.06, 20.38, 207),
         (Precision.FP32, 2.05, 3.02, 98),
         (Precision.INT8, 0.57, 6.13, 133),
+        (Precision.FP16, 1.39, 4.11, 148),  # whole frames in, detections out, a batch that varies
     ]
     for precision, onnx_mb, plan_mb, memory_mb in measured:
         plan_bytes = resources.plan_bytes_needed(int(onnx_mb * 1e6), precision)
         memory_bytes = resources.memory_bytes_needed(int(onnx_mb * 1e6), precision)
         assert plan_mb * 1e6 < plan_bytes < plan_mb * 1e6 + 32e6
-        assert memory_mb * 1e6 < memory_bytes < memory_mb * 1e6 + 135e6
+        assert memory_mb * 1e6 < memory_bytes < memory_mb * 1e6 + 175e6
 
 
 @needs_rtx
@@ -236,7 +237,7 @@ def test_little_memory_is_noted(onnx_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(resources, "free_memory_bytes", lambda: 50_000_000)
     (note,) = build_with(onnx_path).notes
     assert note.startswith(
-        "50 MB of memory are free, this build may need 160 MB: if it is killed, close other programs or "
+        "50 MB of memory are free, this build may need 200 MB: if it is killed, close other programs or "
     )
     monkeypatch.setattr(resources, "free_memory_bytes", lambda: None)
     assert build_with(onnx_path).notes == (), "a system that does not say is not suspected"

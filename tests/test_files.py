@@ -2,12 +2,15 @@
 
 import os
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from yolov3_trt.errors import OutputError
-from yolov3_trt.files import make_folder, replacing, sha256_of_file, write_bytes, write_text
+from yolov3_trt.files import locked, make_folder, replacing, sha256_of_file, write_bytes, write_text
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,53 @@ def test_name_too_long_is_an_output_error(tmp_path: Path):
     with pytest.raises(OutputError) as caught:
         write_bytes(path, b"1")
     assert str(caught.value) == f"{path}: cannot write here (File name too long); give a writable folder with -o"
+
+
+# --- locks ---
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from yolov3_trt.files import locked
+count = Path(sys.argv[2])
+for _ in range(int(sys.argv[3])):
+    with locked(Path(sys.argv[1])):
+        before = int(count.read_text())
+        time.sleep(0.001)
+        count.write_text(str(before + 1))
+"""
+
+
+def test_processes_that_make_the_same_file_take_turns(tmp_path: Path):
+    count = tmp_path / "count"
+    count.write_text("0")
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "file"), str(count), "20"]
+    running = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in running] == [0] * 4
+    assert count.read_text() == "80"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+def test_who_has_to_wait_is_told(tmp_path: Path):
+    told = []
+    with locked(tmp_path / "file", lambda: told.append("first")):
+        waiter = threading.Thread(target=lambda: locked(tmp_path / "file", lambda: told.append("second")).__enter__())
+        waiter.start()
+        waiter.join(0.3)
+        assert told == ["second"] and waiter.is_alive()
+    waiter.join(10)
+    assert not waiter.is_alive()
+
+
+def test_a_lock_removes_what_was_left_half_written(tmp_path: Path):
+    for name in (".a.engine.x1.partial", ".b.engine.x1.partial", "a.engine"):
+        (tmp_path / name).touch()
+    with locked(tmp_path / "a.engine"):
+        assert not (tmp_path / ".a.engine.x1.partial").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {".b.engine.x1.partial", "a.engine"}
+
+
+def test_a_lock_in_a_file_that_is_no_folder_says_so(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot create this folder"), locked(tmp_path / "file" / "a"):
+        pass

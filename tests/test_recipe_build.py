@@ -14,9 +14,10 @@ import pytest
 
 from tests.cli_runner import files_in
 from yolov3_trt.calibration.table import load_table
+from yolov3_trt.engine import resources
 from yolov3_trt.engine.flavor import installed_flavors
 from yolov3_trt.engine.options import EngineOptions, FlavorName
-from yolov3_trt.errors import CalibrationError, OutputError
+from yolov3_trt.errors import BuildError, CalibrationError, OutputError
 from yolov3_trt.meta import Precision, load_engine_meta, load_model_meta, sidecar_path
 from yolov3_trt.models import default_weights_path
 from yolov3_trt.pipeline import Reporter
@@ -174,11 +175,11 @@ def test_a_build_killed_at_any_moment_leaves_no_engine_that_is_not_whole(tmp_pat
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a megabyte of room."""
+    """A folder with room for the FP16 graph and little more."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
@@ -186,7 +187,20 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_named_and_nothing_is_left_on_it(tiny_disk: Path):
-    with pytest.raises(OutputError, match="cannot be written"):
+def test_a_disk_too_small_for_the_graph_is_named_and_nothing_left_on_it(tiny_disk: Path):
+    with pytest.raises(OutputError, match=r"shapes\.onnx: cannot be written"):
+        build_from_recipe(replace(FP16, graph=GraphRecipe(Precision.FP32)), tiny_disk / "shapes.engine")
+    assert files_in(tiny_disk) == set()
+
+
+def test_a_disk_too_small_for_the_engine_is_noticed_before_tensorrt_starts(tiny_disk: Path):
+    with pytest.raises(BuildError, match=r"MB are free on this disk; the engine may need 9 MB"):
         build_from_recipe(FP16, tiny_disk / "shapes.engine")
-    assert {name for name in files_in(tiny_disk) if not name.endswith(".lock")} == set()
+    assert files_in(tiny_disk) == {"shapes.onnx", "shapes.onnx.json"}  # whole, and of use elsewhere
+
+
+def test_a_disk_that_fills_up_meanwhile_costs_no_engine(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resources, "plan_bytes_needed", lambda onnx_bytes, precision: 0)
+    with pytest.raises(OutputError, match=r"shapes\.engine: cannot be written"):
+        build_from_recipe(FP16, tiny_disk / "shapes.engine")
+    assert files_in(tiny_disk) == {"shapes.onnx", "shapes.onnx.json"}

@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from yolov3_trt.errors import OutputError
@@ -65,8 +65,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keep other processes that do the same out while this one makes the file `path`.
 
-    The lock is a file of its own, `.NAME.lock`, which stays; the operating system frees it with the process, however that
-    ends. What earlier makers of `path` left half-written when they were killed is removed.
+    The lock is a file of its own, `.NAME.lock`, which the operating system frees with the process, however that ends. What
+    earlier makers of `path` left half-written when they were killed is removed.
 
     Args:
         path: what is being made.
@@ -78,7 +78,8 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
     from filelock import FileLock, Timeout  # here: few need it
 
     make_folder(path.parent)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock_path = path.with_name(f".{path.name}.lock")
+    lock = FileLock(lock_path)
     try:
         try:
             lock.acquire(timeout=0)
@@ -92,6 +93,9 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
             left.unlink(missing_ok=True)
         yield
     finally:
+        # Removed while it is held: who waits for it sees that this file is gone, and makes a new one (filelock 4.1).
+        with suppress(PermissionError):  # of Windows, which removes it by itself
+            lock_path.unlink(missing_ok=True)
         lock.release()
 
 

@@ -6,7 +6,7 @@ surround it. Where they stand is said in `qdq_placement`. Weights are int8 too, 
 The pair of a tensor `T` is called `T.q` and `T.dq`, as nodes and as values, and its scale `T.scale`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -28,7 +28,10 @@ def quantised_activations(model: onnx.ModelProto, policy: QdqPolicy | None = Non
 
 
 def qdq_from_onnx(
-    model: onnx.ModelProto, amax: Mapping[str, float], policy: QdqPolicy | None = None
+    model: onnx.ModelProto,
+    amax: Mapping[str, float],
+    policy: QdqPolicy | None = None,
+    bias_shifts: Mapping[str, Sequence[float]] | None = None,
 ) -> onnx.ModelProto:
     """A copy of an FP32 graph with Q/DQ nodes.
 
@@ -38,10 +41,13 @@ def qdq_from_onnx(
             tensors that share a scale the largest counts. More names do no harm. The network's input may always be called
             `images`, also where a stage of the graph makes it.
         policy: see `QdqPolicy`.
+        bias_shifts: by how much int8 shifts the mean of what each filter writes, by the name of the convolution, as measured
+            with `bias_shifts_graph` with the same scales; it is taken from the biases of those that become int8. More names
+            do no harm.
 
     Raises:
-        ExportError: an amax is missing or no positive number; the graph is not an FP32 graph of this package, or of too old
-            an opset for this policy.
+        ExportError: an amax is missing or no positive number; shifts are not one finite number per filter; the graph is not
+            an FP32 graph of this package, or of too old an opset for this policy.
     """
     policy = policy or QdqPolicy()
     if not any(map(is_layer, model.graph.node)):
@@ -52,7 +58,8 @@ def qdq_from_onnx(
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
     readers = int8_readers(model.graph, policy)
-    _QdqWriter(quantised.graph, policy, _activation_scales(readers, model.graph, amax)).write(readers)
+    scales = _activation_scales(readers, model.graph, amax)
+    _QdqWriter(quantised.graph, policy, scales, bias_shifts or {}).write(readers)
     if policy.rest == Precision.FP16:
         quantised = fp16_from_onnx(quantised, half_scales=policy.half_scales)
     onnx.checker.check_model(quantised)
@@ -83,10 +90,17 @@ def _amax(value: str, amax: Mapping[str, float]) -> float:
 class _QdqWriter:
     """Puts pairs into a graph."""
 
-    def __init__(self, graph: onnx.GraphProto, policy: QdqPolicy, scales: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        policy: QdqPolicy,
+        scales: Mapping[str, float],
+        bias_shifts: Mapping[str, Sequence[float]],
+    ) -> None:
         self._graph = graph
         self._policy = policy
         self._scales = scales  # of activations
+        self._bias_shifts = bias_shifts
         self._initializers = {initializer.name: initializer for initializer in graph.initializer}
         self._nodes: list[onnx.NodeProto] = []
 
@@ -116,6 +130,7 @@ class _QdqWriter:
 
     def _quantise_weights(self, conv: onnx.NodeProto) -> None:
         name = conv.input[1]
+        self._correct_bias(conv)
         weights, *bias = (self._constant(conv, value) for value in conv.input[1:])
         input_scale = self._scales[conv.input[0]]
         scales = weight_scales(weights, bias[0] if bias else None, input_scale, self._policy.per_channel)
@@ -126,6 +141,20 @@ class _QdqWriter:
             self._add(f"{name}.q", int8_weights(weights, scales))
         self._append("DequantizeLinear", name)
         conv.input[1] = f"{name}.dq"
+
+    def _correct_bias(self, conv: onnx.NodeProto) -> None:
+        if conv.name not in self._bias_shifts:
+            return
+        shifts = np.asarray(self._bias_shifts[conv.name], np.float32)
+        num_filters = len(self._constant(conv, conv.input[1]))
+        if shifts.shape != (num_filters,) or not np.isfinite(shifts).all():
+            raise ExportError(
+                f"{conv.name}: {np.isfinite(shifts).sum()} finite bias shifts; expected {num_filters}, one for each filter: "
+                "calibrate this model again"
+            )
+        bias = self._constant(conv, conv.input[2]) if len(conv.input) > 2 else np.zeros(num_filters, np.float32)
+        conv.input[2:] = [f"{conv.name}.bias"]  # the exporter drops a bias that is zero
+        self._add(f"{conv.name}.bias", bias - shifts)
 
     def _constant(self, conv: onnx.NodeProto, name: str) -> NDArray[np.float32]:
         tensor = self._initializers.get(name)
