@@ -50,7 +50,7 @@ tensorrt86: $(VENV)/installed $(VENV86)/installed
 $(VENV86)/installed:
 	$(PYTHON310) -m venv $(VENV86)
 	$(VENV86)/bin/python -m pip install --quiet --no-deps tensorrt==8.6.0
-	$(VENV86)/bin/python -m pip install --quiet 'numpy>=1.23,<2' 'pydantic>=2.5' 'filelock>=3.12' 'tomli>=2.0'
+	$(VENV86)/bin/python -m pip install --quiet 'numpy>=1.23,<2' 'pydantic>=2.5' 'filelock>=4.1' 'tomli>=2.0'
 	echo 'int initLibNvInferPlugins(void *logger, const char *space) { return 1; }' | \
 		$(CC) -x c -shared -fPIC -Wl,-soname,libnvinfer_plugin.so.8 -o $(PACKAGES86)/tensorrt/libnvinfer_plugin.so.8 -
 	touch $@

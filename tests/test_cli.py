@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -20,6 +21,7 @@ import pytest
 from tests.cli_runner import Outcome, call, files_in
 from yolov3_trt.backends import BackendName
 from yolov3_trt.cli import options
+from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import InputStage, OutputStage, Precision
@@ -257,6 +259,64 @@ def test_build_from_an_onnx_writes_the_engine_beside_it(run: Run, exported: Path
     assert outcome.json["engine"] == str(out / "fp32.engine")
     assert outcome.json["export"] is None and outcome.json["reason"] == "there was none"
     assert files_in(out) == {"fp32.onnx", "fp32.onnx.json", "fp32.engine", "fp32.engine.json"}
+
+
+@needs_rtx
+def test_options_become_a_recipe_that_builds_the_same(run: Run, tiny: Path, out: Path):
+    args = ("--flavor", "tensorrt_rtx", "--precision", "fp32", "--batch", "1:2:4", "--conf", "0.4", "--workspace", "64")
+    first = run("build", tiny, *args, "-o", out / "a.engine", "--save-recipe", out / "a.toml", "--json", "-").json
+    recipe = (out / "a.toml").read_text()
+    assert "batch = [1, 2, 4]" in recipe and "conf = 0.4" in recipe and "workspace_mib = 64" in recipe
+    again = run("build", out / "a.toml", "-o", out / "a.engine")
+    assert "left as it is: it was built of just this" in again.stdout
+    second = run("build", out / "a.toml", "-o", out / "b.engine", "--json", "-").json
+    assert second["meta"]["plan_sha256"] == first["meta"]["plan_sha256"]
+    assert second["meta"]["inputs"] == first["meta"]["inputs"]
+    forced = run("build", out / "a.toml", "-o", out / "a.engine", "--force")
+    assert "built: asked to" in forced.stdout and "s the last time ..." in forced.stderr
+
+
+@needs_rtx
+def test_int8_is_calibrated_on_the_way(run: Run, tiny: Path, out: Path, monkeypatch: pytest.MonkeyPatch):
+    args = ("--flavor", "tensorrt_rtx", "--precision", "int8", "--images", "shapes", "--num-images", "4")
+    outcome = run("build", tiny, *args, "--calibration", out / "t.json", "-o", out / "tiny.engine", "--json", "-")
+    assert outcome.json["meta"]["model"]["precision"] == "int8"
+    assert json.loads((out / "t.json").read_text())["images"]["count"] == 4
+
+
+@pytest.mark.parametrize(
+    "args, text",
+    [
+        (("RECIPE", "--batch", "2"), "RECIPE says it itself; leave it out, or change the recipe"),
+        (("RECIPE", "--images", "shapes"), "the recipe is for fp16, which needs no calibration"),
+        (("ONNX", "--precision", "fp16"), "ONNX was exported with its own; leave it out, or build from the model"),
+        (
+            ("MODEL", "--precision", "int8"),
+            "int8 needs ranges: --images SOURCE to find them on, or --calibration TABLE",
+        ),
+    ],
+)
+def test_build_refuses_options_that_do_not_go_together(run: Run, tiny: Path, onnx: Path, args: tuple, text: str):
+    recipe = Path(__file__).parents[1] / "engines" / "shapes-256-fp16.toml"
+    places = {"RECIPE": str(recipe), "ONNX": str(onnx), "MODEL": str(tiny)}
+    outcome = run("build", *(places.get(arg, arg) for arg in args))
+    assert outcome.code == 2
+    shown = re.sub(r"\s+", "", outcome.usage_error)
+    assert re.sub(r"\s+", "", text.replace(args[0], places[args[0]]) if args[0] != "MODEL" else text) in shown
+
+
+def test_a_recipe_that_cannot_be_built_is_refused_with_its_key(run: Run, out: Path):
+    out.mkdir()
+    recipe = out / "r.toml"
+    recipe.write_text('format = "yolov3_trt.recipe/1"\nmodel = "shapes"\n[graph]\nprecision = "int8"\n')
+    assert_fails(run("build", recipe), f"{recipe}: calibration: missing", 'add [calibration] with table = "')
+
+
+@needs_rtx
+def test_the_layers_of_an_engine_take_a_gpu(run: Run, engine: Path):
+    if installed_gpu() is not None:
+        pytest.skip("there is a GPU")
+    assert_fails(run("info", engine, "--layers"), "cannot run here: this machine shows no NVIDIA GPU and driver")
 
 
 def test_detect_reports_each_picture_of_files_folders_and_globs(run: Run, onnx: Path, data: Path, dog: Path):

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from yolov3_trt.cli.options import ArtifactArgument, JsonOption, WeightsOption
 from yolov3_trt.cli.output import write_result
@@ -11,7 +13,14 @@ if TYPE_CHECKING:
     from yolov3_trt.meta import EngineMeta, ModelMeta
 
 
-def info(artifact: ArtifactArgument, weights: WeightsOption = None, json: JsonOption = None) -> None:
+def info(
+    artifact: ArtifactArgument,
+    weights: WeightsOption = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Of an engine: what TensorRT made of the layers; needs a GPU that runs it.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
     """Show the sidecar of an artifact, or the layers of a model, and whether this machine can run it."""
     from yolov3_trt.meta import load_model_meta, to_json
     from yolov3_trt.models import is_model
@@ -25,6 +34,11 @@ def info(artifact: ArtifactArgument, weights: WeightsOption = None, json: JsonOp
         text += f"\nruns here      {answer}"
     else:
         content, text = _engine(artifact)
+        if layers:
+            from yolov3_trt.engine.inspector import layer_report
+
+            content["layers"] = layer_report(Path(artifact))
+            text += "".join(f"\n{layer['Name']}" for layer in content["layers"])
     write_result(json, content, text)
 
 

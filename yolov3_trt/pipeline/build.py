@@ -13,11 +13,12 @@ from typing import Any
 from yolov3_trt import __version__
 from yolov3_trt.calibration.image_set import CalibrationSet
 from yolov3_trt.calibration.manifest import load_set
-from yolov3_trt.engine.build import BuiltEngine, build_engine
+from yolov3_trt.engine.build import BuiltEngine, build_engine, estimated_build_s
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
 from yolov3_trt.engine.options import EngineOptions
 from yolov3_trt.engine.progress import BuildProgress
+from yolov3_trt.engine.resources import memory_bytes_needed, plan_bytes_needed
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import locked, sha256_of_file
 from yolov3_trt.meta import Batch, EngineMeta, Precision, load_engine_meta, load_model_meta
@@ -87,6 +88,7 @@ def build_from_recipe(
         if reason is None:
             return _reused(engine_path)
         report = export_model(model, engine_path.with_suffix(".onnx"), options)
+        reporter.say(_estimate(report.path, engine_path, report.meta.precision))
         engine = build_engine(report.path, engine_path, recipe.engine, inputs=inputs, progress=progress)
     return Built(engine_path, engine.meta, reason, report, engine)
 
@@ -108,6 +110,7 @@ def build_from_graph(
         reason = "asked to" if force else why_rebuild(engine_path, inputs)
         if reason is None:
             return _reused(engine_path)
+        reporter.say(_estimate(onnx_path, engine_path, graph.precision))
         engine = build_engine(onnx_path, engine_path, options, inputs=inputs, progress=progress)
     return Built(engine_path, engine.meta, reason, None, engine)
 
@@ -163,6 +166,15 @@ def why_rebuild(engine_path: Path, inputs: Mapping[str, str]) -> str | None:
     if not changed:
         return None
     return "; ".join(f"{name} was {_shown(built_of.get(name))}, is {_shown(inputs.get(name))}" for name in changed)
+
+
+def _estimate(onnx_path: Path, engine_path: Path, precision: Precision) -> str:
+    onnx_bytes, last_s = onnx_path.stat().st_size, estimated_build_s(engine_path)
+    disk, memory = plan_bytes_needed(onnx_bytes, precision), memory_bytes_needed(onnx_bytes, precision)
+    last_time = "" if last_s is None else f"; it took {last_s:.1f} s the last time"
+    return (
+        f"{engine_path}: TensorRT may need {disk / 1e6:.0f} MB of disk, {memory / 1e6:.0f} MB of memory{last_time} ..."
+    )
 
 
 def _reused(engine_path: Path) -> Built:

@@ -1,0 +1,1 @@
+"""CUDA kernels of the runtime, and how to launch each; nothing here touches a GPU."""

@@ -1,0 +1,168 @@
+// Fits frames into the network's input in one pass: what preprocess.InputBuffer does on the host, to the last bit.
+//
+// The resize is OpenCV's INTER_LINEAR of uint8 (modules/imgproc/src/resize.cpp): half-pixel centres, no antialiasing, weights
+// rounded to 2048ths, and a result rounded to uint8 before anything else is done with it. Its fixed point is repeated here
+// step by step. Compiled with -fmad=false: a fused multiply-add would round once where OpenCV and NumPy round twice.
+//
+// Grid: (input_w / 128, input_h / 8, frames) rounded up; block: (32, 8), four pixels of a row per thread.
+
+#include "four.cuh"
+
+struct Letterbox {
+    const unsigned char* frames;  // uint8 (image_h, image_w, 3) BGR, on any byte
+    void* batch;                  // the first row of the batch that is written, for the first frame
+    long long row_stride;         // bytes from one line of a frame to the next
+    long long frame_stride;       // bytes from one frame to the next
+    double step_y, step_x;        // image px per input px
+    int image_h, image_w;
+    int resized_h, resized_w;     // input px covered by the frame
+    int offset_y, offset_x;       // input px above and left of it
+    int input_h, input_w;
+    float scale;                  // from 0..255 to the network's 0..1
+    int pad_value;                // of the border, 0..255
+};
+
+namespace {
+
+constexpr int THREADS_X = 32, THREADS_Y = 8, TILE_W = 4 * THREADS_X;
+constexpr int ONE = 2048;  // OpenCV's INTER_RESIZE_COEF_SCALE
+
+struct Taps {
+    int first, second;              // neighbours in the image, px
+    int first_weight, second_weight;  // 2048ths
+};
+
+// The taps of a tile's columns, by fields so that a thread reads its four in pieces that meet no bank conflict.
+struct ColumnTaps {
+    Four<int> first[THREADS_X], second[THREADS_X], first_weight[THREADS_X], second_weight[THREADS_X];
+};
+
+__device__ int clamp(int value, int last) { return value < 0 ? 0 : value > last ? last : value; }
+
+__device__ Taps taps(int position, double step, int last, bool is_column)
+{
+    const float centre = static_cast<float>((position + 0.5) * step - 0.5);
+    int first = static_cast<int>(floorf(centre));
+    float share = centre - static_cast<float>(first);
+    // Beyond the edge OpenCV gives a column the edge's pixel alone, but a line the mean of that pixel with itself; the two
+    // are rounded differently.
+    if (is_column && (first < 0 || first >= last)) {
+        share = 0;
+    }
+    Taps result;
+    result.first = clamp(first, last);
+    result.second = clamp(first + 1, last);
+    result.first_weight = static_cast<int>(rintf((1.0f - share) * ONE));
+    result.second_weight = static_cast<int>(rintf(share * ONE));
+    return result;
+}
+
+// Once per tile, not per pixel: these few lines are in double, which most GPUs do 32 or 64 times slower than float.
+__device__ void fill_taps(const Letterbox& p, ColumnTaps& columns, Taps* lines)
+{
+    const int thread = threadIdx.y * THREADS_X + threadIdx.x;
+    if (thread < TILE_W) {
+        const Taps column = taps(blockIdx.x * TILE_W + thread - p.offset_x, p.step_x, p.image_w - 1, true);
+        columns.first[thread / 4].at[thread % 4] = column.first;
+        columns.second[thread / 4].at[thread % 4] = column.second;
+        columns.first_weight[thread / 4].at[thread % 4] = column.first_weight;
+        columns.second_weight[thread / 4].at[thread % 4] = column.second_weight;
+    } else if (thread < TILE_W + THREADS_Y) {
+        const int line = thread - TILE_W;
+        lines[line] = taps(blockIdx.y * THREADS_Y + line - p.offset_y, p.step_y, p.image_h - 1, false);
+    }
+}
+
+// One channel of one pixel from its four neighbours: HResizeLinear, then VResizeLinear with its shifts.
+__device__ int blend(const unsigned char* upper, const unsigned char* lower, int first, int second, int first_weight,
+                     int second_weight, const Taps& line)
+{
+    const int above = upper[first] * first_weight + upper[second] * second_weight;
+    const int below = lower[first] * first_weight + lower[second] * second_weight;
+    return (((line.first_weight * (above >> 4)) >> 16) + ((line.second_weight * (below >> 4)) >> 16) + 2) >> 2;
+}
+
+__device__ void store_value(float* place, float value) { *place = value; }
+
+__device__ void store_value(__half* place, float value) { *place = __float2half_rn(value); }
+
+// RGB planes (3, input_h, input_w).
+template <typename T>
+__device__ void store(T* image, const Letterbox& p, int y, int x, const int (&bgr)[3][4])
+{
+    for (int channel = 0; channel < 3; ++channel) {
+        T* place = image + (static_cast<long long>(channel) * p.input_h + y) * p.input_w + x;
+        Four<T> values;
+        for (int i = 0; i < 4; ++i) {
+            store_value(&values.at[i], static_cast<float>(bgr[2 - channel][i]) * p.scale);
+        }
+        if (holds_four(place, p.input_w - x)) {
+            *reinterpret_cast<Four<T>*>(place) = values;
+        } else {
+            for (int i = 0; i < 4 && x + i < p.input_w; ++i) {
+                place[i] = values.at[i];
+            }
+        }
+    }
+}
+
+// BGR pixels (input_h, input_w, 3).
+__device__ void store(unsigned char* image, const Letterbox& p, int y, int x, const int (&bgr)[3][4])
+{
+    unsigned char* place = image + (static_cast<long long>(y) * p.input_w + x) * 3;
+    Four<unsigned char> bytes[3];
+    for (int i = 0; i < 12; ++i) {
+        bytes[i / 4].at[i % 4] = static_cast<unsigned char>(bgr[i % 3][i / 3]);
+    }
+    const bool aligned = holds_four(place, p.input_w - x);
+    for (int part = 0; part < 3; ++part) {
+        if (aligned) {
+            reinterpret_cast<Four<unsigned char>*>(place)[part] = bytes[part];
+        } else {
+            for (int i = 4 * part; i < 4 * part + 4 && x + i / 3 < p.input_w; ++i) {
+                place[i] = bytes[part].at[i % 4];
+            }
+        }
+    }
+}
+
+template <typename T>
+__device__ void letterbox(const Letterbox& p)
+{
+    __shared__ ColumnTaps columns;
+    __shared__ Taps lines[THREADS_Y];
+    fill_taps(p, columns, lines);
+    __syncthreads();
+
+    const int x = (blockIdx.x * THREADS_X + threadIdx.x) * 4, y = blockIdx.y * THREADS_Y + threadIdx.y;
+    if (x >= p.input_w || y >= p.input_h) {
+        return;
+    }
+    const Taps line = lines[threadIdx.y];
+    const unsigned char* frame = p.frames + blockIdx.z * p.frame_stride;
+    const unsigned char* upper = frame + line.first * p.row_stride;
+    const unsigned char* lower = frame + line.second * p.row_stride;
+    const Four<int> first = columns.first[threadIdx.x], second = columns.second[threadIdx.x];
+    const Four<int> first_weight = columns.first_weight[threadIdx.x], second_weight = columns.second_weight[threadIdx.x];
+    const bool in_lines = y >= p.offset_y && y < p.offset_y + p.resized_h;
+
+    int bgr[3][4];
+    for (int i = 0; i < 4; ++i) {
+        const bool inside = in_lines && x + i >= p.offset_x && x + i < p.offset_x + p.resized_w;
+        for (int channel = 0; channel < 3; ++channel) {
+            bgr[channel][i] = !inside ? p.pad_value
+                                      : blend(upper + channel, lower + channel, 3 * first.at[i], 3 * second.at[i],
+                                              first_weight.at[i], second_weight.at[i], line);
+        }
+    }
+    T* image = static_cast<T*>(p.batch) + blockIdx.z * (3LL * p.input_h * p.input_w);
+    store(image, p, y, x, bgr);
+}
+
+}  // namespace
+
+extern "C" __global__ void letterbox_f32(Letterbox p) { letterbox<float>(p); }
+
+extern "C" __global__ void letterbox_f16(Letterbox p) { letterbox<__half>(p); }
+
+extern "C" __global__ void letterbox_u8(Letterbox p) { letterbox<unsigned char>(p); }
