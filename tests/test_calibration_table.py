@@ -247,3 +247,20 @@ def test_a_name_that_tensorrts_cache_cannot_hold_is_refused(name: str):
 def test_what_is_no_cache_of_tensorrt_is_refused(text: str, reason: str):
     with pytest.raises(CalibrationError, match=reason):
         amax_from_tensorrt_cache(text)
+
+
+def test_what_belongs_to_a_convolution_is_on_one_line(tmp_path: Path):
+    shifts = {"layers.2.conv": (0.1, -2.5e-8), "layers.0.conv": (1.0,)}
+    full = replace(TABLE, equalised=True, doublings={"layers.0.conv": (0, 3, 9)}, biases_corrected=True, bias_shifts=shifts)
+    path = tmp_path / "table.json"
+    save_table(full, path)
+    lines = path.read_text().splitlines()
+    assert '  "layers.0.conv": [0, 3, 9]' in lines
+    first = lines.index('  "layers.0.conv": [1.0],')
+    assert lines[first + 1] == '  "layers.2.conv": [0.1, -2.5e-08]'
+    assert load_table(path) == full
+
+
+def test_a_shift_that_is_no_number_is_refused():
+    with pytest.raises(CalibrationError, match="bias_shifts: one is not finite"):
+        replace(TABLE, bias_shifts={"layers.0.conv": (math.inf,)})

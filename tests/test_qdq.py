@@ -21,6 +21,8 @@ from yolov3_trt.engine.flavor import open_flavor
 from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.errors import ExportError
 from yolov3_trt.files import sha256_of_file
+from yolov3_trt.graph.bias_correction import bias_shifts_graph
+from yolov3_trt.graph.equalise import channel_peaks_graph, doublings_from_peaks, equalised
 from yolov3_trt.graph.export import onnx_from_module
 from yolov3_trt.graph.fp16 import fp16_from_onnx
 from yolov3_trt.graph.qdq import qdq_from_onnx, quantised_activations
@@ -360,6 +362,23 @@ def test_a_scale_for_each_filter_halves_the_error_of_a_depthwise_model(fastest: 
         for per_channel in (True, False)
     )
     assert 2 * max(each) < max(one)  # .05 and .17
+
+
+def test_equalised_channels_and_corrected_biases_halve_the_error_of_a_depthwise_model(fastest: onnx.ModelProto):
+    images = noise(fastest)
+    expected = run(fastest, images)
+    peaks = {name.removesuffix(".peak"): p[0, :, 0, 0] for name, p in run(channel_peaks_graph(fastest), images).items()}
+    equal = equalised(fastest, doublings_from_peaks(fastest, peaks))
+    got = run(equal, images)
+    assert all(np.array_equal(got[name], head) for name, head in expected.items()), "in float no bit changes"
+    amax = exact_amax(equal, images)
+    measured = run(bias_shifts_graph(equal, qdq_from_onnx(equal, amax)), images)
+    shifts = {name.removesuffix(".shift"): shift[0, :, 0, 0] for name, shift in measured.items()}
+    plain, better = (
+        max(relative_errors(run(each, images), expected))
+        for each in (quantised(fastest), qdq_from_onnx(equal, amax, None, shifts))
+    )
+    assert 2 * better < plain
 
 
 def test_weights_round_to_the_nearest_multiple():

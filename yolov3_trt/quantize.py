@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.backends.ort import graph_runner
+from yolov3_trt.calibration.table import CalibrationTable
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import sha256_of_file, write_bytes
 from yolov3_trt.layers import Conv, Shortcut
@@ -56,30 +57,31 @@ class Variants:
     Args:
         graph: the FP32 graph (an onnx ModelProto).
         meta: of that graph.
-        amax: from a calibration table.
+        table: its calibration table.
         rest: what everything that is not int8 computes in.
     """
 
-    def __init__(self, graph: Any, meta: ModelMeta, amax: Mapping[str, float], rest: Precision) -> None:
-        self._graph, self.meta, self._amax, self._rest = graph, meta, amax, rest
+    def __init__(self, graph: Any, meta: ModelMeta, table: CalibrationTable, rest: Precision) -> None:
+        from yolov3_trt.graph.equalise import equalised
+
+        self._graph, self.meta, self._table, self._rest = equalised(graph, table.doublings), meta, table, rest
 
     def heads(self, inputs: Sequence[NDArray[Any]], skip_layers: frozenset[int] | None) -> list[Heads]:
         """Heads for each input; None is the float graph itself. The rest is FP32, so only INT8's noise shows."""
-        from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
-
-        graph = self._graph
-        if skip_layers is not None:
-            graph = qdq_from_onnx(graph, self._amax, QdqPolicy(skip_layers=skip_layers))
+        graph = self._graph if skip_layers is None else self._quantised(skip_layers, Precision.FP32)
         run = graph_runner(graph.SerializeToString())
         return [run({INPUT_NAME: batch}) for batch in inputs]
 
     def save(self, path: Path, skip_layers: frozenset[int]) -> None:
         """Write a variant with its sidecar, to be opened as any artifact."""
+        write_bytes(path, self._quantised(skip_layers, self._rest).SerializeToString())
+        save_sidecar(replace(self.meta, precision=Precision.INT8, onnx_sha256=sha256_of_file(path)), path)
+
+    def _quantised(self, skip_layers: frozenset[int], rest: Precision) -> Any:
         from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
 
-        graph = qdq_from_onnx(self._graph, self._amax, QdqPolicy(skip_layers=skip_layers, rest=self._rest))
-        write_bytes(path, graph.SerializeToString())
-        save_sidecar(replace(self.meta, precision=Precision.INT8, onnx_sha256=sha256_of_file(path)), path)
+        policy = QdqPolicy(skip_layers=skip_layers, rest=rest)
+        return qdq_from_onnx(self._graph, self._table.amax, policy, self._table.bias_shifts)
 
 
 def quantisable_layers(spec: ModelSpec) -> tuple[int, ...]:

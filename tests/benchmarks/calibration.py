@@ -164,11 +164,12 @@ def _peak_mib() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def _table(graph_path: Path, data: Path, count: int, method: Method) -> CalibrationTable:
+def _table(graph_path: Path, data: Path, count: int, method: Method, prepare: bool = False) -> CalibrationTable:
+    """A table; with `prepare` of the equalised graph and with corrected biases, as `calibrate` makes it by default."""
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "pictures.txt"
         listing.write_text("".join(f"{path}\n" for path in _paths(data, count)))
-        wanted = Calibration(CalibrationSet.of(str(listing), count), method)
+        wanted = Calibration(CalibrationSet.of(str(listing), count), method, equalise=prepare, correct_biases=prepare)
         return calibrate_graph(graph_path, open_set(wanted.pictures), wanted)
 
 

@@ -1,14 +1,15 @@
 """Calibration tables: the range of each tensor of a graph, and what it was found from.
 
-A table is a JSON file to be kept under version control: one tensor a line, sorted by name, numbers as short as float32
-allows and nothing that differs between two equal runs. It says which model, pictures, preprocessing, input size and method
-it holds for, so that it is never used for others without a word.
+A table is a JSON file to be kept under version control: one tensor or convolution a line, sorted by name, numbers as short as
+float32 allows and nothing that differs between two equal runs. It says which model, pictures, preprocessing, input size and
+method it holds for, so that it is never used for others without a word.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,10 @@ class CalibrationTable:
     Attributes:
         amax: magnitude that becomes 127, by the name of the tensor in the graph; sorted, finite, above 0, each a float32.
         percentile: of Method.PERCENTILE; None with the others.
+        equalised: whether `amax` is of the graph after `doublings`, of the graph as it is otherwise.
+        doublings: how often each filter doubles what it writes, by the name of its convolution; see `graph.equalise`.
+        biases_corrected: whether there are `bias_shifts`.
+        bias_shifts: what INT8 adds to each filter's mean, to be taken from its bias; see `graph.bias_correction`.
         all_tensors: whether it has every tensor, for TensorRT's own calibration cache, or those of Q/DQ only.
         seed: that chose the pictures. `images` says which they are, so another seed alone makes no table stale.
     """
@@ -75,6 +80,10 @@ class CalibrationTable:
     amax: Mapping[str, float]
     percentile: float | None = None
     all_tensors: bool = False
+    equalised: bool = False
+    doublings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    biases_corrected: bool = False
+    bias_shifts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it
     format: str = TABLE_FORMAT
@@ -91,7 +100,12 @@ class CalibrationTable:
         for name, value in amax.items():
             if not 0 < value < math.inf:
                 raise CalibrationError(f"tensor {name!r}: amax {self.amax[name]}; expected a float32 above 0")
+        if not all(map(math.isfinite, (shift for shifts in self.bias_shifts.values() for shift in shifts))):
+            raise CalibrationError("bias_shifts: one is not finite; expected numbers")
         object.__setattr__(self, "amax", amax)
+        object.__setattr__(self, "doublings", dict(sorted(self.doublings.items())))
+        shifts = {name: tuple(map(float, map(np.float32, values))) for name, values in sorted(self.bias_shifts.items())}
+        object.__setattr__(self, "bias_shifts", shifts)
         object.__setattr__(self, "versions", dict(sorted(self.versions.items())))
 
 
@@ -101,9 +115,18 @@ def save_table(table: CalibrationTable, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    # str() of a float32 has the fewest digits that bring it back; as a float it is printed with the same ones.
-    content = to_json(table) | {"amax": {name: float(str(np.float32(value))) for name, value in table.amax.items()}}
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    content = to_json(table) | {
+        "amax": {name: _shortest(value) for name, value in table.amax.items()},
+        "bias_shifts": {name: list(map(_shortest, values)) for name, values in table.bias_shifts.items()},
+    }
+    text = json.dumps(content, indent=1)
+    one_line = re.sub(r"\[\s+([^\[\]{}\"]*?)\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
+    write_text(path, one_line + "\n")
+
+
+def _shortest(value: float) -> float:
+    """A float32 as the float that is printed with the fewest digits that bring it back."""
+    return float(str(np.float32(value)))
 
 
 def load_table(path: Path) -> CalibrationTable:

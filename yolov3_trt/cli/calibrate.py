@@ -18,6 +18,11 @@ ImagesOption = Annotated[
 MethodOption = Annotated[MethodName, typer.Option(help="How a range is chosen.")]
 NumImagesOption = Annotated[int, typer.Option(min=1, help="Pictures to choose.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the choice.")]
+EqualiseOption = Annotated[
+    bool,
+    typer.Option(help="Bring channels to like size first, exactly, so that INT8 is less coarse for the small ones."),
+]
+BiasCorrectionOption = Annotated[bool, typer.Option(help="Take from the biases what INT8 adds to means.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Calibrate anew even if the table there fits.")]
 
 
@@ -36,13 +41,19 @@ def calibrate(
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Calibrate on evaluation pictures nevertheless.")
     ] = False,
+    equalise: EqualiseOption = True,
+    bias_correction: BiasCorrectionOption = True,
     force: ForceOption = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: calib/NAME-METHOD.json.")
     ] = None,
     tensorrt_cache: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write TensorRT's calibration cache too: implicit INT8 and DLA, up to 10.x."),
+        typer.Option(
+            metavar="FILE",
+            help="Write TensorRT's calibration cache too: implicit INT8 and DLA, up to 10.x. The "
+            "table is then of the graph as it is: not equalised, biases as they are.",
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:
@@ -66,6 +77,8 @@ def calibrate(
         () if val_images is None else find_sources([val_images]),
         allow_overlap,
         all_tensors=tensorrt_cache is not None,
+        equalise=equalise and tensorrt_cache is None,
+        correct_biases=bias_correction and tensorrt_cache is None,
     )
     path = output or Path("calib") / f"{graph.stem}-{method}.json"
     found = calibrated_table(graph, path, wanted, force=force, reporter=Reporter(say, track))

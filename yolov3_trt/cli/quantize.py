@@ -70,7 +70,7 @@ def quantize(
         with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
             return float(measure(detector, truth, val_images)["AP"] or 0.0)
 
-    variants = Variants(load_graph(fp32.path), fp32.meta, calibrated.table.amax, Precision(rest))
+    variants = Variants(load_graph(fp32.path), fp32.meta, calibrated.table, Precision(rest))
     reference_ap = ap_of(fp32.path)
     everything = frozenset(quantisable_layers(loaded.spec))
     with tempfile.TemporaryDirectory() as folder:

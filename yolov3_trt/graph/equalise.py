@@ -141,9 +141,7 @@ def _room_for_doublings(
     for value in groups:
         if value not in peaks or np.shape(peaks[value]) != (counts[value],):
             got = "none" if value not in peaks else f"{np.shape(peaks[value])}"
-            raise ExportError(
-                f"{value}: peaks of its channels: got {got}; expected ({counts[value]},): calibrate this model again"
-            )
+            raise ExportError(f"{value}: peaks {got}; expected ({counts[value]},): calibrate this model again")
     rooms = {}
     for value, group in groups.items():
         alive = peaks[value] > 0
@@ -186,8 +184,8 @@ def _checked(conv: str, given: Sequence[int] | None, num_filters: int) -> Expone
     exponents = np.asarray(given, np.int64)
     if exponents.shape != (num_filters,) or exponents.min() < 0 or exponents.max() > MAX_DOUBLINGS:
         raise ExportError(
-            f"{conv}: {exponents.size} doublings from {exponents.min(initial=0)} to {exponents.max(initial=0)}; expected one "
-            f"for each of {num_filters} filters, 0 to {MAX_DOUBLINGS}: calibrate this model again"
+            f"{conv}: {exponents.size} doublings from {min(given, default=0)} to {max(given, default=0)}; expected one for "
+            f"each of {num_filters} filters, 0 to {MAX_DOUBLINGS}: calibrate this model again"
         )
     return exponents
 

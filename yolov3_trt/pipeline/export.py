@@ -73,6 +73,7 @@ def export_model(model: Model, path: Path, options: ExportOptions | None = None)
     options = options or ExportOptions()
     require("onnx", extra="export")
     require("torch", extra="export")
+    from yolov3_trt.graph.equalise import equalised
     from yolov3_trt.graph.export import onnx_from_module
     from yolov3_trt.graph.fp16 import fp16_from_onnx
     from yolov3_trt.graph.prelu import prelu_from_leaky
@@ -90,7 +91,7 @@ def export_model(model: Model, path: Path, options: ExportOptions | None = None)
             graph = fp16_from_onnx(graph)
         if table is not None:
             policy = QdqPolicy(skip_layers=options.skip_layers, rest=options.rest)
-            graph = qdq_from_onnx(graph, table.amax, policy)
+            graph = qdq_from_onnx(equalised(graph, table.doublings), table.amax, policy, table.bias_shifts)
         max_difference, relative_error = verify_graph(graph, reference, meta)
         partial.write_bytes(graph.SerializeToString())
     table_sha256 = None if options.calibration is None else sha256_of_file(options.calibration)

@@ -77,7 +77,7 @@ __device__ int head_of_block(const Decode& p)
 
 // The cells of this thread whose objectness passes go into the block's list, in no order.
 template <typename T>
-__device__ void list_cells(const T* objectness, int cells, int first_cell, float conf_logit, Box* boxes, int* num_boxes)
+__device__ void list_cells(const T* objectness, int cells, int first_cell, float conf_logit, int* passed, int* num_passed)
 {
     const int start = first_cell + 4 * threadIdx.x;
     Four<T> logits;
@@ -90,22 +90,24 @@ __device__ void list_cells(const T* objectness, int cells, int first_cell, float
     }
     for (int i = 0; i < 4 && start + i < cells; ++i) {
         if (value_of(logits.at[i]) > conf_logit) {
-            boxes[atomicAdd(num_boxes, 1)].cell = start + i;
+            passed[atomicAdd(num_passed, 1)] = start + i;
         }
     }
 }
 
-// Fills in a listed box. `fields`: the planes of its anchor, (5 + C, cells).
+// `fields`: the planes of its anchor, (5 + C, cells).
 template <typename T>
-__device__ void decode_box(const T* fields, int cells, const Head& head, int anchor, float conf_threshold, Box& box)
+__device__ Box decode_box(const T* fields, int cells, const Head& head, int anchor, int cell, float conf_threshold)
 {
-    const T* at = fields + box.cell;
-    const int row = box.cell / head.grid_w, column = box.cell - row * head.grid_w;
+    const T* at = fields + cell;
+    const int row = cell / head.grid_w, column = cell - row * head.grid_w;
     const float left = static_cast<float>(column) - head.corner, top = static_cast<float>(row) - head.corner;
     const float x = (sigmoid(value_of(at[0])) * head.scale_xy + left) * head.stride_x;
     const float y = (sigmoid(value_of(at[cells])) * head.scale_xy + top) * head.stride_y;
     const float half_w = expf(value_of(at[2LL * cells])) * head.anchors_wh[anchor][0] / 2.0f;
     const float half_h = expf(value_of(at[3LL * cells])) * head.anchors_wh[anchor][1] / 2.0f;
+    Box box;
+    box.cell = cell;
     box.xyxy = make_float4(x - half_w, y - half_h, x + half_w, y + half_h);
     box.objectness = sigmoid(value_of(at[4LL * cells]));
     box.class_threshold = logit(conf_threshold / box.objectness);
@@ -113,6 +115,7 @@ __device__ void decode_box(const T* fields, int cells, const Head& head, int anc
     if (isnan(box.xyxy.x) || isnan(box.xyxy.y) || isnan(box.xyxy.z) || isnan(box.xyxy.w)) {
         box.class_threshold = nanf("");
     }
+    return box;
 }
 
 __device__ void append(const Decode& p, int image, const Box& box, float class_logit, unsigned host_index)
@@ -128,35 +131,39 @@ __device__ void append(const Decode& p, int image, const Box& box, float class_l
 template <typename T>
 __device__ void decode(const Decode& p)
 {
-    __shared__ Box boxes[BLOCK_CELLS];
-    __shared__ int num_boxes;
+    __shared__ int passed[BLOCK_CELLS], num_passed;
+    __shared__ Box boxes[DECODE_THREADS];
     const Head& head = p.heads[head_of_block(p)];
     const int cells = head.grid_h * head.grid_w, blocks_per_anchor = (cells + BLOCK_CELLS - 1) / BLOCK_CELLS;
-    const int block = static_cast<int>(blockIdx.x) - head.first_block, image = blockIdx.y;
+    const int block = static_cast<int>(blockIdx.x) - head.first_block, image = blockIdx.y, thread = threadIdx.x;
     const int anchor = block / blocks_per_anchor, first_cell = (block - anchor * blocks_per_anchor) * BLOCK_CELLS;
     const long long plane = (static_cast<long long>(image) * head.anchors + anchor) * (5 + p.num_classes);
     const T* fields = static_cast<const T*>(head.logits) + plane * cells;
 
-    if (threadIdx.x == 0) {
-        num_boxes = 0;
+    if (thread == 0) {
+        num_passed = 0;
     }
     __syncthreads();
-    list_cells(fields + 4LL * cells, cells, first_cell, p.conf_logit, boxes, &num_boxes);
-    __syncthreads();
-    for (int i = threadIdx.x; i < num_boxes; i += DECODE_THREADS) {
-        decode_box(fields, cells, head, anchor, p.conf_threshold, boxes[i]);
-    }
+    list_cells(fields + 4LL * cells, cells, first_cell, p.conf_logit, passed, &num_passed);
     __syncthreads();
 
-    // The classes of the few boxes left are shared out over all threads; of neighbours first, whose logits lie together.
-    for (int i = threadIdx.x; i < num_boxes * p.num_classes; i += DECODE_THREADS) {
-        const int class_id = i / num_boxes;
-        const Box& box = boxes[i - class_id * num_boxes];
-        const float class_logit = value_of(fields[(5LL + class_id) * cells + box.cell]);
-        if (class_logit > box.class_threshold) {
-            const unsigned host_box = head.first_box + anchor * cells + box.cell;
-            append(p, image, box, class_logit, host_box * p.num_classes + class_id);
+    for (int first = 0; first < num_passed; first += DECODE_THREADS) {
+        const int num_boxes = num_passed - first < DECODE_THREADS ? num_passed - first : DECODE_THREADS;
+        if (thread < num_boxes) {
+            boxes[thread] = decode_box(fields, cells, head, anchor, passed[first + thread], p.conf_threshold);
         }
+        __syncthreads();
+        // The classes of these boxes are shared out over all threads; neighbours first, whose logits lie together.
+        for (int i = thread; i < num_boxes * p.num_classes; i += DECODE_THREADS) {
+            const int class_id = i / num_boxes;
+            const Box& box = boxes[i - class_id * num_boxes];
+            const float class_logit = value_of(fields[(5LL + class_id) * cells + box.cell]);
+            if (class_logit > box.class_threshold) {
+                const unsigned host_box = head.first_box + anchor * cells + box.cell;
+                append(p, image, box, class_logit, host_box * p.num_classes + class_id);
+            }
+        }
+        __syncthreads();
     }
 }
 

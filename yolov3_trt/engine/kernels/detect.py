@@ -99,7 +99,10 @@ def candidate_shapes(rows: int, capacity: int = CAPACITY) -> Shapes:
 
 
 def detection_shapes(rows: int, max_detections: int) -> Shapes:
-    """What `nms` writes: meta.DETECTION_OUTPUTS, and `num_candidates` (N,) that passed the threshold."""
+    """What `nms` writes: meta.DETECTION_OUTPUTS, and `num_candidates` (N,) that passed the threshold.
+
+    `boxes`, here and among the candidates, must lie at a multiple of 16 bytes.
+    """
     return {
         "num_detections": ((rows,), "i4"),
         "boxes": ((rows, max_detections, 4), "f4"),
