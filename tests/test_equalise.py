@@ -181,6 +181,11 @@ def test_neither_the_image_nor_heads_are_scaled():
     graph = graph_of(after("MaxPool", 0, "images"), conv(1, "layers.0", 14, 3))
     # The pool and the image are one group of scales; the image still is as it comes.
     assert doublings_from_peaks(graph, peaks_for(graph, images=[1, 0.01, 0.01], _0=[1, 0.01, 0.01])) == {}
+    read_again = graph_of(conv(0, "images", 14, 3), conv(1, "layers.0.conv", 14, 14))
+    peaks = peaks_for(read_again, _0=2.0 ** -np.arange(14))
+    assert doublings_from_peaks(read_again, peaks)
+    read_again.graph.output.append(helper.make_tensor_value_info("layers.0.conv", TensorProto.FLOAT, (1, 14, 8, 8)))
+    assert doublings_from_peaks(read_again, peaks) == {}
 
 
 # The graph
@@ -272,12 +277,16 @@ def test_peaks_are_those_of_each_channel_of_each_image(graph: onnx.ModelProto):
 # Refusals
 
 
-def test_peaks_that_are_missing_or_of_another_graph_are_refused(graph: onnx.ModelProto):
+@pytest.mark.parametrize("values, finite", [(None, 0), ([1.0] * 7, 7), ([1.0] * 7 + [float("nan")], 7)])
+def test_peaks_that_are_not_a_finite_number_for_each_channel_are_refused(
+    graph: onnx.ModelProto, values: list[float] | None, finite: int
+):
     peaks = peaks_of(graph, noise(graph))
-    with pytest.raises(ExportError, match=r"layers\.3: peaks \(7,\); expected \(8,\): calibrate this model again"):
-        doublings_from_peaks(graph, peaks | {"layers.3": np.ones(7, np.float32)})
     del peaks["layers.3"]
-    with pytest.raises(ExportError, match=r"layers\.3: peaks none; expected \(8,\)"):
+    if values is not None:
+        peaks["layers.3"] = np.array(values, np.float32)
+    message = rf"layers\.3: {finite} finite peaks; expected 8, one for each channel: calibrate this model again"
+    with pytest.raises(ExportError, match=message):
         doublings_from_peaks(graph, peaks)
 
 

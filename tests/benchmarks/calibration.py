@@ -33,6 +33,7 @@ from yolov3_trt.calibration.table import CalibrationTable
 from yolov3_trt.detector import open_detector
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
 from yolov3_trt.files import sha256_of_file
+from yolov3_trt.graph.equalise import equalised
 from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
 from yolov3_trt.images import find_sources, load_image
 from yolov3_trt.meta import Precision, load_model_meta, save_sidecar
@@ -85,11 +86,12 @@ def accuracy(data: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def _ways(graph_path: Path, data: Path) -> dict[str, Callable[[Path], object]]:
-    def ours(method: Method, per_channel: bool) -> Callable[[Path], object]:
+    def ours(method: Method, per_channel: bool, prepare: bool = False) -> Callable[[Path], object]:
         def make(path: Path) -> None:
-            graph = onnx.load(graph_path)
-            table = _table(graph_path, data, 64, method)
-            path.write_bytes(qdq_from_onnx(graph, table.amax, QdqPolicy(per_channel=per_channel)).SerializeToString())
+            table = _table(graph_path, data, 64, method, prepare)
+            graph = equalised(onnx.load(graph_path), table.doublings)
+            policy = QdqPolicy(per_channel=per_channel)
+            path.write_bytes(qdq_from_onnx(graph, table.amax, policy, table.bias_shifts).SerializeToString())
 
         return make
 
@@ -97,6 +99,7 @@ def _ways(graph_path: Path, data: Path) -> dict[str, Callable[[Path], object]]:
         quantize_static(graph_path, path, _Reader(graph_path, data, 64))
 
     return {
+        "mse, equalised, biases corrected": ours(Method.MSE, True, prepare=True),
         **{f"{method.value}, per channel": ours(method, True) for method in Method if method is not Method.PERCENTILE},
         "minmax, per tensor": ours(Method.MINMAX, False),
         "onnxruntime defaults": theirs,

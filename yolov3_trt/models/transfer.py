@@ -1,5 +1,6 @@
 """A trained network for other classes: the same spec with other heads, and the weights that carry over."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,9 +13,9 @@ from yolov3_trt.models.darknet_weights import Weights
 from yolov3_trt.spec import Head, ModelSpec
 
 # How the filters of a new class start (Lin et al., arXiv 1708.02002, section 4.1): normal weights and the logit of a prior
-# of 0.01, so that the class is not found everywhere before training has seen it.
+# of 0.01, so that it is not found everywhere before training has seen it. Objectness starts so too.
 _WEIGHT_DEVIATION = 0.01
-_PRIOR_LOGIT = -4.6
+PRIOR_LOGIT = math.log(0.01 / (1 - 0.01))
 _BOX_AND_OBJECTNESS = 5  # rows of each anchor before its classes': x, y, w, h, objectness
 
 
@@ -79,7 +80,7 @@ def weights_with_classes(
         prefix = f"layers.{head.layer - 1}.conv"
         for key in (f"{prefix}.weight", f"{prefix}.bias"):
             shape = new_spec.weight_shapes[key]
-            fresh = np.full(shape, _PRIOR_LOGIT) if key.endswith("bias") else rng.normal(0, _WEIGHT_DEVIATION, shape)
+            fresh = np.full(shape, PRIOR_LOGIT) if key.endswith("bias") else rng.normal(0, _WEIGHT_DEVIATION, shape)
             arrays[key] = _keep_rows(fresh.astype(np.float32), arrays[key], len(head.anchors_wh), sources)
     return Transfer(
         arrays,

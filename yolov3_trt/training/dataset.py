@@ -6,12 +6,10 @@ bounding box is taken. Everything is checked before any training starts, and eve
 
 import hashlib
 import json
-import math
 import os
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,10 @@ from yolov3_trt.coco import TruePicture, coco_instances
 from yolov3_trt.errors import DataSetError, ImageError, require
 from yolov3_trt.geometry import HW, FloatArray, cxcywh_to_xyxy
 from yolov3_trt.images import IMAGE_SUFFIXES, load_image
+from yolov3_trt.training.labels import Labels, label_paths, read_labels, shown, text_lines
 
-_ROUNDING = 1e-3  # how far a box may stick out of its picture, as a fraction of it
-_SMALLEST = 1e-9  # sides below it are none
 _CHECKING_THREADS = 2
 _NAMED = 10  # empty label files; more of them are only counted
-_BOX = ("cx", "cy", "w", "h")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +81,10 @@ def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path
     class_names = _class_names(content, path, faults)
     splits = _splits(content, path, faults, notes)
     pictures = sorted({picture for split in splits.values() for picture in split})
-    labels = {picture: _labels(picture, class_names, path.name) for picture in pictures}
+    labels = {picture: read_labels(picture, class_names, path.name) for picture in pictures}
     faults += (fault for found in labels.values() for fault in found.faults)
     if splits["train"] and not faults and not any(labels[picture].class_ids for picture in splits["train"]):
-        expected = _label_paths(splits["train"][0])[0]
+        expected = label_paths(splits["train"][0])[0]
         faults.append(
             f"{path}: train: none of its pictures ({len(splits['train'])}) has a label; expected e.g. {expected}"
         )
@@ -96,7 +92,7 @@ def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path
     notes += _notes(labels)
     if faults:
         raise _error(path, faults, notes)
-    files = {picture: labels[picture].file(picture, sizes_hw[picture]) for picture in pictures}
+    files = {picture: _labelled(picture, sizes_hw[picture], labels[picture]) for picture in pictures}
     train, val = (tuple(files[picture] for picture in splits[split]) for split in ("train", "val"))
     return DataSet(path, class_names, train, val, tuple(notes))
 
@@ -104,6 +100,11 @@ def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path
 def annotations_of(files: Sequence[LabelledFile], class_names: Sequence[str]) -> dict[str, Any]:
     """The labels of pictures as COCO instances, for `evaluate.Annotations`; absolute paths are the file names."""
     return coco_instances((_true_picture(file) for file in files), class_names)
+
+
+def _labelled(picture: Path, image_hw: HW, labels: Labels) -> LabelledFile:
+    cxcywh = np.array(labels.cxcywh, np.float32).reshape(-1, 4)
+    return LabelledFile(picture, image_hw, cxcywh, np.array(labels.class_ids, np.int32))
 
 
 def _true_picture(file: LabelledFile) -> TruePicture:
@@ -118,7 +119,7 @@ def _true_picture(file: LabelledFile) -> TruePicture:
 def _yaml_content(path: Path) -> Mapping[Any, Any]:
     yaml = require("yaml", extra="train")
     faults: list[str] = []
-    lines = _lines(path, "expected a data.yaml", faults)
+    lines = text_lines(path, "expected a data.yaml", faults)
     content: Any = None
     try:
         content = yaml.safe_load("\n".join(lines))
@@ -131,7 +132,7 @@ def _yaml_content(path: Path) -> Mapping[Any, Any]:
     except (ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as exc:
         faults.append(f"{path}: not YAML ({exc}); expected a data.yaml")
     if not faults and not isinstance(content, dict):
-        faults.append(f"{path}: {_shown(content)} is not a mapping; expected a data.yaml with train:, val: and names:")
+        faults.append(f"{path}: {shown(content)} is not a mapping; expected a data.yaml with train:, val: and names:")
     if faults:
         raise _error(path, faults)
     return dict(content)
@@ -143,23 +144,19 @@ def _class_names(content: Mapping[Any, Any], path: Path, faults: list[str]) -> t
     if isinstance(names, dict) and names and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
-        got = "is missing" if names is None else f"is {_shown(names)}"
+        got = "is missing" if names is None else f"is {shown(names)}"
         faults.append(f"{path}: names: {got}; expected a list of class names, or numbers from 0 to names")
         return ()
     own_faults = []
     for number, name in enumerate(names):
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             # YAML reads no, on and 3.10 as other things than text.
-            own_faults.append(f"{path}: names: class {number} is {_shown(name)}; expected text, put it in quotes")
+            own_faults.append(f"{path}: names: class {number} is {shown(name)}; expected text, put it in quotes")
         elif (first := names.index(name)) < number:
-            own_faults.append(
-                f"{path}: names: classes {first} and {number} are both {_shown(name)}; rename one of them"
-            )
+            own_faults.append(f"{path}: names: classes {first} and {number} are both {shown(name)}; rename one of them")
     num_classes = content.get("nc")
     if num_classes is not None and (isinstance(num_classes, bool) or num_classes != len(names)):
-        own_faults.append(
-            f"{path}: nc: is {_shown(num_classes)}; expected {len(names)}, the number of names, or no nc:"
-        )
+        own_faults.append(f"{path}: nc: is {shown(num_classes)}; expected {len(names)}, the number of names, or no nc:")
     faults += own_faults
     return () if own_faults else tuple(names)
 
@@ -175,7 +172,7 @@ def _splits(content: Mapping[Any, Any], path: Path, faults: list[str], notes: li
             continue
         entries = entries if isinstance(entries, list) else [entries]
         if not entries or not all(isinstance(entry, str) and entry.strip() for entry in entries):
-            got = "is missing" if content.get(key) is None else f"is {_shown(content[key])}"
+            got = "is missing" if content.get(key) is None else f"is {shown(content[key])}"
             faults.append(f"{path}: {key}: {got}; expected a folder of pictures, a .txt list of them, or several")
             continue
         pictures = [picture for entry in entries for picture in _pictures(entry, root, f"{path}: {key}:", faults)]
@@ -194,7 +191,7 @@ def _root(value: Any, path: Path, faults: list[str]) -> Path | None:
     root = _existing(value, path.parent) if isinstance(value, str) else None
     if root is None or not root.is_dir():
         faults.append(
-            f"{path}: path: {_shown(value)} is no folder; give one from {path.parent}, or no path: for that itself"
+            f"{path}: path: {shown(value)} is no folder; give one from {path.parent}, or no path: for that itself"
         )
         return None
     return root
@@ -215,7 +212,7 @@ def _pictures(entry: str, root: Path, where: str, faults: list[str]) -> list[Pat
     """The pictures of one folder or list."""
     found = _existing(entry, root)
     if found is None:
-        faults.append(f"{where} {_shown(entry)} is not there; expected a folder or .txt list in {root}")
+        faults.append(f"{where} {shown(entry)} is not there; expected a folder or .txt list in {root}")
         return []
     if found.is_dir():
         pictures = sorted(_pictures_below(found, faults))
@@ -248,131 +245,17 @@ def _pictures_below(folder: Path, faults: list[str]) -> Iterator[Path]:
 
 def _pictures_of_list(path: Path, root: Path, faults: list[str]) -> list[Path]:
     pictures = []
-    for number, line in enumerate(_lines(path, "expected a list of pictures", faults), start=1):
+    for number, line in enumerate(text_lines(path, "expected a list of pictures", faults), start=1):
         if not (name := line.strip()):
             continue
         picture = _existing(name, path.parent, root)
         if picture is None or picture.is_dir():
             faults.append(
-                f"{path}:{number}: {_shown(name)} is not there; expected a picture, from the folder of this list"
+                f"{path}:{number}: {shown(name)} is not there; expected a picture, from the folder of this list"
             )
         else:
             pictures.append(picture)
     return pictures
-
-
-# --- labels ---
-
-
-@dataclass
-class _Labels:
-    """What one label file says."""
-
-    path: Path | None  # None: the picture has none
-    class_ids: list[int] = field(default_factory=list)
-    cxcywh: list[tuple[float, ...]] = field(default_factory=list)
-    polygons: list[str] = field(default_factory=list)  # file:line, as the next two
-    repeated: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    def file(self, picture: Path, image_hw: HW) -> LabelledFile:
-        cxcywh = np.array(self.cxcywh, np.float32).reshape(-1, 4)
-        return LabelledFile(picture, image_hw, cxcywh, np.array(self.class_ids, np.int32))
-
-
-def _label_paths(picture: Path) -> tuple[Path, ...]:
-    """Where the labels of a picture may be, the first that exists counts."""
-    beside = picture.with_suffix(".txt")
-    folders = beside.parent.parts
-    if "images" not in folders:
-        return (beside,)
-    last = len(folders) - 1 - folders[::-1].index("images")
-    return Path(*folders[:last], "labels", *folders[last + 1 :], beside.name), beside
-
-
-def _labels(picture: Path, class_names: Sequence[str], yaml_name: str) -> _Labels:
-    path = next((path for path in _label_paths(picture) if os.path.lexists(path)), None)
-    labels = _Labels(path)
-    if path is None:
-        return labels
-    seen: set[tuple[str, ...]] = set()
-    for number, line in enumerate(_lines(path, "expected labels", labels.faults), start=1):
-        if not (words := tuple(line.split())):
-            continue
-        where = f"{path}:{number}"
-        if words in seen:
-            labels.repeated.append(where)
-            continue
-        seen.add(words)
-        if len(words) < 5 or len(words) % 2 == 0:
-            values = "1 value" if len(words) == 1 else f"{len(words)} values"
-            expected = "5 (class cx cy w h), or a class and the x y of 3 points or more"
-            labels.faults.append(f"{where}: {values}; expected {expected}")
-            continue
-        try:
-            class_id = _class_id(words[0], class_names, yaml_name)
-        except ValueError as exc:
-            labels.faults.append(f"{where}: {exc}")
-            class_id = 0
-        try:
-            cxcywh = _cxcywh(words[1:])
-        except ValueError as exc:
-            labels.faults.append(f"{where}: {exc}")
-            continue
-        labels.class_ids.append(class_id)
-        labels.cxcywh.append(cxcywh)
-        if len(words) > 5:
-            labels.polygons.append(where)
-    return labels
-
-
-def _class_id(word: str, class_names: Sequence[str], yaml_name: str) -> int:
-    value = _number(word)
-    if value is None or not value.is_integer():  # some tools write 3.000000
-        raise ValueError(f"class {_shown(word)}; expected a whole number")
-    if value < 0 or (class_names and value >= len(class_names)):
-        names = "1 name" if len(class_names) == 1 else f"{len(class_names)} names"
-        expected = f"0..{len(class_names) - 1} ({names} in {yaml_name})" if class_names else "0 or more"
-        raise ValueError(f"class {word[:80]}; expected {expected}")
-    return int(value)
-
-
-def _cxcywh(words: Sequence[str]) -> tuple[float, ...]:
-    """The box of a line, clipped to the picture where rounding made it stick out."""
-    is_box = len(words) == 4
-    values = []
-    for index, word in enumerate(words):
-        value = _number(word)
-        name = _BOX[index] if is_box else f"{'xy'[index % 2]}{index // 2 + 1}"
-        if value is None:
-            raise ValueError(f"{name} is {_shown(word)}; expected a number")
-        if not -_ROUNDING <= value <= 1 + 2 * _ROUNDING:  # a box that sticks out on both sides is that wide
-            raise ValueError(f"{name} is {word[:80]}; expected 0..1, a fraction of the picture's width or height")
-        values.append(value)
-    if is_box:
-        cx, cy, w, h = values
-        x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
-    else:
-        x1, y1, x2, y2 = min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
-    for axis, low, high in (("x", x1, x2), ("y", y1, y2)):
-        if low < -_ROUNDING * 1.001 or high > 1 + _ROUNDING * 1.001:
-            raise ValueError(f"the box goes from {low:.6g} to {high:.6g} in {axis}; expected 0..1, inside the picture")
-    if is_box and min(x1, y1) >= 0 and max(x2, y2) <= 1 and min(w, h) >= _SMALLEST:
-        return cx, cy, w, h  # just as written
-    x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in (x1, y1, x2, y2))
-    for side, length in (("width", x2 - x1), ("height", y2 - y1)):
-        if length < _SMALLEST:
-            raise ValueError(f"the box has no {side}; expected more than 0")
-    return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
-
-
-def _number(word: str) -> float | None:
-    """A finite number, or None."""
-    try:
-        value = float(word)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in word else None
 
 
 # --- files and texts ---
@@ -412,7 +295,7 @@ def _size_or_fault(picture: Path) -> HW | str:
     return height, width
 
 
-def _notes(labels: Mapping[Path, _Labels]) -> Iterator[str]:
+def _notes(labels: Mapping[Path, Labels]) -> Iterator[str]:
     """What is odd about labels."""
     without = [picture for picture, found in labels.items() if found.path is None]
     empty = [found.path for found in labels.values() if found.path is not None and not found.class_ids]
@@ -430,23 +313,6 @@ def _notes(labels: Mapping[Path, _Labels]) -> Iterator[str]:
         yield f"lines that repeat another of their file: {len(repeated)} ({_first(repeated)}); dropped"
 
 
-def _lines(path: Path, expected: str, faults: list[str]) -> list[str]:
-    """The lines of a UTF-8 text file; none when it is at fault."""
-    try:
-        return path.read_bytes().decode("utf-8-sig").splitlines()
-    except OSError as exc:
-        faults.append(f"{path}: cannot be read ({exc.strerror}); {expected}")
-    except UnicodeDecodeError as exc:
-        at = exc.object[: exc.start].count(b"\n") + 1  # its own bytes: the positions do not count a byte order mark
-        faults.append(f"{path}:{at}: byte {exc.object[exc.start]:#04x} is not UTF-8 text; {expected}")
-    return []
-
-
 def _first(names: Sequence[object]) -> str:
     """The first few of many."""
     return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
-
-
-def _shown(value: Any) -> str:
-    """A value of any size and depth, shortly."""
-    return repr(value[:80]) if isinstance(value, str) else reprlib.repr(value)

@@ -32,6 +32,7 @@ from yolov3_trt.models import Model, load_model
 from yolov3_trt.models.darknet_cfg import parse_cfg
 from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
 from yolov3_trt.models.darknet_weights import Weights, WeightsHeader, save_darknet_weights
+from yolov3_trt.models.transfer import PRIOR_LOGIT
 from yolov3_trt.reference import YoloNetwork, module_from_spec, weights_from_module
 from yolov3_trt.spec import ModelSpec
 from yolov3_trt.training.assign import Objects
@@ -41,7 +42,6 @@ from yolov3_trt.training.dataset import DataSet, annotations_of
 from yolov3_trt.training.loss import Loss, yolo_loss
 from yolov3_trt.training.settings import TrainSettings
 
-PRIOR = 0.01  # of "there is an object" and of each class before training: Lin et al., arXiv 1708.02002, section 4.1
 LOSS_PARTS = ("box", "objectness", "classes")
 
 
@@ -98,7 +98,7 @@ def initial_weights(spec: ModelSpec, seed: int) -> Weights:
         if isinstance(conv, Conv) and conv.bias:
             bias = weights[f"layers.{head.layer - 1}.conv.bias"].reshape(len(head.anchors_wh), -1)
             bias[:, :4] = 0
-            bias[:, 4:] = math.log(PRIOR / (1 - PRIOR))
+            bias[:, 4:] = PRIOR_LOGIT
             weights[f"layers.{head.layer - 1}.conv.weight"] *= 0.1
     return weights
 
