@@ -251,7 +251,9 @@ def test_what_is_no_cache_of_tensorrt_is_refused(text: str, reason: str):
 
 def test_what_belongs_to_a_convolution_is_on_one_line(tmp_path: Path):
     shifts = {"layers.2.conv": (0.1, -2.5e-8), "layers.0.conv": (1.0,)}
-    full = replace(TABLE, equalised=True, doublings={"layers.0.conv": (0, 3, 9)}, biases_corrected=True, bias_shifts=shifts)
+    full = replace(
+        TABLE, equalised=True, doublings={"layers.0.conv": (0, 3, 9)}, biases_corrected=True, bias_shifts=shifts
+    )
     path = tmp_path / "table.json"
     save_table(full, path)
     lines = path.read_text().splitlines()

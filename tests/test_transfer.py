@@ -10,7 +10,7 @@ from yolov3_trt.errors import SpecError
 from yolov3_trt.layers import Conv, Layer, Route, Yolo
 from yolov3_trt.models import Model
 from yolov3_trt.models.architectures import BUILT_IN
-from yolov3_trt.models.transfer import Transfer, spec_with_classes, weights_with_classes
+from yolov3_trt.models.transfer import PRIOR_LOGIT, Transfer, spec_with_classes, weights_with_classes
 from yolov3_trt.reference import module_from_spec, run_module
 from yolov3_trt.spec import ModelSpec
 
@@ -109,7 +109,7 @@ def test_rows_of_a_head_are_kept_by_name():
     # Both anchors: x, y, w, h, objectness, dog, bird, cat.
     fresh = np.random.default_rng(5).normal(0, 0.01, 16).astype(np.float32)
     weight = [0, 1, 2, 3, 4, 6, fresh[6], 5, 7, 8, 9, 10, 11, 13, fresh[14], 12]
-    bias = [100, 101, 102, 103, 104, 106, -4.6, 105, 107, 108, 109, 110, 111, 113, -4.6, 112]
+    bias = [100, 101, 102, 103, 104, 106, PRIOR_LOGIT, 105, 107, 108, 109, 110, 111, 113, PRIOR_LOGIT, 112]
     expected = {
         **tiny_weights(),
         "layers.1.conv.weight": np.array(weight, np.float32).reshape(16, 1, 1, 1),
@@ -183,4 +183,4 @@ def test_real_model_keeps_boxes_objectness_and_persons_to_the_bit(coco_model: Ca
         old_logits, new_logits = old.reshape(3, 85, -1), new.reshape(3, 7, -1)  # (A, 5+C, H*W)
         np.testing.assert_array_equal(new_logits[:, :5], old_logits[:, :5])
         np.testing.assert_array_equal(new_logits[:, 6], old_logits[:, 5])
-        assert np.abs(new_logits[:, 5] + 4.6).max() < 2  # near the prior, whatever the picture
+        assert np.abs(new_logits[:, 5] - PRIOR_LOGIT).max() < 2  # near the prior, whatever the picture

@@ -35,7 +35,10 @@ def main(args: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(ENGINES.glob("*.toml")):
             if not options.recipes or path.stem in options.recipes:
-                row = {"recipe": path.stem, **measure(prepared(load_recipe(path), options.data, Path(folder)), Path(folder))}
+                row = {
+                    "recipe": path.stem,
+                    **measure(prepared(load_recipe(path), options.data, Path(folder)), Path(folder)),
+                }
                 print(row, file=sys.stderr)
                 rows.append(row)
     content = {"command": "python -m tests.benchmarks.engines", "machine": machine(), "rows": rows}
