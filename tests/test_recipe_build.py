@@ -110,6 +110,12 @@ def test_a_graph_is_built_once_too(engine: Path, tmp_path: Path):
     assert changed.reason == "optimization level was none, is 1"
 
 
+def test_an_engine_of_a_graph_is_not_that_of_a_model(engine: Path):
+    graph = engine.with_suffix(".onnx")
+    assert build_from_graph(graph, engine, RTX).reason == "the one there was built from a model"
+    assert build_from_recipe(FP16, engine).reason == "the one there was built from a graph"
+
+
 # --- INT8 ---
 
 

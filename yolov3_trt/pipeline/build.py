@@ -5,7 +5,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,8 @@ def why_rebuild(engine_path: Path, inputs: Mapping[str, str]) -> str | None:
         built_of = load_engine_meta(engine_path).inputs
     except MetaError as exc:
         return f"the one there cannot be used: {exc}"
+    if ("graph" in built_of) != ("graph" in inputs):
+        return f"the one there was built from {'a graph' if 'graph' in built_of else 'a model'}"
     changed = [name for name in {**built_of, **inputs} if built_of.get(name) != inputs.get(name)]
     if not changed:
         return None
@@ -210,7 +212,7 @@ def _model_inputs(model: Model, options: ExportOptions) -> dict[str, str]:
         "class names": hashlib.sha256("\n".join(model.class_names).encode()).hexdigest(),
         "input size": f"{height}x{width}",
         "calibration table": "none" if table is None or not table.is_file() else sha256_of_file(table),
-        **_settings(replace(options, calibration=None)),
+        **_settings(options, without="calibration"),
     }
 
 
@@ -218,15 +220,17 @@ def _builder_inputs(options: EngineOptions, flavor: Flavor) -> dict[str, str]:
     """What the builder adds to that. A timing cache makes no other plan, only a quicker build."""
     gpu = installed_gpu()
     return {
-        **_settings(replace(options, flavor=flavor.name, timing_cache=None)),
+        **_settings(options, without="timing_cache"),
+        "flavor": flavor.name.value,  # what `auto` chose
         "tensorrt version": flavor.version,
         "gpu": "none" if gpu is None or flavor.builds_on_cpu else gpu.name,
     }
 
 
-def _settings(options: Any) -> dict[str, str]:
-    """The fields of a dataclass as texts."""
-    return {field.name.replace("_", " "): _text(getattr(options, field.name)) for field in dataclasses.fields(options)}
+def _settings(options: Any, without: str) -> dict[str, str]:
+    """The fields of a dataclass as texts, less one."""
+    names = [field.name for field in dataclasses.fields(options) if field.name != without]
+    return {name.replace("_", " "): _text(getattr(options, name)) for name in names}
 
 
 def _text(value: Any) -> str:

@@ -39,16 +39,13 @@ struct ColumnTaps {
 
 __device__ int clamp(int value, int last) { return value < 0 ? 0 : value > last ? last : value; }
 
-__device__ Taps taps(int position, double step, int last, bool is_column)
+__device__ Taps taps(int position, double step, int last)
 {
-    const float centre = static_cast<float>((position + 0.5) * step - 0.5);
-    int first = static_cast<int>(floorf(centre));
-    float share = centre - static_cast<float>(first);
-    // Beyond the edge OpenCV gives a column the edge's pixel alone, but a line the mean of that pixel with itself; the two
-    // are rounded differently.
-    if (is_column && (first < 0 || first >= last)) {
-        share = 0;
-    }
+    const float centre = static_cast<float>((position + 0.5) * step - 0.5);  // of the pixel to be made, in the image
+    const int first = static_cast<int>(floorf(centre));
+    const float share = centre - static_cast<float>(first);
+    // Beyond the edge both taps are the edge's pixel. Their weights stay apart, as OpenCV's do for lines: each product is
+    // rounded by itself there. For columns, where none is, they only add up to the whole.
     Taps result;
     result.first = clamp(first, last);
     result.second = clamp(first + 1, last);
@@ -62,14 +59,14 @@ __device__ void fill_taps(const Letterbox& p, ColumnTaps& columns, Taps* lines)
 {
     const int thread = threadIdx.y * THREADS_X + threadIdx.x;
     if (thread < TILE_W) {
-        const Taps column = taps(blockIdx.x * TILE_W + thread - p.offset_x, p.step_x, p.image_w - 1, true);
+        const Taps column = taps(blockIdx.x * TILE_W + thread - p.offset_x, p.step_x, p.image_w - 1);
         columns.first[thread / 4].at[thread % 4] = column.first;
         columns.second[thread / 4].at[thread % 4] = column.second;
         columns.first_weight[thread / 4].at[thread % 4] = column.first_weight;
         columns.second_weight[thread / 4].at[thread % 4] = column.second_weight;
     } else if (thread < TILE_W + THREADS_Y) {
         const int line = thread - TILE_W;
-        lines[line] = taps(blockIdx.y * THREADS_Y + line - p.offset_y, p.step_y, p.image_h - 1, false);
+        lines[line] = taps(blockIdx.y * THREADS_Y + line - p.offset_y, p.step_y, p.image_h - 1);
     }
 }
 

@@ -41,19 +41,15 @@ struct Shortlist {
     int size;
 };
 
-// NumPy's minimum and maximum: NaN if either is.
-__device__ float smaller(float a, float b) { return a < b || isnan(a) ? a : b; }
-
-__device__ float larger(float a, float b) { return a > b || isnan(a) ? a : b; }
-
 __device__ float square(float x) { return x * x; }
 
 __device__ float area(const float4& box) { return (box.z - box.x) * (box.w - box.y); }
 
+// 0 where infinite boxes make it no number, as on the host.
 __device__ float iou(const float4& a, const float4& b)
 {
-    const float width = smaller(a.z, b.z) - larger(a.x, b.x), height = smaller(a.w, b.w) - larger(a.y, b.y);
-    const float intersection = larger(width, 0.0f) * larger(height, 0.0f);
+    const float width = fminf(a.z, b.z) - fmaxf(a.x, b.x), height = fminf(a.w, b.w) - fmaxf(a.y, b.y);
+    const float intersection = fmaxf(width, 0.0f) * fmaxf(height, 0.0f);
     const float both = area(a) + area(b) - intersection;
     return both > 0.0f ? intersection / both : 0.0f;
 }
@@ -62,7 +58,7 @@ __device__ float iou(const float4& a, const float4& b)
 __device__ float centre_distance(const float4& a, const float4& b)
 {
     const float distance = square((a.x + a.z) / 2.0f - (b.x + b.z) / 2.0f) + square((a.y + a.w) / 2.0f - (b.y + b.w) / 2.0f);
-    const float diagonal = square(larger(a.z, b.z) - smaller(a.x, b.x)) + square(larger(a.w, b.w) - smaller(a.y, b.y));
+    const float diagonal = square(fmaxf(a.z, b.z) - fminf(a.x, b.x)) + square(fmaxf(a.w, b.w) - fminf(a.y, b.y));
     return diagonal > 0.0f ? distance / diagonal : 0.0f;
 }
 
