@@ -23,7 +23,7 @@ from yolov3_trt.engine.kernels.letterbox import LETTERBOX, Frames, letterbox
 from yolov3_trt.engine.kernels.source import COMPILE_OPTIONS, FOLDER, KERNELS, source, source_sha256
 from yolov3_trt.errors import EngineError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
-from yolov3_trt.geometry import Placement, Resize
+from yolov3_trt.geometry import Placement, Resize, iou
 from yolov3_trt.images import load_image
 from yolov3_trt.meta import DETECTION_OUTPUTS, InputStage, ModelMeta, Postprocess, Preprocess
 from yolov3_trt.models import Model
@@ -254,6 +254,14 @@ class Runner:
             addresses, postprocess = [array.ctypes.data for array in arrays], self.meta.postprocess
             device.run(detect.decode(self.meta, postprocess, self.rows, addresses, arrays[0].dtype, self.buffers))
 
+    def append(self, xyxy: np.ndarray, scores: np.ndarray, host_index: np.ndarray):
+        """What `decode` does, for the first image."""
+        count = len(scores)
+        self.candidates["counts"][0] = count
+        self.candidates["boxes"][0, :count] = xyxy
+        keys = (~scores.astype(np.float32).view(np.uint32)).astype(np.uint64) << np.uint64(32)
+        self.candidates["keys"][0, :count] = keys | host_index.astype(np.uint64)
+
     def nms(self) -> Arrays:
         postprocess = self.meta.postprocess
         addresses = {name: array.ctypes.data for name, array in self.outputs.items()}
@@ -438,14 +446,28 @@ def test_suppression_is_the_hosts_to_the_last_bit(nms: Nms, device: SimulatedDev
         index = rng.permutation(5 * count)[:count].astype(np.uint64)  # its class: index % 3
 
         run = Runner(device, meta, 1)
-        run.candidates["counts"][0] = count
-        run.candidates["boxes"][0, :count] = xyxy
-        run.candidates["keys"][0, :count] = (~scores.view(np.uint32)).astype(np.uint64) << np.uint64(32) | index
+        run.append(xyxy, scores, index)
         order = np.lexsort((index, -scores))[:200]
         best = Candidates(xyxy[order], scores[order], (index[order] % 3).astype(np.int32))
         expected = suppress(best, meta.input_hw, meta.postprocess)
         assert count < 200 or len(expected.scores) > 59
         assert_detections(run.nms(), 0, expected, what=seed, exact=True)
+
+
+@pytest.mark.parametrize("size", [300, 3])
+def test_a_box_as_similar_as_the_threshold_stays_to_the_last_bit(size: int, device: SimulatedDevice):
+    meta = head_meta(head(1, 1), input_hw=(352, 608))
+    rng = np.random.default_rng(size)
+    for _ in range(40):
+        corners = rng.uniform(0, size / 5, (2, 2))
+        pair = np.concatenate([corners, corners + rng.uniform(size / 2, size, (2, 2))], axis=1).astype(np.float32)
+        boxes = pair / np.array([608, 352, 608, 352], np.float32)
+        overlap = iou(boxes[0], boxes[1])
+        for threshold, left in ((overlap, 2), (np.nextafter(overlap, np.float32(0)), 1)):
+            limits = replace(meta.postprocess, iou_threshold=float(threshold))
+            run = Runner(device, replace(meta, postprocess=limits), 1, capacity=2)
+            run.append(pair, np.array([0.9, 0.8]), np.array([0, 1]))
+            assert run.nms()["num_detections"] == left
 
 
 @pytest.mark.parametrize("name", COCO_MODELS)

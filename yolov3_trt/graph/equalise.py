@@ -100,6 +100,8 @@ def equalised(model: onnx.ModelProto, doublings: Mapping[str, Sequence[int]]) ->
     """
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
+    if not doublings:
+        return copied
     counts = _channel_counts(model)
     constants = {initializer.name: initializer for initializer in copied.graph.initializer}
     convs = {node.name for node in model.graph.node if node.op_type == "Conv"}
