@@ -14,6 +14,7 @@
     ├── CalibrationError                pictures, ranges or a table that INT8 cannot rest on
     ├── BuildError                      ONNX -> engine; holds TensorRT's own messages
     ├── EngineError                     an engine that cannot run here
+    ├── DeviceError                     a CUDA device that failed, or is used as it cannot be
     ├── BackendError                    an artifact and a backend that do not go together
     ├── EvaluationError(ValueError)     annotations that cannot be used
     ├── DataSetError(ValueError)        a training data set: every fault with its file and line
@@ -91,6 +92,10 @@ class BuildError(Yolov3TrtError):
 
 class EngineError(Yolov3TrtError):
     """An engine that this machine cannot run."""
+
+
+class DeviceError(Yolov3TrtError):
+    """A CUDA device that failed, or a use of one that it does not allow; the text names the driver's call."""
 
 
 class BackendError(Yolov3TrtError):

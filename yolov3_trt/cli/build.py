@@ -285,8 +285,11 @@ def built_text(built: "Built") -> str:
     if built.engine is not None:
         lines += [f"  note: {note}" for note in built.engine.notes]
         if built.engine.dla is not None:
-            on_gpu = ", ".join(built.engine.dla.on_gpu) or "none"
-            lines.append(f"  {len(built.engine.dla.on_dla)} layers on the DLA; on the GPU: {on_gpu}")
+            dla = built.engine.dla
+            lines += [
+                f"  {dla}",
+                *(f"  on the GPU: {name}  {dla.reasons.get(name, '')}".rstrip() for name in dla.on_gpu),
+            ]
     return "\n".join(lines)
 
 
