@@ -167,7 +167,9 @@ def calibrate_graph(
     graph = equalised(graph, doublings)
     amax = _amax(graph, prepared, wanted)
     return CalibrationTable(
-        model=CalibratedModel(meta.name, meta.onnx_sha256 or sha256_of_file(path), meta.layers_sha256, meta.weights_sha256),
+        model=CalibratedModel(
+            meta.name, meta.onnx_sha256 or sha256_of_file(path), meta.layers_sha256, meta.weights_sha256
+        ),
         preprocess=meta.preprocess,
         input_hw=meta.input_hw,
         images=pictures.picture_list,
