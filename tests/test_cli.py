@@ -793,6 +793,21 @@ def test_an_engine_is_not_run_but_told_what_it_is(run: Run, engine: Path, dog: P
     assert files_in(out) == set()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX")
+def test_an_engine_that_others_can_write_to_takes_trust(run: Run, engine: Path, dog: Path, tmp_path: Path):
+    if installed_gpu() is not None:
+        pytest.skip("there is a GPU")
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    for name in (engine.name, f"{engine.name}.json"):
+        shutil.copy(engine.with_name(name), folder)
+    folder.chmod(0o777)
+    assert_fails(
+        run("detect", folder / engine.name, dog), "can be written by every user", "with --trust, or: chmod o-w"
+    )
+    assert_fails(run("detect", folder / engine.name, dog, "--trust"), "this machine shows no NVIDIA GPU and driver")
+
+
 @pytest.mark.parametrize(
     "content, text",
     [

@@ -117,6 +117,7 @@ def open_detector(
     nms: Nms | None = None,
     resize: Resize | str | None = None,
     threads: int | None = None,
+    trust: bool = False,
 ) -> Detector:
     """Open an artifact for detection.
 
@@ -132,6 +133,7 @@ def open_detector(
         nms: `Postprocess.nms`.
         resize: `letterbox` or `stretch`; by default the artifact's own.
         threads: CPU threads of the backend.
+        trust: of an engine, see `open_backend`.
 
     Raises:
         Yolov3TrtError: says where, what and how to fix it.
@@ -139,7 +141,7 @@ def open_detector(
     if not is_model(artifact) and (weights or names or input_hw):
         raise BackendError(f"{artifact}: weights, names and input size are those it was exported with; leave them out")
     source = load_model(artifact, weights, names, input_hw) if is_model(artifact) else artifact
-    opened = open_backend(source, BackendName(backend), threads=threads)
+    opened = open_backend(source, BackendName(backend), threads=threads, trust=trust)
     with ExitStack() as on_failure:
         on_failure.callback(opened.close)
         postprocess = opened.meta.postprocess.override(

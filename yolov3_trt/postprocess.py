@@ -88,13 +88,13 @@ def decode_head(logits: FloatArray, head: Head, input_hw: HW, conf_threshold: fl
     grid_h, grid_w = logits.shape[1:]
     anchors, fields = len(head.anchors_wh), 5 + head.num_classes
     values = logits.reshape(anchors, fields, grid_h * grid_w)  # (A, 5+C, HW)
-    anchor, cell = np.nonzero(values[:, 4] > _logit(np.float32(conf_threshold)))
+    anchor, cell = np.nonzero(values[:, 4] > logit(np.float32(conf_threshold)))
     values = values[anchor, :, cell].astype(np.float32, copy=False)  # (M, 5+C)
 
     objectness = _sigmoid(values[:, 4])
     # sigmoid(class) > threshold / objectness, without a sigmoid per class.
     with np.errstate(invalid="ignore"):  # 0 / 0 where both are 0
-        class_threshold = _logit(np.float32(conf_threshold) / objectness)
+        class_threshold = logit(np.float32(conf_threshold) / objectness)
     box, class_id = np.nonzero(values[:, 5:] > class_threshold[:, None])
     scores = objectness[box] * _sigmoid(values[box, 5 + class_id])
 
@@ -158,7 +158,7 @@ def _sigmoid(x: FloatArray) -> FloatArray:
         return np.float32(1) / (np.float32(1) + np.exp(-x))
 
 
-def _logit(p: Any) -> Any:
+def logit(p: Any) -> Any:
     """Inverse of the sigmoid; -inf at 0 and below, inf at 1 and above."""
     with np.errstate(divide="ignore"):
         p = np.clip(p, np.float32(0), np.float32(1))

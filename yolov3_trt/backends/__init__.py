@@ -84,7 +84,11 @@ class OpenBackend:
 
 
 def open_backend(
-    artifact: str | Path | Model, backend: BackendName = BackendName.AUTO, *, threads: int | None = None
+    artifact: str | Path | Model,
+    backend: BackendName = BackendName.AUTO,
+    *,
+    threads: int | None = None,
+    trust: bool = False,
 ) -> Backend:
     """Open what runs an artifact: torch for a model, ONNX Runtime for an `.onnx`, TensorRT for an `.engine`.
 
@@ -92,6 +96,7 @@ def open_backend(
         artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx` or an `.engine`.
         backend: AUTO, or the one that it must be.
         threads: CPU threads; by default the backend's choice.
+        trust: load an engine whoever owns it or can write to it; see `engine.plan.why_untrusted`.
 
     Raises:
         BackendError: the artifact and the backend do not go together.
@@ -113,7 +118,7 @@ def open_backend(
         return OrtBackend(Path(artifact), threads=threads)
     from yolov3_trt.engine.plan import load_plan
 
-    meta = load_plan(Path(artifact)).meta
+    meta = load_plan(Path(artifact), trust=trust).meta
     raise EngineError(
         f"{artifact}: this version builds engines but does not run them yet; built with {meta.flavor} {meta.flavor_version}, "
         "it runs in trtexec or your own runtime, and the .onnx it was built from runs here"

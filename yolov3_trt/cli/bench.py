@@ -10,6 +10,7 @@ from yolov3_trt.cli.options import (
     ModelOptions,
     NamesOption,
     ThreadsOption,
+    TrustOption,
     WeightsOption,
     open_for_verb,
 )
@@ -32,6 +33,7 @@ def bench(
     frames: Annotated[int, typer.Option(min=1, help="Timed frames per artifact.")] = 50,
     warmup: Annotated[int, typer.Option(min=0, help="Frames before that are not timed.")] = 5,
     threads: ThreadsOption = None,
+    trust: TrustOption = False,
     json: JsonOption = None,
 ) -> None:
     """Time artifacts on the same frames, one frame at a time, taking turns.
@@ -50,7 +52,7 @@ def bench(
         detectors = {}
         for artifact in dict.fromkeys(artifacts):
             detectors[artifact] = stack.enter_context(
-                open_for_verb(artifact, model.for_models_only(artifact), threads=threads)
+                open_for_verb(artifact, model.for_models_only(artifact), threads=threads, trust=trust)
             )
         timings = measure(
             detectors, pictures, rounds=frames, warmup=warmup, progress=lambda items: track(items, "timing", frames)

@@ -14,6 +14,7 @@ from yolov3_trt.cli.options import (
     NamesOption,
     NmsOption,
     ResizeOption,
+    TrustOption,
     WeightsOption,
     open_for_verb,
 )
@@ -31,6 +32,7 @@ def compare(
     conf: ConfOption = None,
     nms: NmsOption = "cfg",
     resize: ResizeOption = None,
+    trust: TrustOption = False,
     json: JsonOption = None,
 ) -> None:
     """Run two artifacts on the same images and show how far they are apart.
@@ -44,8 +46,8 @@ def compare(
 
     model, detect = ModelOptions(weights, names, input_size), DetectOptions(conf, nms=nms, resize=resize)
     with (
-        open_for_verb(a, model.for_models_only(a), detect, backend=backend) as detector_a,
-        open_for_verb(b, model.for_models_only(b), detect, backend=backend) as detector_b,
+        open_for_verb(a, model.for_models_only(a), detect, backend=backend, trust=trust) as detector_a,
+        open_for_verb(b, model.for_models_only(b), detect, backend=backend, trust=trust) as detector_b,
     ):
         result = measure(detector_a, detector_b, track(iter_images(paths), "comparing", len(paths)))
     rows = [(name, f"{h.max_abs:.3g}", f"{h.mean_abs:.3g}", f"{h.cosine:.8f}") for name, h in result.heads.items()]

@@ -19,6 +19,7 @@ from yolov3_trt.cli.options import (
     NmsOption,
     ResizeOption,
     ThreadsOption,
+    TrustOption,
     WeightsOption,
     open_for_verb,
 )
@@ -43,6 +44,7 @@ def detect(
     nms: NmsOption = "cfg",
     resize: ResizeOption = None,
     threads: ThreadsOption = None,
+    trust: TrustOption = False,
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each picture with its boxes there.")] = None,
     json: JsonOption = None,
 ) -> None:
@@ -73,6 +75,7 @@ def detect(
         DetectOptions(conf, iou, max_detections, nms, resize),
         backend=backend,
         threads=threads,
+        trust=trust,
     ) as detector:
         saved: set[Path] = set()
         for image in track(iter_images(paths, skip), "detecting"):

@@ -17,6 +17,7 @@ from yolov3_trt.cli.options import (
     NmsOption,
     ResizeOption,
     ThreadsOption,
+    TrustOption,
     WeightsOption,
     open_for_verb,
 )
@@ -38,6 +39,7 @@ def evaluate(
     nms: NmsOption = "cfg",
     resize: ResizeOption = None,
     threads: ThreadsOption = None,
+    trust: TrustOption = False,
     json: JsonOption = None,
 ) -> None:
     """Measure COCO average precision of an artifact."""
@@ -50,6 +52,7 @@ def evaluate(
         DetectOptions(EVAL_CONF_THRESHOLD if conf is None else conf, iou, None, nms, resize),
         backend=backend,
         threads=threads,
+        trust=trust,
     ) as detector:
         truth = load_annotations(annotations, detector.meta.class_names)
         total = len(truth.images)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.options import ArtifactArgument, JsonOption, WeightsOption
+from yolov3_trt.cli.options import ArtifactArgument, JsonOption, TrustOption, WeightsOption
 from yolov3_trt.cli.output import write_result
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def info(
     layers: Annotated[
         bool, typer.Option("--layers", help="Of an engine: what TensorRT made of the layers; needs a GPU that runs it.")
     ] = False,
+    trust: TrustOption = False,
     json: JsonOption = None,
 ) -> None:
     """Show the sidecar of an artifact, or the layers of a model, and whether this machine can run it."""
@@ -37,7 +38,7 @@ def info(
         if layers:
             from yolov3_trt.engine.inspector import layer_report
 
-            content["layers"] = layer_report(Path(artifact))
+            content["layers"] = layer_report(Path(artifact), trust=trust)
             text += "".join(f"\n{layer['Name']}" for layer in content["layers"])
     write_result(json, content, text)
 

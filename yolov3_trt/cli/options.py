@@ -45,6 +45,9 @@ ResizeOption = Annotated[
     ResizeName | None, typer.Option(help="How images are fitted; default: the artifact's (letterbox).")
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Load an engine whoever owns it or can write to it: it is executable content.")
+]
 JsonOption = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for stdout.")
 ]
@@ -141,6 +144,7 @@ def open_for_verb(
     *,
     backend: str = "auto",
     threads: int | None = None,
+    trust: bool = False,
 ) -> "Detector":
     """The detector that a verb's options describe."""
     from yolov3_trt.detector import open_detector
@@ -152,5 +156,6 @@ def open_for_verb(
         input_hw=parse_input_hw(model.input_size),
         backend=backend,
         threads=threads,
+        trust=trust,
         **(detect or DetectOptions()).as_keywords(),
     )

@@ -75,7 +75,7 @@ def why_untrusted(path: Path) -> str | None:
         for fault, fix in _suspicions(place):
             return (
                 f"{place} {fault}, and an engine is executable content; expected a file and a folder that only you or root can "
-                f"write to. If you know that this engine is yours: {fix}"
+                f"write to. If you know that this engine is yours, load it with --trust, or: {fix}"
             )
     return None
 

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from yolov3_trt.engine.kernels.source import Launch, ceil_div, struct_bytes
 from yolov3_trt.errors import EngineError
 from yolov3_trt.meta import ModelMeta, Postprocess
+from yolov3_trt.postprocess import logit
 from yolov3_trt.spec import Head
 
 # Candidates of an image that are kept for the best to be chosen from: 384 KiB. A threshold of 0.25 leaves tens of them, the
@@ -151,7 +152,7 @@ def decode(
         num_classes=meta.num_classes,
         capacity=into.capacity,
         conf_threshold=postprocess.conf_threshold,
-        conf_logit=_logit(np.float32(postprocess.conf_threshold)),
+        conf_logit=logit(np.float32(postprocess.conf_threshold)),
     )
     return Launch(kernel, (blocks, rows, 1), _DECODE_BLOCK, args)
 
@@ -224,10 +225,3 @@ def _fill_head(struct: Any, head: Head, meta: ModelMeta) -> None:
     struct["scale_xy"], struct["corner"] = head.scale_xy, (head.scale_xy - 1) / 2
     struct["stride_x"], struct["stride_y"] = input_w / grid_w, input_h / grid_h
     struct["anchors_wh"][: len(head.anchors_wh)] = head.anchors_wh
-
-
-def _logit(p: np.float32) -> np.float32:
-    """Inverse of the sigmoid, in float32 as postprocess.py computes it; infinite at 0 and 1."""
-    with np.errstate(divide="ignore"):
-        logit: np.float32 = np.log(p) - np.log1p(-p)
-    return logit
