@@ -509,7 +509,8 @@ def test_a_plan_that_everyone_can_write_is_refused_unless_trusted(engine: Path, 
         load_plan(engine, machine=PC)
     assert str(caught.value) == (
         f"{engine}: {engine} can be written by every user, and an engine is executable content; expected a file and a folder "
-        f"that only you or root can write to. If you know that this engine is yours, load it with --trust, or: chmod o-w {engine}"
+        "that only you or root can write to. If you know that this engine is yours, load it with --trust, or: "
+        f"chmod o-w {engine}"
     )
     assert load_plan(engine, machine=PC, trust=True).content == PLAN
     subprocess.run(str(caught.value).partition(" --trust, or: ")[2], shell=True, check=True)
