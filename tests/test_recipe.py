@@ -305,7 +305,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(path: Path):
         ("detect.iou = nan", "detect.iou: iou_threshold=nan; expected 0..1"),
         ("detect.max_detections = 513", "detect.max_detections: max_detections=513, max_candidates=512; expected 1 <= "),
         ("detect.nms = 'diou'", "detect.nms: got 'diou'; expected 'cfg' or 'plain'"),
-        ("engine.workspace_mib = 0", "engine.workspace_mib=0; expected 1 or more"),
+        ("engine.workspace_mib = 0", "engine.workspace_mib=0; expected 1 to 1048576"),
         ("engine.workspace_mib = '1G'", "engine.workspace_mib: got '1G'; expected a valid integer"),
         ("engine.version_compatible = 1", "engine.version_compatible: got 1; expected a valid boolean"),
         ("engine.optimization_level = 6", "engine.optimization_level=6; expected 0..5"),
