@@ -22,6 +22,7 @@ class FakeBackend:
     """Finds one object, a "level", at the left of each picture: as wide as its first blue value, score 0.9."""
 
     name = BackendName.ONNXRUNTIME
+    fallbacks = ()
     meta = ModelMeta(
         name="fake",
         input_hw=FRAME_HW,

@@ -1,5 +1,7 @@
 """The object users hold: pictures in, detections out."""
 
+import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import Backend, BackendName, open_backend
+from yolov3_trt.backends import STAGES, Backend, BackendName, PictureBackend, Timed, open_backend
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import HW, Placement, Resize
@@ -50,6 +52,10 @@ class Detector:
         if meta.output_stage is OutputStage.DETECTIONS:
             _check_within(self.postprocess, meta)
         self._buffer: InputBuffer | None = None  # reused from call to call
+        self._pictures = backend if isinstance(backend, PictureBackend) else None
+        self._results: deque[Timed] = deque()  # of `submit`, where the backend takes no pictures
+        if self._pictures is not None:
+            self._pictures.configure(self.meta.preprocess, self.postprocess)
 
     @overload
     def __call__(self, images: Image) -> Detections: ...
@@ -69,12 +75,63 @@ class Detector:
             ImageError: a picture is of another shape or type.
         """
         if isinstance(images, np.ndarray):
-            return self._detect([images])[0]
+            return self.timed([images]).detections[0]
+        return self.timed(images).detections
+
+    def timed(self, images: Sequence[Image]) -> Timed:
+        """Detect objects, as calling it does, and say where the time went.
+
+        Raises:
+            ImageError: a picture is of another shape or type.
+        """
         step = self.meta.batch.max
-        return [found for start in range(0, len(images), step) for found in self._detect(images[start : start + step])]
+        calls = []
+        for start in range(0, len(images), step):
+            self.submit(images[start : start + step])
+            calls.append(self.result())
+        found = [detections for call in calls for detections in call.detections]
+        return Timed(found, {stage: sum(call.stages_s[stage] for call in calls) for stage in STAGES})
+
+    @property
+    def num_slots(self) -> int:
+        """Calls of `submit` that may wait for their `result` at a time: more than 1 where a backend overlaps them."""
+        return self._pictures.num_slots if self._pictures is not None else 1
+
+    def submit(self, images: Sequence[Image]) -> None:
+        """Begin with pictures, 1 to `meta.batch.max` of them; for throughput, `num_slots` calls at a time.
+
+        Raises:
+            ImageError: a picture is of another shape or type.
+            BackendError: as many are under way as there are slots.
+        """
+        if self._pictures is not None:
+            self._pictures.submit(images)
+            return
+        if self._results:
+            raise BackendError(f"{self.meta.name}: a result is waiting; take it before the next pictures")
+        started_s = time.perf_counter()
+        batch, placements = self.prepare(images)
+        prepared_s = time.perf_counter()
+        outputs = self.backend.infer(batch)
+        inferred_s = time.perf_counter()
+        found = self.finish(outputs, placements)
+        seconds = (prepared_s - started_s, inferred_s - prepared_s, time.perf_counter() - inferred_s)
+        self._results.append(Timed(found, dict(zip(STAGES, seconds, strict=True))))
+
+    def result(self) -> Timed:
+        """Wait for the pictures submitted first, of those whose result was not asked for yet.
+
+        Raises:
+            BackendError: none are under way, or running them failed.
+        """
+        if self._pictures is not None:
+            return self._pictures.result()
+        if not self._results:
+            raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
+        return self._results.popleft()
 
     def prepare(self, images: Sequence[Image]) -> tuple[NDArray[Any], tuple[Placement, ...]]:
-        """Pictures -> the backend's input (valid until the next call) and where each lies in it.
+        """Pictures -> the input of `backend.infer` (valid until the next call) and where each lies in it.
 
         The batch has at least as many rows as the artifact takes; surplus ones hold whatever was there.
         """
@@ -99,10 +156,6 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _detect(self, images: Sequence[Image]) -> list[Detections]:
-        batch, placements = self.prepare(images)
-        return self.finish(self.backend.infer(batch), placements)
-
 
 def open_detector(
     artifact: str | Path,
@@ -122,7 +175,7 @@ def open_detector(
     """Open an artifact for detection.
 
     Args:
-        artifact: a built-in model, a `.cfg`, an `.onnx` or an `.engine`.
+        artifact: a built-in model, a `.cfg`, an `.onnx`, an `.engine` or `triton://host:port/model`.
         weights: of a model; see `load_model`.
         names: of a model's classes; see `load_model`.
         input_hw: of a model, px; see `load_model`.

@@ -1,16 +1,23 @@
-"""Three interchangeable ways to run a model, behind one small protocol."""
+"""Interchangeable ways to run a model, behind one small protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from yolov3_trt.errors import BackendError, EngineError, require
-from yolov3_trt.meta import ModelMeta
+from yolov3_trt.detections import Detections
+from yolov3_trt.errors import BackendError, require
+from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
 from yolov3_trt.models import Model, is_model, load_model
+from yolov3_trt.preprocess import Image
+
+# Where the time of a picture goes, by the clock of the host; they add up to its latency.
+STAGES = ("preprocess", "inference", "postprocess")
+TRITON_SCHEME = "triton://"
 
 
 class BackendName(str, Enum):
@@ -20,6 +27,15 @@ class BackendName(str, Enum):
     TORCH = "torch"
     ONNXRUNTIME = "onnxruntime"
     TENSORRT = "tensorrt"
+    TRITON = "triton"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was found in some pictures, and where the time went."""
+
+    detections: list[Detections]  # one per picture, in image px
+    stages_s: Mapping[str, float]  # seconds of all pictures together, by STAGES
 
 
 class Backend(Protocol):
@@ -33,6 +49,11 @@ class Backend(Protocol):
     @property
     def meta(self) -> ModelMeta:
         """What it runs, how to feed and read it."""
+        ...
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """What it does in a lesser way than it could elsewhere, each with the reason; for logs and `--json`."""
         ...
 
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
@@ -51,11 +72,50 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class PictureBackend(Backend, Protocol):
+    """A backend that takes pictures as they are: it fits them into the input and finds the detections by itself.
+
+    `Detector` leaves its own preprocessing and postprocessing to such a one.
+    """
+
+    @property
+    def num_slots(self) -> int:
+        """Calls of `submit` that may wait for their `result` at a time; 1 or more."""
+        ...
+
+    def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
+        """Say how the pictures to come are fitted, and what is found in them; to be called before the first `submit`.
+
+        Raises:
+            BackendError: the artifact has something else built in.
+        """
+        ...
+
+    def submit(self, images: Sequence[Image]) -> None:
+        """Begin with pictures, uint8 (H, W, 3) BGR of any sizes, 1 to `meta.batch.max` of them; they may be reused at once.
+
+        Raises:
+            ImageError: a picture is of another shape or type.
+            BackendError: as many are under way as there are slots.
+        """
+        ...
+
+    def result(self) -> Timed:
+        """Wait for the pictures submitted first, of those whose result was not asked for yet.
+
+        Raises:
+            BackendError: none are under way, or running them failed; the next `submit` starts afresh.
+        """
+        ...
+
+
 class OpenBackend:
     """Base of the backends: the context manager, and the check of what comes in."""
 
     name: BackendName
     meta: ModelMeta
+    fallbacks: tuple[str, ...] = ()
 
     def check_batch(self, images: NDArray[Any]) -> None:
         """Refuse a batch that the model does not take.
@@ -90,10 +150,11 @@ def open_backend(
     threads: int | None = None,
     trust: bool = False,
 ) -> Backend:
-    """Open what runs an artifact: torch for a model, ONNX Runtime for an `.onnx`, TensorRT for an `.engine`.
+    """Open what runs an artifact: torch a model, ONNX Runtime an `.onnx`, TensorRT an `.engine`, a server what it serves.
 
     Args:
-        artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx` or an `.engine`.
+        artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx`, an `.engine`, or
+            `triton://host:port[,host:port]/model[:version]`.
         backend: AUTO, or the one that it must be.
         threads: CPU threads; by default the backend's choice.
         trust: load an engine whoever owns it or can write to it; see `engine.plan.why_untrusted`.
@@ -116,20 +177,24 @@ def open_backend(
         from yolov3_trt.backends.ort import OrtBackend
 
         return OrtBackend(Path(artifact), threads=threads)
-    from yolov3_trt.engine.plan import load_plan
+    if natural is BackendName.TRITON:
+        from yolov3_trt.backends.triton import TritonBackend
 
-    meta = load_plan(Path(artifact), trust=trust).meta
-    raise EngineError(
-        f"{artifact}: this version builds engines but does not run them yet; built with {meta.flavor} {meta.flavor_version}, "
-        "it runs in trtexec or your own runtime, and the .onnx it was built from runs here"
-    )
+        return TritonBackend(str(artifact))
+    from yolov3_trt.backends.trt import TensorRTBackend
+
+    return TensorRTBackend(Path(artifact), trust=trust)
 
 
 def _natural_backend(artifact: str | Path | Model) -> BackendName:
     if isinstance(artifact, Model) or is_model(artifact):
         return BackendName.TORCH
+    if str(artifact).startswith(TRITON_SCHEME):
+        return BackendName.TRITON
     by_suffix = {".onnx": BackendName.ONNXRUNTIME, ".engine": BackendName.TENSORRT, ".plan": BackendName.TENSORRT}
     suffix = Path(artifact).suffix
     if suffix not in by_suffix:
-        raise BackendError(f"{artifact}: not an artifact; expected a built-in model, a .cfg, an .onnx or an .engine")
+        raise BackendError(
+            f"{artifact}: not an artifact; expected a built-in model, a .cfg, an .onnx, an .engine or triton://…"
+        )
     return by_suffix[suffix]
