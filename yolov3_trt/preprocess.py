@@ -23,9 +23,10 @@ class InputBuffer:
     Fresh memory for every frame would cost a third of the time, in page faults.
     """
 
-    def __init__(self, meta: ModelMeta, rows: int) -> None:
+    def __init__(self, meta: ModelMeta, rows: int, batch: NDArray[Any] | None = None) -> None:
+        """Make the memory for a batch, or take `batch` for it, of `meta.input_shape(rows)`."""
         is_pixels = meta.input_stage is InputStage.PIXELS
-        self.batch: NDArray[Any] = np.zeros(meta.input_shape(rows), meta.input_dtype)
+        self.batch: NDArray[Any] = np.zeros(meta.input_shape(rows), meta.input_dtype) if batch is None else batch
         self._frame = meta.frame_placement
         self._pixels = None if is_pixels else np.empty((*meta.input_hw, 3), np.uint8)
         self._planes = None if is_pixels else np.empty((3, *meta.input_hw), np.uint8)
@@ -74,7 +75,7 @@ def fit_image(image: Image, preprocess: Preprocess, out: Image) -> Placement:
         ImageError: the picture is not uint8 (H, W, 3) with at least one pixel.
     """
     cv2 = require("cv2", extra="opencv")
-    _check_image(image)
+    check_image(image)
     input_hw: HW = (out.shape[0], out.shape[1])
     placement = Placement.of((image.shape[0], image.shape[1]), input_hw, preprocess.resize)
     (top, left), (height, width) = placement.offset_hw, placement.resized_hw
@@ -95,7 +96,7 @@ def copy_frame(image: Image, frame: Placement, out: Image) -> Placement:
     Raises:
         ImageError: the picture is not uint8 (H, W, 3), or not of the size of the frames.
     """
-    _check_image(image)
+    check_image(image)
     if image.shape != out.shape:
         raise ImageError(
             f"an image is {image.dtype} {image.shape}; expected {out.dtype} {out.shape}: this graph takes whole frames and "
@@ -105,6 +106,11 @@ def copy_frame(image: Image, frame: Placement, out: Image) -> Placement:
     return frame
 
 
-def _check_image(image: Image) -> None:
+def check_image(image: Image) -> None:
+    """Whether a picture is one.
+
+    Raises:
+        ImageError: it is not uint8 (H, W, 3) with at least one pixel.
+    """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ImageError(f"an image is {image.dtype} {image.shape}; expected uint8 (height, width, 3) BGR")

@@ -49,6 +49,12 @@ class SimulatedCuda:
         self._are_loaded = False  # the kernels: a GPU needs it done before a capture
         self._handles = itertools.count(1)
 
+    @property
+    def free_bytes_after_close(self) -> int:
+        """Of its memory, what nothing holds; to be asked when it is closed, as leaks show then."""
+        assert self.owner.is_closed
+        return self.total_bytes - sum(array.nbytes for array in self._memory.values())
+
     def fail(self, call: str, nth: int = 1) -> None:
         """Let the nth call of a kind from now on fail, counted from 1."""
         assert call in CALLS
@@ -108,17 +114,17 @@ class SimulatedCuda:
     def copy_to_device(self, source: NDArray[Any], target: DeviceArray, stream: Stream) -> None:
         self._count("copying to the device", "copy")
         self.owner.check_copy(source, target)
-        self._put(stream, lambda: np.copyto(self._view(target, source.shape), source))
+        self.put(stream, lambda: np.copyto(self.view(target, source.shape), source))
 
     def copy_to_host(self, source: DeviceArray, target: NDArray[Any], stream: Stream) -> None:
         self._count("copying to the host", "copy")
         self.owner.check_copy(target, source)
-        self._put(stream, lambda: np.copyto(target, self._view(source, target.shape)))
+        self.put(stream, lambda: np.copyto(target, self.view(source, target.shape)))
 
     def fill(self, array: DeviceArray, byte: int, stream: Stream) -> None:
         self._count("filling an array", "copy")
         self.owner.check_array(array)
-        self._put(stream, lambda: self._view(array, array.shape).view(np.uint8).fill(byte))
+        self.put(stream, lambda: self.view(array, array.shape).view(np.uint8).fill(byte))
 
     def load_kernels(self) -> None:
         self.owner.check()
@@ -136,7 +142,7 @@ class SimulatedCuda:
             except SimulationError as exc:
                 raise DeviceError(f"{self.name}: {exc}") from exc
 
-        self._put(stream, run)
+        self.put(stream, run)
 
     def capture(self, stream: Stream, body: Callable[[], None]) -> "SimulatedGraph":
         self._count("capturing a graph", "capture", capturable=False)
@@ -181,7 +187,7 @@ class SimulatedCuda:
         memory = SimulatedDevice()
         return memory.empty((max(1, nbytes),), np.uint8), memory.close
 
-    def _view(self, array: DeviceArray, shape: Shape) -> NDArray[Any]:
+    def view(self, array: DeviceArray, shape: Shape) -> NDArray[Any]:
         """What lies at the start of an array of the device, as the host sees it."""
         self.owner.check_array(array)  # at every launch of a graph: it may have been freed since
         start, memory = next(
@@ -191,7 +197,8 @@ class SimulatedCuda:
         nbytes = int(np.prod(shape)) * array.dtype.itemsize
         return memory[offset : offset + nbytes].view(array.dtype).reshape(shape)
 
-    def _put(self, stream: Stream, work: Callable[[], None]) -> None:
+    def put(self, stream: Stream, work: Callable[[], None]) -> None:
+        """Do what is put into a stream, or record it."""
         self.owner.check_live(stream)
         if self.owner.is_capturing:
             self._recording.append(work)
@@ -246,9 +253,10 @@ class SimulatedGraph:
 
     def launch(self, stream: Stream) -> None:
         self._device._count("launching a graph", "launch")
+        self._device.done["graph launch"] += 1
         self._device.owner.check_live(self, stream)
         for work in self._work:
-            self._device._put(stream, work)
+            self._device.put(stream, work)
 
 
 if TYPE_CHECKING:

@@ -154,7 +154,7 @@ def open_backend(
 
     Args:
         artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx`, an `.engine`, or
-            `triton://host:port[,host:port]/model[:version]`.
+            `triton://host:port[,host:port]/model[:version]`, see `backends.triton`.
         backend: AUTO, or the one that it must be.
         threads: CPU threads; by default the backend's choice.
         trust: load an engine whoever owns it or can write to it; see `engine.plan.why_untrusted`.
@@ -178,12 +178,12 @@ def open_backend(
 
         return OrtBackend(Path(artifact), threads=threads)
     if natural is BackendName.TRITON:
-        from yolov3_trt.backends.triton import TritonBackend
+        from yolov3_trt.backends.triton import open_triton
 
-        return TritonBackend(str(artifact))
-    from yolov3_trt.backends.trt import TensorRTBackend
+        return open_triton(str(artifact))
+    from yolov3_trt.backends.trt import open_tensorrt
 
-    return TensorRTBackend(Path(artifact), trust=trust)
+    return open_tensorrt(Path(artifact), trust=trust)
 
 
 def _natural_backend(artifact: str | Path | Model) -> BackendName:

@@ -6,6 +6,7 @@ an enum. tests/test_tensorrt_api.py compares these types, and the code, with the
 
 # ruff: noqa: D102 (methods are NVIDIA's, and documented there)
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 
@@ -106,15 +107,38 @@ class EngineInspector(Protocol):
     def get_engine_information(self, format: Any) -> str: ...
 
 
+class IExecutionContext(Protocol):
+    """An engine with memory of its own for what lies between its layers; one stream at a time."""
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool: ...
+
+    def set_tensor_address(self, name: str, memory: int) -> bool: ...
+
+    def execute_async_v3(self, stream_handle: int) -> bool: ...
+
+
 class ICudaEngine(Protocol):
     """A plan on the GPU."""
 
+    num_io_tensors: int
+
+    def get_tensor_name(self, index: int) -> str: ...
+
+    def get_tensor_mode(self, name: str) -> Any: ...  # a TensorIOMode
+
+    def get_tensor_dtype(self, name: str) -> Any: ...  # a DataType
+
+    def get_tensor_shape(self, name: str) -> Iterable[int]: ...  # -1: varies
+
     def create_engine_inspector(self) -> EngineInspector: ...
+
+    def create_execution_context(self, runtime_config: Any = ...) -> IExecutionContext | None: ...
 
 
 class Runtime(Protocol):
     """Makes engines of plans."""
 
     engine_host_code_allowed: bool
+    DLA_core: int
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None: ...

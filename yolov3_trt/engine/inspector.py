@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.engine.api import Runtime
+from yolov3_trt.engine.execution import engine_from_plan
 from yolov3_trt.engine.flavor import open_flavor
 from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.engine.plan import load_plan
@@ -32,14 +32,7 @@ def layer_report(engine_path: Path, *, trust: bool = False) -> list[dict[str, An
     """
     plan = load_plan(engine_path, trust=trust)
     flavor = open_flavor(FlavorName(plan.meta.flavor))
-    runtime: Runtime = flavor.trt.Runtime(flavor.log.trt_logger)
-    # A version compatible plan brings code of its own; `load_plan` has made sure whose it is.
-    runtime.engine_host_code_allowed = plan.meta.version_compatible
-    with flavor.log.recording() as problems:
-        engine = runtime.deserialize_cuda_engine(plan.content)
-    if engine is None:
-        reason = problems[-1] if problems else "it gave no reason"
-        raise EngineError(f"{engine_path}: {flavor} does not load this plan: {reason}; build it again here")
+    engine = engine_from_plan(plan, flavor)
     inspector = engine.create_engine_inspector()
     return layers_from_json(inspector.get_engine_information(flavor.trt.LayerInformationFormat.JSON), engine_path)
 

@@ -172,11 +172,7 @@ def nms(
     Raises:
         EngineError: `max_candidates` is more than the kernel takes.
     """
-    if postprocess.max_candidates > MAX_CANDIDATES:
-        raise EngineError(
-            f"max_candidates={postprocess.max_candidates}; suppression on the GPU takes up to {MAX_CANDIDATES}: lower it, or "
-            "leave suppression to the host"
-        )
+    _check_candidates(postprocess)
     power = postprocess.nms.distance_power
     args = struct_bytes(
         NMS,
@@ -216,6 +212,24 @@ def check_heads(meta: ModelMeta) -> None:
     if pairs >= 2**31:  # they are numbered in 32 bits
         raise EngineError(
             f"{meta.name}: {pairs} pairs of a box and a class; decoding on the GPU takes up to {2**31 - 1}"
+        )
+
+
+def check_detection(meta: ModelMeta, postprocess: Postprocess) -> None:
+    """Whether `decode` and `nms` can do all that is asked for.
+
+    Raises:
+        EngineError: they cannot.
+    """
+    check_heads(meta)
+    _check_candidates(postprocess)
+
+
+def _check_candidates(postprocess: Postprocess) -> None:
+    if postprocess.max_candidates > MAX_CANDIDATES:
+        raise EngineError(
+            f"max_candidates={postprocess.max_candidates}; suppression on the GPU takes up to {MAX_CANDIDATES}: lower it, or "
+            "leave suppression to the host"
         )
 
 

@@ -1,0 +1,276 @@
+"""TensorRT as a backend: pictures go to the GPU as they are, and detections come back.
+
+The GPU fits the pictures into the input, runs the engine and finds the detections, all in one CUDA graph. What it cannot do for
+an artifact or on a machine, the host does, and `fallbacks` says why.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from yolov3_trt.backends import STAGES, BackendName, OpenBackend, Timed
+from yolov3_trt.detections import Detections
+from yolov3_trt.engine.cuda import CudaDevice
+from yolov3_trt.engine.device import Device
+from yolov3_trt.engine.execution import Engine, IOTensor, TensorRTEngine, check_tensors
+from yolov3_trt.engine.kernels.detect import CAPACITY, check_detection
+from yolov3_trt.engine.plan import Plan, load_plan
+from yolov3_trt.engine.slot import Slot
+from yolov3_trt.engine.work import Work
+from yolov3_trt.errors import BackendError, DeviceError, EngineError, ImageError
+from yolov3_trt.geometry import Placement
+from yolov3_trt.meta import INPUT_NAME, ModelMeta, OutputStage, Postprocess, Preprocess
+from yolov3_trt.postprocess import detections_from_outputs
+from yolov3_trt.preprocess import Image, InputBuffer, check_image, prepare_batch
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """Pictures on their way through a slot."""
+
+    slot: Slot
+    placements: tuple[Placement, ...]
+    submitted_s: float  # time.perf_counter() when they came, and when the GPU had its work
+    started_s: float
+
+
+def open_tensorrt(path: Path, *, trust: bool = False, use_graphs: bool = True) -> "TensorRTBackend":
+    """Open an engine on the first GPU.
+
+    Args:
+        path: of the `.engine`; its sidecar lies beside it.
+        trust: take it whoever owns it or can write to it.
+        use_graphs: run the work of a frame as one CUDA graph.
+
+    Raises:
+        MetaError: the sidecar is missing, damaged, or another plan's.
+        EngineError: this machine cannot run it; the text says what to do.
+        DeviceError: the GPU fails, or lacks memory.
+        MissingDependency: pycuda, or the TensorRT that built it, is not installed.
+    """
+    return TensorRTBackend(load_plan(path, trust=trust), use_graphs=use_graphs)
+
+
+class TensorRTBackend(OpenBackend):
+    """Runs an engine; a `PictureBackend`."""
+
+    name = BackendName.TENSORRT
+    num_slots = 2  # the pictures of one batch are copied while the network runs on another
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        use_graphs: bool = True,
+        open_device: Callable[[], Device] = CudaDevice,
+        open_engine: Callable[[Plan, Device], Engine] = TensorRTEngine,
+    ) -> None:
+        """Load a plan; see `open_tensorrt`.
+
+        Args:
+            plan: this machine can run it.
+            use_graphs: run the work of a frame as one CUDA graph.
+            open_device: gives the GPU.
+            open_engine: gives what runs the plan there.
+        """
+        self.meta: ModelMeta = plan.meta.model
+        self._path = plan.path
+        self._use_graphs = use_graphs
+        self._reasons: dict[str, str] = {}  # of what is not done as it could be, by what
+        self._slots: list[Slot] = []
+        self._running: deque[_Running | Timed] = deque()
+        self._buffers: dict[int, InputBuffer] = {}  # of slots by identity, where the host fits the pictures
+        with ExitStack() as undo:
+            self._device = undo.enter_context(open_device())
+            self._engine = open_engine(plan, self._device)
+            undo.callback(self._engine.close)
+            work = Work(self.meta, self.meta.preprocess, self.meta.postprocess, letterbox=False, decode=False)
+            check_tensors(self._engine.tensors, _expected_tensors(work), plan.path)
+            undo.pop_all()
+        if plan.verdict.reasons:
+            _LOG.warning("%s: runs here, but %s; %s", plan.path, "; ".join(plan.verdict.reasons), plan.verdict.fix)
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:  # type: ignore[override]  # here it comes to light while running
+        """What is not done as it could be, each with the reason."""
+        graphs = {f"no CUDA graph: {slot.why_no_graph}" for slot in self._slots if slot.why_no_graph}
+        return (*(f"{what}: {reason}" for what, reason in self._reasons.items()), *sorted(graphs))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it holds the memory to run a batch."""
+        return bool(self._slots)
+
+    def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
+        """See `PictureBackend.configure`; memory for one batch is allocated here."""
+        self._check_idle()
+        self._reasons.clear()
+        letterbox = self.meta.frame_hw is None
+        decode = self.meta.output_stage is OutputStage.HEADS
+        try:
+            if letterbox or decode:
+                self._device.load_kernels()
+        except DeviceError as exc:
+            self._fall_back("pictures are fitted and detections found on the host", str(exc))
+            letterbox = decode = False
+        try:
+            if decode:
+                check_detection(self.meta, postprocess)
+        except EngineError as exc:
+            self._fall_back("detections are found on the host", str(exc))
+            decode = False
+        why_not_captured = self._engine.why_not_captured
+        if why_not_captured is not None:
+            self._reasons["no CUDA graph of the whole"] = why_not_captured
+        use_graphs = self._use_graphs and why_not_captured is None
+        self._work = Work(self.meta, preprocess, postprocess, letterbox, decode, use_graphs)
+        while self._slots:
+            self._slots.pop().close()
+        self._buffers.clear()
+        self._slots.append(Slot(self._device, self._engine, self._work))
+
+    def submit(self, images: Sequence[Image]) -> None:
+        """See `PictureBackend.submit`."""
+        if len(self._running) >= self.num_slots:
+            raise BackendError(f"{self.meta.name}: {self.num_slots} batches are under way; take a result first")
+        self._check_configured()
+        placements = self._placements(images)
+        slot = self._free_slot()
+        submitted_s = time.perf_counter()
+        try:
+            self._stage(slot, images)
+            started_s = time.perf_counter()
+            slot.start(placements)
+        except (DeviceError, EngineError):
+            slot.abandon()
+            raise
+        self._running.append(_Running(slot, placements, submitted_s, started_s))
+
+    def result(self) -> Timed:
+        """See `PictureBackend.result`."""
+        if not self._running:
+            raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
+        first = self._running.popleft()
+        return first if isinstance(first, Timed) else self._finish(first)
+
+    def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """See `Backend.infer`: the network alone, as comparing needs it; without a CUDA graph."""
+        self.check_batch(images)
+        self._check_idle()
+        self._check_configured()
+        return self._slots[0].run(images)
+
+    def device_stages_ms(self, images: Sequence[Image]) -> dict[str, float]:
+        """The GPU's own time for each of `engine.slot.DEVICE_STAGES` of a call with these pictures, without a CUDA graph."""
+        self._check_idle()
+        self._check_configured()
+        placements = self._placements(images)
+        self._stage(self._slots[0], images)
+        return self._slots[0].times_ms(placements)
+
+    def close(self) -> None:
+        """Free all memory of the GPU; results that were not asked for are lost."""
+        # Where the GPU has failed for good, so does making its context current; closing the device clears up all the same.
+        with suppress(DeviceError), self._device.current():
+            self._engine.close()
+        self._device.close()
+        self._running.clear()
+        self._slots = []
+
+    def _check_configured(self) -> None:
+        """Make sure that there is a slot; by default for what the artifact itself says."""
+        if not self._slots:
+            self.configure(self.meta.preprocess, self.meta.postprocess)
+
+    def _check_idle(self) -> None:
+        if self._running:
+            raise BackendError(f"{self.meta.name}: pictures are under way; take their results first")
+
+    def _stage(self, slot: Slot, images: Sequence[Image]) -> None:
+        if self._work.letterbox:
+            slot.stage(images)
+            return
+        memory = slot.host_input
+        if id(slot) not in self._buffers:
+            self._buffers[id(slot)] = InputBuffer(self.meta, len(memory), memory)
+        prepare_batch(images, replace(self.meta, preprocess=self._work.preprocess), self._buffers[id(slot)])
+
+    def _placements(self, images: Sequence[Image]) -> tuple[Placement, ...]:
+        if not 1 <= len(images) <= self.meta.batch.max:
+            raise BackendError(f"{self.meta.name}: got {len(images)} pictures; expected 1 to {self.meta.batch.max}")
+        placements = []
+        for image in images:
+            check_image(image)
+            image_hw = (image.shape[0], image.shape[1])
+            if self.meta.frame_hw not in (None, image_hw):
+                raise ImageError(
+                    f"an image is {image_hw[0]}x{image_hw[1]}; expected {self.meta.frame_hw}: this engine takes whole frames "
+                    "and resizes them itself; feed frames of that size, or build it without --frame-size"
+                )
+            placements.append(Placement.of(image_hw, self.meta.input_hw, self._work.preprocess.resize))
+        return tuple(placements)
+
+    def _free_slot(self) -> Slot:
+        """A slot without pictures, made now if need be; without memory for one, the oldest pictures are finished first."""
+        busy = {id(running.slot) for running in self._running if isinstance(running, _Running)}
+        for slot in self._slots:
+            if id(slot) not in busy:
+                return slot
+        if "one batch at a time" not in self._reasons:
+            try:
+                self._slots.append(Slot(self._device, self._engine, self._work))
+                return self._slots[-1]
+            except (DeviceError, EngineError) as exc:
+                self._fall_back("one batch at a time", str(exc))
+        first = self._running.popleft()
+        assert isinstance(first, _Running)
+        self._running.appendleft(self._finish(first))
+        return first.slot
+
+    def _finish(self, running: _Running) -> Timed:
+        running.slot.wait()
+        done_s = time.perf_counter()
+        detections = self._detections(running.slot, running.placements)
+        seconds = (
+            running.started_s - running.submitted_s,
+            done_s - running.started_s,
+            time.perf_counter() - done_s,
+        )
+        return Timed(detections, dict(zip(STAGES, seconds, strict=True)))
+
+    def _detections(self, slot: Slot, placements: tuple[Placement, ...]) -> list[Detections]:
+        rows, postprocess = len(placements), self._work.postprocess
+        if not self._work.decode:
+            return detections_from_outputs(slot.outputs(rows), self.meta, postprocess, placements)
+        found, found_meta = slot.found, replace(self.meta, output_stage=OutputStage.DETECTIONS)
+        if (found["num_detections"][:rows] < 0).any():
+            # Which of too many candidates fit into the list depends on chance, so the host decides over all of them.
+            self._fall_back(
+                "detections of some images are found on the host",
+                f"more than {CAPACITY} candidates exceed conf_threshold={postprocess.conf_threshold}",
+            )
+            return detections_from_outputs(slot.fetch_outputs(rows), self.meta, postprocess, placements)
+        return detections_from_outputs(found, found_meta, postprocess, placements)
+
+    def _fall_back(self, what: str, reason: str) -> None:
+        if what not in self._reasons:
+            _LOG.warning("%s: %s: %s", self._path, what, reason)
+            self._reasons[what] = reason
+
+
+def _expected_tensors(work: Work) -> dict[str, IOTensor]:
+    """The inputs and outputs that an engine of this meta has."""
+    meta = work.meta
+    rows = -1 if meta.batch.dynamic else meta.batch.max
+    shapes = {name: ((rows, *shape[1:]), dtype.name) for name, (shape, dtype) in work.output_shapes(1).items()}
+    expected = {name: IOTensor(name, False, dtype, shape) for name, (shape, dtype) in shapes.items()}
+    return {INPUT_NAME: IOTensor(INPUT_NAME, True, meta.input_dtype, (rows, *meta.input_shape(1)[1:])), **expected}
