@@ -46,6 +46,10 @@ class FakeTensorRT:
     junk_gives_empty_cache: bool = False  # a damaged timing cache: a warning and an empty one, else None
     num_steps: int = 3
     during_build: Callable[[], None] = lambda: None
+    # Inputs and outputs of an engine: name, TensorIOMode, DataType, shape.
+    tensors: tuple[tuple[str, str, str, tuple[int, ...]], ...] = ()
+    refuses: frozenset[str] = frozenset()  # members of a runtime, engine or context that fail, after a message
+    name: FlavorName = FlavorName.TENSORRT
 
     flags: list[str] = field(default_factory=list)  # of the configuration
     network_flags: int | None = None
@@ -53,13 +57,16 @@ class FakeTensorRT:
     pools: dict[str, int] = field(default_factory=dict)
     config: Any = None
     marked: list[str] = field(default_factory=list)  # for a refit
+    runs: list[dict[str, Any]] = field(default_factory=list)  # addresses, input shapes and stream of each
+    saved_cache: bytes = b"compiled"  # what a runtime cache has at the end
+    runtime: Any = None
     reported: list[str] = field(default_factory=list)  # phases and steps told to a monitor, and its answers
 
     def __post_init__(self) -> None:
         self.module = SimpleNamespace(__version__=self.version)
         for name, members in self.table.items():
             setattr(self.module, name, self._make(name, members))
-        self.flavor = Flavor(FlavorName.TENSORRT, self.version, self.module, make_log(self.module))
+        self.flavor = Flavor(self.name, self.version, self.module, make_log(self.module))
 
     def _make(self, name: str, members: list[str]) -> type:
         if {"name", "value"} <= set(members):
@@ -73,13 +80,20 @@ class FakeTensorRT:
         """A message through the logger."""
         self.flavor.log.trt_logger.log(getattr(self.module.ILogger, level), message)
 
+    def fails(self, member: str) -> bool:
+        """Whether a call fails, and the message that TensorRT gives then."""
+        if member in self.refuses:
+            self.say(f"Error Code 1: {member} cannot be done")
+        return member in self.refuses
+
     def __str__(self) -> str:
         return str(self.flavor)
 
 
 def fake_tensorrt(data: Path, release: str, **settings: Any) -> FakeTensorRT:
     """The stand-in for a release, e.g. "10.3.0"."""
-    table = json.loads((data / "tensorrt_api" / f"tensorrt-{release}.json").read_text())
+    flavor = settings.get("name", FlavorName.TENSORRT).value
+    table = json.loads((data / "tensorrt_api" / f"{flavor}-{release}.json").read_text())
     return FakeTensorRT(release, table, **settings)
 
 
@@ -249,6 +263,93 @@ class _TimingCache(_Limited):
         return _HostMemory(timing_cache(self._device, *self._entries))
 
 
+class _Runtime(_Limited):
+    def __init__(self, logger: Any) -> None:
+        assert logger is self._fake.flavor.log.trt_logger
+        self._fake.runtime = self
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:
+        return None if self._fake.fails("deserialize_cuda_engine") else self._fake.module.ICudaEngine()
+
+
+class _Engine(_Limited):
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._fake.tensors)
+
+    def get_tensor_name(self, index: int) -> str:
+        return self._fake.tensors[index][0]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return self._fake.module.TensorIOMode[self._row(name)[1]]
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return self._fake.module.DataType[self._row(name)[2]]
+
+    def get_tensor_shape(self, name: str) -> Any:
+        return self._row(name)[3]
+
+    def create_runtime_config(self) -> Any:
+        return self._fake.module.IRuntimeConfig()
+
+    def create_execution_context(self, runtime_config: Any = None) -> Any:
+        if self._fake.fails("create_execution_context"):
+            return None
+        context = self._fake.module.IExecutionContext()
+        context._config = runtime_config
+        return context
+
+    def _row(self, name: str) -> Any:
+        return next(row for row in self._fake.tensors if row[0] == name)
+
+
+class _Context(_Limited):
+    def __init__(self) -> None:
+        self._addresses: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._config: Any = None
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self._shapes[name] = shape
+        return not self._fake.fails("set_input_shape")
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._addresses[name] = memory
+        return not self._fake.fails("set_tensor_address")
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        if self._fake.fails("execute_async_v3"):
+            return False
+        self._fake.runs.append(
+            {"addresses": dict(self._addresses), "shapes": dict(self._shapes), "stream": stream_handle}
+        )
+        return True
+
+
+class _RuntimeConfig(_Limited):
+    def __init__(self) -> None:
+        self._cache: Any = None
+
+    def create_runtime_cache(self) -> Any:
+        return self._fake.module.IRuntimeCache()
+
+    def set_runtime_cache(self, cache: Any) -> bool:
+        self._cache = cache
+        return True
+
+
+class _RuntimeCache(_Limited):
+    _content = b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        taken = blob == self._fake.saved_cache  # else it is another machine's
+        self._content = blob if taken else b""
+        return taken
+
+    def serialize(self) -> Any:
+        return _HostMemory(self._fake.saved_cache)
+
+
 class _HostMemory(bytes):
     """What `IHostMemory` is used for: bytes, by the buffer protocol."""
 
@@ -256,10 +357,15 @@ class _HostMemory(bytes):
 _BEHAVIOURS: dict[str, type[_Limited]] = {
     "Builder": _Builder,
     "IBuilderConfig": _Config,
+    "ICudaEngine": _Engine,
+    "IExecutionContext": _Context,
     "INetworkDefinition": _Network,
     "IOptimizationProfile": _Profile,
     "ITimingCache": _TimingCache,
+    "IRuntimeCache": _RuntimeCache,
+    "IRuntimeConfig": _RuntimeConfig,
     "OnnxParser": _Parser,
+    "Runtime": _Runtime,
 }
 
 

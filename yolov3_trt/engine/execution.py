@@ -3,22 +3,18 @@
 The tests have another way, which runs the graph that the plan was built from on the host.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from yolov3_trt.engine.api import ICudaEngine, IExecutionContext, Runtime
 from yolov3_trt.engine.device import Device, Stream
 from yolov3_trt.engine.flavor import Flavor, open_flavor
-from yolov3_trt.engine.kernels.cubin import default_cache
 from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.engine.plan import Plan
-from yolov3_trt.errors import EngineError, OutputError
-from yolov3_trt.files import write_bytes
-
-_LOG = logging.getLogger(__name__)
+from yolov3_trt.engine.runtime_cache import RuntimeCache, cache_path
+from yolov3_trt.errors import EngineError
 
 # TensorRT's names of the types that an input or output of ours may have.
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "UINT8": "uint8"}
@@ -103,8 +99,9 @@ class TensorRTEngine:
         with device.current():
             self._engine = engine = engine_from_plan(plan, self._flavor)
             self.tensors = _tensors(engine, self._flavor)
-            if hasattr(engine, "create_runtime_config") and self._flavor.name is FlavorName.TENSORRT_RTX:
-                self._cache = RuntimeCache(engine, self._flavor, plan, device)
+            strategy = self._flavor.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE")
+            if strategy is not None:  # TensorRT-RTX
+                self._cache = RuntimeCache(engine, strategy, cache_path(plan, self._flavor, device))
         self.why_not_captured = (
             None if self._cache is None else "TensorRT-RTX captures the network in a CUDA graph of its own"
         )
@@ -175,33 +172,6 @@ class TensorRTExecution:
     def _check(self, good: bool, what: str, problems: list[str]) -> None:
         if not good:
             raise EngineError(f"{self._path}: {self._flavor} refuses {what}: {_last(problems)}")
-
-
-class RuntimeCache:
-    """What TensorRT-RTX compiled for this GPU at run time, kept in a file for the next time."""
-
-    def __init__(self, engine: Any, flavor: Flavor, plan: Plan, device: Device) -> None:
-        """Prepare what execution contexts are made with; a cache of another machine counts as missing."""
-        major, minor = device.compute_capability
-        name = f"{plan.meta.plan_sha256[:16]}-sm{major}{minor}-{flavor.version}.cache"
-        self.path = default_cache().with_name("tensorrt-rtx") / name
-        self.config = engine.create_runtime_config()
-        self.config.cuda_graph_strategy = flavor.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        self._cache = self.config.create_runtime_cache()
-        self._saved = self.path.read_bytes() if self.path.is_file() else b""
-        if self._saved and not self._cache.deserialize(self._saved):
-            _LOG.info("%s: of another driver or machine; compiling anew", self.path)
-        self.config.set_runtime_cache(self._cache)
-
-    def save(self) -> None:
-        """Keep it, if there is anything new; a folder that cannot be written is only a note."""
-        content = bytes(self._cache.serialize())
-        if content == self._saved:
-            return
-        try:
-            write_bytes(self.path, content)
-        except OutputError as exc:
-            _LOG.warning("what TensorRT-RTX compiled is not kept, so the next start compiles again: %s", exc)
 
 
 def engine_from_plan(plan: Plan, flavor: Flavor) -> ICudaEngine:

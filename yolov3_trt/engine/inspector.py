@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from yolov3_trt.engine.api import ICudaEngine
 from yolov3_trt.engine.execution import engine_from_plan
 from yolov3_trt.engine.flavor import open_flavor
 from yolov3_trt.engine.options import FlavorName
@@ -32,7 +33,7 @@ def layer_report(engine_path: Path, *, trust: bool = False) -> list[dict[str, An
     """
     plan = load_plan(engine_path, trust=trust)
     flavor = open_flavor(FlavorName(plan.meta.flavor))
-    engine = engine_from_plan(plan, flavor)
+    engine: ICudaEngine = engine_from_plan(plan, flavor)
     inspector = engine.create_engine_inspector()
     return layers_from_json(inspector.get_engine_information(flavor.trt.LayerInformationFormat.JSON), engine_path)
 
