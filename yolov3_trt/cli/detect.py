@@ -90,6 +90,8 @@ def detect(
             if save is not None:
                 save_picture(draw_detections(image.pixels, found), _free_path(save, image, saved))
         content: dict[str, Any] = {"artifact": artifact, "backend": detector.backend.name.value, "images": images}
+        if detector.backend.fallbacks:
+            content["fallbacks"] = list(detector.backend.fallbacks)
     if skipped:
         content["skipped"] = skipped
     write_result(json, content, "\n".join(lines))
