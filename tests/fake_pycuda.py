@@ -252,7 +252,7 @@ class FakeLibCuda:
         self._handles = itertools.count(0x7000)
         for name in ("cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"):
             self._declare(name)
-        for name in ("cuGraphExecDestroy", "cuGraphDestroy", "cuGetErrorString"):
+        for name in ("cuGraphExecDestroy", "cuGraphDestroy", "cuGetErrorString", "cuCtxPopCurrent_v2"):
             self._declare(name)
 
     def _declare(self, name: str) -> None:
@@ -289,6 +289,9 @@ class FakeLibCuda:
 
     def _cuGraphDestroy(self, graph: Any) -> None:
         self.live.remove(graph.value)
+
+    def _cuCtxPopCurrent_v2(self, context: Any) -> None:
+        pass
 
     def _cuGetErrorString(self, code: int, text: Any) -> None:
         text._obj.value = TEXTS[code]

@@ -393,6 +393,11 @@ def test_it_closes_whatever_fails(fake: FakePycuda, libcuda: FakeLibCuda, call: 
     assert fake.live["cuStreamCreate"] == (2 if call == "cuCtxPushCurrent" else 0)
 
 
+def test_the_context_that_pycuda_leaves_current_when_it_detaches_is_popped(fake: FakePycuda, libcuda: FakeLibCuda):
+    CudaDevice(libcuda=LibCuda(libcuda)).close()
+    assert libcuda.calls == ["cuCtxPopCurrent_v2"]
+
+
 def test_a_device_that_nobody_closes_is_released_with_the_last_reference(fake: FakePycuda, libcuda: FakeLibCuda):
     device = CudaDevice(libcuda=LibCuda(libcuda))
     stream, memory = device.stream(), device.device_array((4,), np.uint8)
@@ -613,6 +618,7 @@ int cuGraphInstantiateWithFlags(Handle* made, Handle of, Handle flags)
 int cuGraphLaunch(Handle what, Handle on) { return what == executable && on == stream ? 0 : 1; }
 int cuGraphExecDestroy(Handle what) { return what == executable ? 0 : 1; }
 int cuGraphDestroy(Handle what) { return what == graph ? 0 : 1; }
+int cuCtxPopCurrent_v2(Handle* context) { *context = stream; return 0; }
 int cuGetErrorString(int code, const char** text) { *text = code == 1 ? "invalid argument" : 0; return code != 1; }
 """
 

@@ -480,10 +480,10 @@ def test_real_heads_give_the_hosts_detections(
         Runner(simulation, replace(meta, postprocess=replace(meta.postprocess, conf_threshold=conf, nms=nms)), 1)
         for conf, nms in ((0.25, Nms()), (0.25, meta.postprocess.nms), (EVAL_CONF_THRESHOLD, meta.postprocess.nms))
     ]
-    for path in sorted((data / "coco" / "val64" / "images").glob("*.jpg"))[::2]:
+    for number, path in enumerate(sorted((data / "coco" / "val64" / "images").glob("*.jpg"))):
         batch, _ = prepare_batch([load_image(path)], meta)
         outputs = backend.infer(batch)
-        for run in runs:
+        for run in runs if number % 4 == 0 else runs[:1]:
             found = assert_as_on_the_host(
                 run, [outputs[of.name] for of in meta.heads], (path.name, run.meta.postprocess)
             )

@@ -290,6 +290,16 @@ def test_a_capture_that_fails_leaves_the_work_running_without_a_graph(
         assert caplog.text.count("capturing failed") == 1
 
 
+def test_only_a_device_with_memory_of_its_own_is_copied_to(rig: Callable[..., Rig]):
+    for is_integrated, copies in ((False, 2), (True, 0)):  # the picture in, the detections out
+        made = rig(is_integrated=is_integrated, use_graphs=False)
+        with made.detector() as detector:
+            detector(pictures(1)[0])
+            before = made.device.done["copy"]
+            detector(pictures(1)[0])
+            assert made.device.done["copy"] == before + copies
+
+
 # --- two slots ---
 
 

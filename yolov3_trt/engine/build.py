@@ -31,6 +31,14 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
+class CheckedGraph:
+    """A graph of this package that is known to be the one its sidecar describes: its bytes need not be read for that again."""
+
+    path: Path
+    meta: ModelMeta
+
+
+@dataclass(frozen=True)
 class BuiltEngine:
     """An engine that was built, and what is to be said about it."""
 
@@ -47,7 +55,7 @@ class _Compiled:
 
 
 def build_engine(
-    onnx_path: Path,
+    graph: Path | CheckedGraph,
     engine_path: Path,
     options: EngineOptions | None = None,
     *,
@@ -59,7 +67,7 @@ def build_engine(
     Ctrl-C stops a build, see `watch_build`; what was at `engine_path` before stays as it was then, as after any failure.
 
     Args:
-        onnx_path: the graph; its sidecar lies beside it.
+        graph: the file, its sidecar beside it, or one whose sidecar was read already.
         engine_path: where the plan goes. It is plain: other TensorRT programs load it.
         options: see `EngineOptions`.
         inputs: all that the plan depends on, by name, for the sidecar.
@@ -72,7 +80,8 @@ def build_engine(
         OutputError: the engine cannot be written.
     """
     options = options or EngineOptions()
-    meta = load_model_meta(onnx_path)
+    checked = CheckedGraph(graph, load_model_meta(graph)) if isinstance(graph, Path) else graph
+    onnx_path, meta = checked.path, checked.meta
     flavor = open_flavor(options.flavor)
     check_options(flavor, options, meta)
     watch = functools.partial(watch_build, progress=progress, estimate_s=estimated_build_s(engine_path))

@@ -98,6 +98,9 @@ class PrimaryContext:
                 self.driver.Context.pop()
         with suppress(*failed):
             self._primary.detach()
+            if self.owner.is_own_thread:
+                # To detach from a context pycuda makes it current, and leaves it so (context::detach in src/cpp/cuda.hpp).
+                self.libcuda.pop_context()
 
     def _free_all(self, failed: tuple[type[Exception], ...]) -> None:
         with suppress(*failed):

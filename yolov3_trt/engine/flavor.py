@@ -19,8 +19,7 @@ from yolov3_trt.errors import BuildError, MissingDependency, require
 
 _LOG = logging.getLogger(__name__)
 
-
-_MODULES = {FlavorName.TENSORRT: "tensorrt", FlavorName.TENSORRT_RTX: "tensorrt_rtx_bindings"}
+MODULES = {FlavorName.TENSORRT: "tensorrt", FlavorName.TENSORRT_RTX: "tensorrt_rtx_bindings"}
 _EXTRAS = {FlavorName.TENSORRT: "tensorrt", FlavorName.TENSORRT_RTX: "rtx"}
 
 
@@ -67,7 +66,7 @@ def open_flavor(name: FlavorName = FlavorName.AUTO) -> Flavor:
 
 def installed_flavors() -> tuple[FlavorName, ...]:
     """Those that can be imported, without importing them."""
-    return tuple(name for name, module in _MODULES.items() if importlib.util.find_spec(module))
+    return tuple(name for name, module in MODULES.items() if importlib.util.find_spec(module))
 
 
 def _choose() -> FlavorName:
@@ -82,11 +81,11 @@ def _choose() -> FlavorName:
 @cache
 def _load(name: FlavorName) -> Flavor:
     try:
-        trt = require(_MODULES[name], extra=_EXTRAS[name])
+        trt = require(MODULES[name], extra=_EXTRAS[name])
     except MissingDependency:
         raise
     except (ImportError, OSError, RuntimeError) as exc:  # a library of theirs is missing or of another CUDA
-        raise BuildError(f"{_MODULES[name]} is installed but does not load: {exc}") from exc
+        raise BuildError(f"{MODULES[name]} is installed but does not load: {exc}") from exc
     return Flavor(name, trt.__version__, trt, make_log(trt))
 
 

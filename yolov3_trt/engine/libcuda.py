@@ -1,4 +1,4 @@
-"""Capturing streams and launching graphs through the driver's own library: pycuda has no calls for it."""
+"""What pycuda has no calls for, through the driver's own library: capturing streams, launching graphs, popping a context."""
 
 import ctypes
 from collections.abc import Callable
@@ -17,6 +17,7 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "cuGraphLaunch": [c_void_p, c_void_p],  # executable graph, stream
     "cuGraphExecDestroy": [c_void_p],
     "cuGraphDestroy": [c_void_p],
+    "cuCtxPopCurrent_v2": [_HANDLE],
     "cuGetErrorString": [c_int, POINTER(c_char_p)],
 }
 # What other threads do, such as a camera's decoder, neither breaks a capture nor is refused meanwhile.
@@ -24,7 +25,7 @@ _THREAD_LOCAL = 1
 
 
 class LibCuda:
-    """The calls of libcuda that make graphs; a context must be current for each."""
+    """Calls of libcuda; a context must be current for each."""
 
     def __init__(self, library: Any = None) -> None:
         """Find the calls.
@@ -80,6 +81,10 @@ class LibCuda:
             DeviceError: the driver refuses.
         """
         self._call("cuGraphExecDestroy", executable)
+
+    def pop_context(self) -> None:
+        """Make the context that was current before this thread's current one so, if there is any."""
+        self._library.cuCtxPopCurrent_v2(byref(c_void_p()))
 
     def _abandon(self, stream: int) -> None:
         """End a capture whose error is already known: that of ending it would hide the cause."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolov3_trt.engine.driver import Gpu, installed_gpu
-from yolov3_trt.engine.flavor import installed_flavors
+from yolov3_trt.engine.flavor import MODULES, installed_flavors
 from yolov3_trt.engine.options import FlavorName
 
 # What pip calls the packages that bring each module; a Jetson's own TensorRT is `tensorrt`.
@@ -16,7 +16,6 @@ _DISTRIBUTIONS = {
     FlavorName.TENSORRT: ("tensorrt", "tensorrt_cu13", "tensorrt_cu12", "tensorrt_cu11"),
     FlavorName.TENSORRT_RTX: ("tensorrt_rtx_cu13_bindings", "tensorrt_rtx_cu12_bindings", "tensorrt_rtx"),
 }
-_MODULES = {FlavorName.TENSORRT: "tensorrt", FlavorName.TENSORRT_RTX: "tensorrt_rtx_bindings"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def source_version(module: str) -> str | None:
 def _installed_flavor(name: FlavorName) -> InstalledFlavor:
     distribution = next(filter(distribution_version, _DISTRIBUTIONS[name]), None)
     # The source first: that is what a build writes into the sidecar.
-    version = source_version(_MODULES[name]) or (distribution_version(distribution) if distribution else None)
+    version = source_version(MODULES[name]) or (distribution_version(distribution) if distribution else None)
     return InstalledFlavor(name, version, _cuda_major(distribution) if distribution else None)
 
 

@@ -46,6 +46,11 @@ class Owner:
         return os.getpid() != self._process
 
     @property
+    def is_own_thread(self) -> bool:
+        """Whether the calling thread is the one that may use the device."""
+        return threading.current_thread() is self._thread
+
+    @property
     def num_live(self) -> int:
         """How much is handed out and not freed."""
         return len(self._live)
@@ -63,8 +68,8 @@ class Owner:
                 f"{self.device}: opened by process {self._process}, used by its fork {os.getpid()}; open one there, and start "
                 'the process with multiprocessing.get_context("spawn")'
             )
-        thread = threading.current_thread()
-        if thread is not self._thread:
+        if not self.is_own_thread:
+            thread = threading.current_thread()
             raise DeviceError(
                 f"{self.device}: opened by thread {self._thread.name!r}, used by thread {thread.name!r}; a device is used "
                 "and closed by the thread that opened it: open one in each thread"
