@@ -114,7 +114,8 @@ def test_what_tensorrt_refuses_is_an_error_with_its_reason(
     made = fake(release, refuses=frozenset({member}))
     words = text.format(f"Error Code 1: {member} cannot be done")
     with SimulatedCuda() as device, pytest.raises(EngineError, match=f"m.engine: {made} {words}"):
-        run = TensorRTEngine(plan_of(made), device).execution()
+        engine = TensorRTEngine(plan_of(made), device)
+        run = engine.execution()
         run.set_input_shape("images", (9, 3, 64, 64))
         run.set_address("images", 0x10)
         run.enqueue(device.stream())
@@ -124,6 +125,24 @@ def test_only_tensorrt_rtx_captures_by_itself(release: tuple[FlavorName, str], f
     with SimulatedCuda() as device:
         engine = TensorRTEngine(plan_of(fake(release)), device)
         assert (engine.why_not_captured is not None) == (release == RTX)
+
+
+def test_an_engine_that_nobody_closes_is_freed_before_its_device(fake: Callable[..., FakeTensorRT]):
+    device = SimulatedCuda()
+    engine = TensorRTEngine(plan_of(fake(RELEASES[0])), device)
+    run, loaded = engine.execution(), engine._loaded
+    del engine
+    assert loaded.engine is None and not loaded.executions
+    assert run._context is None
+    device.close()
+
+
+def test_an_engine_closes_after_its_device_has_failed(fake: Callable[..., FakeTensorRT]):
+    device = SimulatedCuda()
+    engine = TensorRTEngine(plan_of(fake(RTX)), device)
+    device.close()
+    engine.close()
+    assert engine._loaded.engine is None
 
 
 def test_what_tensorrt_rtx_compiles_is_kept_for_the_next_start(

@@ -1,7 +1,7 @@
 """The real pycuda on a stand-in for the driver (tests/sim/driver), which runs the kernels as the simulation does.
 
-`make pycuda-simulated` builds both and runs this; in the ordinary run it is skipped. It shows that `engine/cuda.py` and pycuda fit
-together; it says nothing of a GPU.
+`make pycuda-simulated` builds both and runs this; in the ordinary run it is skipped. It shows that `engine/cuda.py` and pycuda
+fit together; it says nothing of a GPU.
 """
 
 import ctypes

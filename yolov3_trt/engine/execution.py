@@ -3,8 +3,10 @@
 The tests have another way, which runs the graph that the plan was built from on the host.
 """
 
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +16,7 @@ from yolov3_trt.engine.flavor import Flavor, open_flavor
 from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.engine.plan import Plan
 from yolov3_trt.engine.runtime_cache import RuntimeCache, cache_path
-from yolov3_trt.errors import EngineError
+from yolov3_trt.errors import DeviceError, EngineError
 
 # TensorRT's names of the types that an input or output of ours may have.
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "UINT8": "uint8"}
@@ -80,6 +82,15 @@ class Engine(Protocol):
         """Free all of it; harmless when repeated."""
 
 
+@dataclass
+class _Loaded:
+    """What TensorRT holds of a plan."""
+
+    engine: ICudaEngine | None
+    cache: RuntimeCache | None = None
+    executions: list["TensorRTExecution"] = field(default_factory=list)
+
+
 class TensorRTEngine:
     """A plan that TensorRT loaded."""
 
@@ -93,46 +104,39 @@ class TensorRTEngine:
         """
         self._path, self._device = plan.path, device
         self._flavor = open_flavor(FlavorName(plan.meta.flavor))
-        self._executions: list[TensorRTExecution] = []
-        self._engine: ICudaEngine | None = None
-        self._cache: RuntimeCache | None = None
         with device.current():
-            self._engine = engine = engine_from_plan(plan, self._flavor)
+            engine: ICudaEngine = engine_from_plan(plan, self._flavor)
             self.tensors = _tensors(engine, self._flavor)
+            self._loaded = _Loaded(engine)
             strategy = self._flavor.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE")
             if strategy is not None:  # TensorRT-RTX
-                self._cache = RuntimeCache(engine, strategy, cache_path(plan, self._flavor, device))
+                self._loaded.cache = RuntimeCache(engine, strategy, cache_path(plan, self._flavor, device))
         self.why_not_captured = (
-            None if self._cache is None else "TensorRT-RTX captures the network in a CUDA graph of its own"
+            None if strategy is None else "TensorRT-RTX captures the network in a CUDA graph of its own"
         )
+        # Also where nobody closes it, and then before the device, which was there first and is held until then.
+        self._finalizer = weakref.finalize(self, _unload, self._loaded, device)
 
     def execution(self) -> "TensorRTExecution":
         """A new execution context."""
-        assert self._engine is not None
+        engine, cache = self._loaded.engine, self._loaded.cache
+        assert engine is not None
         with self._device.current(), self._flavor.log.recording() as problems:
-            if self._cache is None:
-                context = self._engine.create_execution_context()
+            if cache is None:
+                context = engine.create_execution_context()
             else:
-                context = self._engine.create_execution_context(runtime_config=self._cache.config)
+                context = engine.create_execution_context(runtime_config=cache.config)
         if context is None:
             raise EngineError(
                 f"{self._path}: {self._flavor} makes no execution context: {_last(problems)}; is there enough GPU memory?"
             )
         execution = TensorRTExecution(context, self._device, self._flavor, self._path)
-        self._executions.append(execution)
+        self._loaded.executions.append(execution)
         return execution
 
     def close(self) -> None:
-        """Free contexts before the engine, as TensorRT wants it."""
-        if self._engine is None:
-            return
-        with self._device.current():
-            if self._cache is not None:
-                self._cache.save()
-            for execution in self._executions:
-                execution.close()
-            self._executions.clear()
-            self._cache = self._engine = None
+        """Free all of it; harmless when repeated."""
+        self._finalizer()
 
 
 class TensorRTExecution:
@@ -164,10 +168,14 @@ class TensorRTExecution:
         self._check(good, "to run", problems)
 
     def close(self) -> None:
-        """Let TensorRT free it, which it does with the last reference."""
+        """Free it; harmless when repeated."""
         if self._context is not None:
             with self._device.current():
-                self._context = None
+                self.drop()
+
+    def drop(self) -> None:
+        """Give up the last reference, with which TensorRT frees it."""
+        self._context = None
 
     def _check(self, good: bool, what: str, problems: list[str]) -> None:
         if not good:
@@ -206,6 +214,19 @@ def check_tensors(tensors: tuple[IOTensor, ...], expected: Mapping[str, IOTensor
             raise EngineError(
                 f"{path}: the engine has {tensor}; its sidecar says {expected[tensor.name]}; build it again"
             )
+
+
+def _unload(loaded: _Loaded, device: Device) -> None:
+    """Free contexts before the engine, as TensorRT wants it."""
+    with ExitStack() as stack:
+        with suppress(DeviceError):  # it has failed or is closed: TensorRT then frees in the context that is current
+            stack.enter_context(device.current())
+        if loaded.cache is not None:
+            loaded.cache.save()
+        for execution in loaded.executions:
+            execution.drop()
+        loaded.executions.clear()
+        loaded.cache = loaded.engine = None
 
 
 def _tensors(engine: ICudaEngine, flavor: Flavor) -> tuple[IOTensor, ...]:
