@@ -3,7 +3,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := export,cpu,eval,train,opencv-headless,dev
+EXTRAS := export,cpu,eval,train,triton,opencv-headless,dev
 # NVIDIA ships the TensorRT-RTX wheels for x86-64 only; elsewhere the engine steps say that they are missing.
 ifeq ($(shell uname -sm),Linux x86_64)
 EXTRAS := $(EXTRAS),rtx
@@ -14,12 +14,18 @@ PYTHON310 ?= python3.10
 VENV86 := .venv-trt86
 PACKAGES86 := $(VENV86)/lib/python3.10/site-packages
 
-.PHONY: demo test lint bench shapes-model tensorrt86 clean
+VENV_TRITON := .venv-triton
+
+PYCUDA := .venv-pycuda
+
+.PHONY: demo test lint bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
+# Two processes share the tests, each computing with one thread; a machine with more cores and memory (2 GB each) takes more.
+TEST_PROCESSES ?= 2
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -55,5 +61,27 @@ $(VENV86)/installed:
 		$(CC) -x c -shared -fPIC -Wl,-soname,libnvinfer_plugin.so.8 -o $(PACKAGES86)/tensorrt/libnvinfer_plugin.so.8 -
 	touch $@
 
+# A venv with NVIDIA's Triton Inference Server (0.4 GB), in which these tests serve models on the CPU. The
+# package that carries it wants NumPy 1, for which OpenCV 4.11 is the last; all else is as in $(VENV), so that results are equal.
+triton: $(VENV)/installed $(VENV_TRITON)/installed
+	$(BIN)/python -m pytest tests/test_deploy_server.py tests/test_triton_*.py
+
+$(VENV_TRITON)/installed:
+	$(PYTHON) -m venv $(VENV_TRITON)
+	sed -E '/^(numpy|opencv)/d' $(CONSTRAINTS) > $(VENV_TRITON)/constraints.txt
+	$(VENV_TRITON)/bin/python -m pip install --quiet --prefer-binary -c $(VENV_TRITON)/constraints.txt \
+		nvidia-pytriton==0.7.0 'numpy<2' -e ".[cpu,opencv-headless]"
+	touch $@
+
+# The real pycuda on a stand-in for the driver, which runs the kernels as the tests' simulation does; compiling it takes minutes.
+pycuda-simulated: $(VENV)/installed
+	tests/sim/driver/run.sh $(PYCUDA) $(PYTHON)
+
+# The acceptance on a machine with an NVIDIA GPU (docs/gpu.md). TRT_PYTHON has TensorRT, pycuda and pytest; TORCH_PYTHON has PyTorch.
+TRT_PYTHON ?= $(BIN)/python
+TORCH_PYTHON ?= $(TRT_PYTHON)
+gpu-test:
+	$(TORCH_PYTHON) -m tests.gpu.acceptance --python $(TRT_PYTHON) --torch-python $(TORCH_PYTHON) $(GPU_TEST_OPTIONS)
+
 clean:
-	rm -rf $(VENV) $(VENV86) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV86) $(PYCUDA) $(VENV_TRITON) runs .pytest_cache .mypy_cache .ruff_cache

@@ -2,15 +2,50 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from yolov3_trt.models import Model, load_model
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # where several processes share the tests: the name of this one
+if WORKER is not None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; see `one_thread_each`
+
 # Small models pretrained on COCO, in the reference data.
 COCO_MODELS = ("yolo-fastest-1.1", "yolo-fastest-1.1-xl", "MobileNetV2-YOLOv3-Nano-coco")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_each() -> Iterator[None]:
+    """Where several processes share the tests, each computes with one thread: more would wait for each other, spinning."""
+    if WORKER is None or importlib.util.find_spec("onnxruntime") is None:
+        yield
+        return
+    import onnxruntime
+
+    class OneThread(onnxruntime.SessionOptions):
+        def __init__(self) -> None:
+            super().__init__()
+            self.intra_op_num_threads = 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", OneThread)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """See `shared_exports`."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
+        yield
+        return
+    from tests.shared_exports import exports_kept_in
+
+    folder = tmp_path_factory.getbasetemp()
+    with exports_kept_in((folder if WORKER is None else folder.parent) / "exports"):
+        yield
 
 
 @pytest.fixture(scope="session")

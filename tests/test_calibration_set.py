@@ -1,7 +1,6 @@
 """Calibration pictures: the same choice again, one at a time, and what speaks against a set."""
 
 import hashlib
-import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -314,12 +313,3 @@ def test_evaluation_pictures_in_the_set_are_refused_unless_allowed():
         set_warnings(pictures, evaluation)
     assert str(caught.value) == f"{text}; calibrate on others, or allow it with --allow-overlap"
     assert set_warnings(pictures, evaluation, allow_overlap=True) == (text,)
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="Python 3.11 has tomllib")
-def test_a_manifest_on_python_3_10_needs_tomli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from yolov3_trt.errors import MissingDependency
-
-    monkeypatch.setitem(sys.modules, "tomli", None)
-    with pytest.raises(MissingDependency, match="tomli is not installed"):
-        load_set(tmp_path / "set.toml")

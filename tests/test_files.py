@@ -67,6 +67,41 @@ def test_full_disk_is_an_output_error_that_keeps_the_old_file(tmp_path: Path):
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        FileNotFoundError(2, "No such file or directory", "picture.jpg"),
+        OSError(28, "No space left on device", "/other/disk/file"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        TimeoutError("timed out"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_what_fails_meanwhile_and_is_not_about_the_file_is_not_called_a_failed_write(tmp_path: Path, failure: OSError):
+    with pytest.raises(type(failure)) as caught, replacing(tmp_path / "f"):
+        raise failure
+    assert caught.value is failure
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_in_the_body_names_the_file_and_not_the_temporary_one(tmp_path: Path):
+    path = tmp_path / "f"
+    with pytest.raises(OutputError) as caught, replacing(path) as partial:
+        partial.unlink()
+        partial.mkdir()
+        try:
+            partial.write_bytes(b"1")
+        finally:
+            partial.rmdir()
+    assert str(caught.value) == f"{path}: cannot be written (Is a directory)"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numpys_error_of_a_write_cut_short_is_about_the_file(tmp_path: Path):
+    with pytest.raises(OutputError, match=r"f: cannot be written \(100 requested and 7 "), replacing(tmp_path / "f"):
+        raise OSError("100 requested and 7 written")
+
+
 def test_place_below_a_regular_file_is_an_output_error(tmp_path: Path):
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(OutputError) as caught:

@@ -1,6 +1,5 @@
 """Recipes: what they say is what is built, and what cannot be built is refused by its key."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from tests.test_layers import HEAVY, loaded_after
 from yolov3_trt.calibration.observers import Method
 from yolov3_trt.engine.options import EngineOptions, FlavorName, HardwareCompatibility, Refit
-from yolov3_trt.errors import MissingDependency, OutputError, RecipeError
+from yolov3_trt.errors import OutputError, RecipeError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision
 from yolov3_trt.recipe import (
@@ -476,10 +475,3 @@ def test_recipes_are_light():
     assert not loaded_after("import yolov3_trt.recipe") & (HEAVY | {"pydantic"})
     code = "from pathlib import Path; from yolov3_trt.recipe import load_recipe; load_recipe(Path({!r}))"
     assert not loaded_after(code.format(str(ENGINES / "shapes-256-fp16.toml"))) & HEAVY
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="Python 3.11 has tomllib")
-def test_a_recipe_on_python_3_10_needs_tomli(monkeypatch: pytest.MonkeyPatch, path: Path):
-    monkeypatch.setitem(sys.modules, "tomli", None)
-    with pytest.raises(MissingDependency, match="tomli is not installed"):
-        load_recipe(path)

@@ -6,13 +6,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli_runner import files_in
+from yolov3_trt import files, meta
 from yolov3_trt.calibration.table import load_table
 from yolov3_trt.engine import resources
 from yolov3_trt.engine.flavor import installed_flavors
@@ -21,6 +23,7 @@ from yolov3_trt.errors import BuildError, CalibrationError, OutputError
 from yolov3_trt.meta import Precision, load_engine_meta, load_model_meta, sidecar_path
 from yolov3_trt.models import default_weights_path
 from yolov3_trt.pipeline import Reporter
+from yolov3_trt.pipeline import build as pipeline_build
 from yolov3_trt.pipeline.build import build_from_graph, build_from_recipe
 from yolov3_trt.recipe import BuildRecipe, CalibrationRecipe, GraphRecipe
 
@@ -110,6 +113,25 @@ def test_a_graph_is_built_once_too(engine: Path, tmp_path: Path):
     assert changed.reason == "optimization level was none, is 1"
 
 
+def test_no_file_is_read_twice_for_its_hash(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    graph, other, hashed = engine.with_suffix(".onnx"), tmp_path / "other.engine", list[str]()
+
+    def sha256_of_file(path: Path) -> str:
+        hashed.append(path.name)
+        return files.sha256_of_file(path)
+
+    for module in (meta, pipeline_build):
+        monkeypatch.setattr(module, "sha256_of_file", sha256_of_file)
+    assert not build_from_graph(graph, other, RTX).reused
+    assert hashed == ["shapes.onnx"]
+    hashed.clear()
+    assert build_from_graph(graph, other, RTX).reused
+    assert hashed == ["shapes.onnx", "other.engine"]
+    hashed.clear()
+    assert build_from_recipe(FP16, engine).reused
+    assert hashed == ["shapes.engine"]
+
+
 def test_an_engine_of_a_graph_is_not_that_of_a_model(engine: Path):
     graph = engine.with_suffix(".onnx")
     assert build_from_graph(graph, engine, RTX).reason == "the one there was built from a model"
@@ -127,15 +149,23 @@ def int8_recipe(folder: Path, images: str | None = "shapes") -> BuildRecipe:
 
 def test_a_recipe_makes_the_table_it_needs_and_notices_when_that_changes(tmp_path: Path):
     engine, said = tmp_path / "shapes.engine", list[str]()
-    recipe = int8_recipe(tmp_path)
-    built = build_from_recipe(recipe, engine, reporter=Reporter(said.append))
+    recipe, tracked = int8_recipe(tmp_path), list[str]()
+
+    def track(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
+        tracked.append(what)
+        return items
+
+    built = build_from_recipe(recipe, engine, reporter=Reporter(said.append, track))
+    assert tracked.count("reading pictures") == 1
     assert load_table(tmp_path / "table.json").images.count == 8
     assert built.meta.model.precision is Precision.INT8 and built.meta.model.calibration_sha256 is not None
     assert "warning: 8 calibration pictures; ranges are steadier with 32 or more" in said
     assert build_from_recipe(recipe, engine).reused
     assert recipe.calibration is not None
     other = replace(recipe, calibration=replace(recipe.calibration, seed=1))
-    again = build_from_recipe(other, engine, reporter=Reporter(said.append))
+    tracked.clear()
+    again = build_from_recipe(other, engine, reporter=Reporter(said.append, track))
+    assert tracked.count("reading pictures") == 1, "also where the table there does not fit"
     assert again.reason.startswith("calibration table was ")
     assert any("calibrating again, the table there differs in picture list" in line for line in said)
 

@@ -34,8 +34,10 @@ from yolov3_trt.spec import ModelSpec
 from yolov3_trt.training.augment import Augmentation
 from yolov3_trt.training.checkpoint import load_checkpoint
 from yolov3_trt.training.dataset import DataSet, load_data_set
+from yolov3_trt.training.learner import initial_weights
 from yolov3_trt.training.settings import TrainSettings
-from yolov3_trt.training.train import Stopped, TrainingRun, Watcher, initial_weights
+from yolov3_trt.training.train import TrainingRun
+from yolov3_trt.training.watcher import Stopped, Watcher
 
 NONE = Augmentation(0, 0, 0, 0, 0, 0, 0)
 

@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes and content hashes."""
 
+import errno
 import glob
 import hashlib
 import os
@@ -9,6 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from yolov3_trt.errors import OutputError
+
+# What writing ends with where the file's name is not at fault; such an error does not say which file it was.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 def sha256_of_file(path: Path) -> str:
@@ -38,10 +42,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
     Whatever happens inside, `path` is either its old self or complete, and no temporary file stays behind (a SIGKILL may
-    leave one; its name ends in `.partial`, which no reader takes for a result).
+    leave one; its name ends in `.partial`, which no reader takes for a result). Errors of the body that are about something
+    else come out as they are.
 
     Raises:
-        OutputError: the folder or the file cannot be written.
+        OutputError: the folder or the file cannot be written, by the body or here.
     """
     make_folder(path.parent)
     try:
@@ -49,13 +54,16 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as exc:
         raise OutputError(f"{path}: cannot write here ({exc.strerror}); give a writable folder with -o") from exc
     os.close(handle)
-    partial = Path(name)
+    partial, body_is_over = Path(name), False
     try:
         yield partial
+        body_is_over = True
         _flush(partial)
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as exc:
+        if not (body_is_over or _is_about(partial, exc)):
+            raise
         raise OutputError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
     finally:
         partial.unlink(missing_ok=True)
@@ -108,6 +116,14 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 text file atomically; see `replacing`."""
     write_bytes(path, text.encode())
+
+
+def _is_about(partial: Path, exc: OSError) -> bool:
+    """Whether an error is a failed write of this file."""
+    if exc.filename is not None:
+        return str(exc.filename) == str(partial)
+    # NumPy's, of a file that it could not write to its end, has no number.
+    return exc.errno in _DISK_ERRORS or (type(exc) is OSError and exc.errno is None)
 
 
 def _flush(path: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from yolov3_trt.calibration.image_set import SET_FORMAT, CalibrationSet
-from yolov3_trt.errors import CalibrationError, require
+from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import write_text
 
 
@@ -35,7 +35,7 @@ def load_set(path: Path) -> CalibrationSet:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        tomllib = require("tomli", extra="cpu")
+        import tomli as tomllib
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

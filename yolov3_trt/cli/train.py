@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from yolov3_trt.spec import ModelSpec
     from yolov3_trt.training.dataset import DataSet
     from yolov3_trt.training.settings import TrainSettings
-    from yolov3_trt.training.train import StepReport
+    from yolov3_trt.training.watcher import StepReport
 
 
 def train(
@@ -74,7 +74,8 @@ def train(
     from yolov3_trt.training.augment import Augmentation
     from yolov3_trt.training.loss import BoxLoss, LossSettings
     from yolov3_trt.training.settings import TrainSettings
-    from yolov3_trt.training.train import Resources, Stopped, TrainingRun, device_by_name
+    from yolov3_trt.training.train import Resources, TrainingRun, device_by_name
+    from yolov3_trt.training.watcher import Stopped
 
     settings = TrainSettings(
         epochs=epochs,
@@ -140,7 +141,7 @@ def _start(
     """The network with the data's classes, and the weights to begin with."""
     from yolov3_trt.models import load_spec
     from yolov3_trt.models.transfer import spec_with_classes, weights_with_classes
-    from yolov3_trt.training.train import initial_weights
+    from yolov3_trt.training.learner import initial_weights
 
     if from_scratch:
         if options.weights:
@@ -200,7 +201,7 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _progress(settings: "TrainSettings", stop: Callable[[], bool]) -> Iterator[Any]:
     """A bar with the losses on a terminal; a line per epoch everywhere."""
-    from yolov3_trt.training.train import Watcher
+    from yolov3_trt.training.watcher import Watcher
 
     def epoch_line(entry: dict[str, Any]) -> str:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in entry["loss"].items())

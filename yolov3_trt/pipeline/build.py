@@ -13,7 +13,7 @@ from typing import Any
 from yolov3_trt import __version__
 from yolov3_trt.calibration.image_set import CalibrationSet
 from yolov3_trt.calibration.manifest import load_set
-from yolov3_trt.engine.build import BuiltEngine, build_engine, estimated_build_s
+from yolov3_trt.engine.build import BuiltEngine, CheckedGraph, build_engine, estimated_build_s
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
 from yolov3_trt.engine.options import EngineOptions
@@ -23,7 +23,7 @@ from yolov3_trt.errors import MetaError
 from yolov3_trt.files import locked, sha256_of_file
 from yolov3_trt.meta import Batch, EngineMeta, Precision, load_engine_meta, load_model_meta
 from yolov3_trt.models import Model, load_model, load_spec
-from yolov3_trt.pipeline.calibrate import Calibration, calibrated_table, fitting_table, open_pictures
+from yolov3_trt.pipeline.calibrate import Calibration, fitting_table, make_table, open_pictures
 from yolov3_trt.pipeline.export import ExportOptions, ExportReport, artifact_stem, export_model, model_meta
 from yolov3_trt.pipeline.reporter import SILENT, Reporter
 from yolov3_trt.recipe import DEFAULT_NUM_IMAGES, BuildRecipe, CalibrationRecipe
@@ -84,12 +84,13 @@ def build_from_recipe(
         if recipe.calibration is not None and recipe.calibration.images is not None:
             _make_table(recipe.calibration, recipe.calibration.images, model, options, reporter)
         inputs = {**_model_inputs(model, options), **_builder_inputs(recipe.engine, flavor)}
-        reason = "asked to" if force else why_rebuild(engine_path, inputs)
-        if reason is None:
-            return _reused(engine_path)
+        there, reason = (None, "asked to") if force else _still_good(engine_path, inputs)
+        if there is not None:
+            return Built(engine_path, there, reason)
         report = export_model(model, engine_path.with_suffix(".onnx"), options)
         reporter.say(_estimate(report.path, engine_path, report.meta.precision))
-        engine = build_engine(report.path, engine_path, recipe.engine, inputs=inputs, progress=progress)
+        graph = CheckedGraph(report.path, report.meta)
+        engine = build_engine(graph, engine_path, recipe.engine, inputs=inputs, progress=progress)
     return Built(engine_path, engine.meta, reason, report, engine)
 
 
@@ -104,14 +105,14 @@ def build_from_graph(
 ) -> Built:
     """Make the engine of an exported graph; see `build_from_recipe`."""
     flavor = open_flavor(options.flavor)
-    graph = load_model_meta(onnx_path)
+    graph = CheckedGraph(onnx_path, load_model_meta(onnx_path))
     with locked(engine_path, lambda: reporter.say(f"{engine_path}: another process is building it; waiting")):
-        inputs = {"graph": graph.onnx_sha256 or sha256_of_file(onnx_path), **_builder_inputs(options, flavor)}
-        reason = "asked to" if force else why_rebuild(engine_path, inputs)
-        if reason is None:
-            return _reused(engine_path)
-        reporter.say(_estimate(onnx_path, engine_path, graph.precision))
-        engine = build_engine(onnx_path, engine_path, options, inputs=inputs, progress=progress)
+        inputs = {"graph": graph.meta.onnx_sha256 or sha256_of_file(onnx_path), **_builder_inputs(options, flavor)}
+        there, reason = (None, "asked to") if force else _still_good(engine_path, inputs)
+        if there is not None:
+            return Built(engine_path, there, reason)
+        reporter.say(_estimate(onnx_path, engine_path, graph.meta.precision))
+        engine = build_engine(graph, engine_path, options, inputs=inputs, progress=progress)
     return Built(engine_path, engine.meta, reason, None, engine)
 
 
@@ -154,20 +155,23 @@ def export_options(recipe: BuildRecipe, model: Model, flavor: Flavor) -> ExportO
     )
 
 
-def why_rebuild(engine_path: Path, inputs: Mapping[str, str]) -> str | None:
-    """Why the engine at a path is not the one that `inputs` give; None where it is."""
+def _still_good(engine_path: Path, inputs: Mapping[str, str]) -> tuple[EngineMeta | None, str]:
+    """The sidecar of the engine at a path where that is the one that `inputs` give, else None; and why."""
     if not engine_path.exists():
-        return "there was none"
+        return None, "there was none"
     try:
-        built_of = load_engine_meta(engine_path).inputs
+        there = load_engine_meta(engine_path)
     except MetaError as exc:
-        return f"the one there cannot be used: {exc}"
+        return None, f"the one there cannot be used: {exc}"
+    built_of = there.inputs
     if ("graph" in built_of) != ("graph" in inputs):
-        return f"the one there was built from {'a graph' if 'graph' in built_of else 'a model'}"
+        return None, f"the one there was built from {'a graph' if 'graph' in built_of else 'a model'}"
     changed = [name for name in {**built_of, **inputs} if built_of.get(name) != inputs.get(name)]
     if not changed:
-        return None
-    return "; ".join(f"{name} was {_shown(built_of.get(name))}, is {_shown(inputs.get(name))}" for name in changed)
+        return there, "it was built of just this"
+    return None, "; ".join(
+        f"{name} was {_shown(built_of.get(name))}, is {_shown(inputs.get(name))}" for name in changed
+    )
 
 
 def _estimate(onnx_path: Path, engine_path: Path, precision: Precision) -> str:
@@ -179,20 +183,17 @@ def _estimate(onnx_path: Path, engine_path: Path, precision: Precision) -> str:
     )
 
 
-def _reused(engine_path: Path) -> Built:
-    return Built(engine_path, load_engine_meta(engine_path), "it was built of just this")
-
-
 def _make_table(
     recipe: CalibrationRecipe, images: str, model: Model, options: ExportOptions, reporter: Reporter
 ) -> None:
     """See that the calibration table is there and of just this model and these pictures."""
     wanted = Calibration(_calibration_set(recipe, images), recipe.method, recipe.percentile)
     as_float = ExportOptions(preprocess=options.preprocess)
-    if fitting_table(recipe.table, model_meta(model, as_float), open_pictures(wanted), wanted, reporter) is None:
+    pictures = open_pictures(wanted, reporter)
+    if fitting_table(recipe.table, model_meta(model, as_float), pictures, wanted, reporter) is None:
         with tempfile.TemporaryDirectory() as folder:
             graph = export_model(model, Path(folder) / f"{model.spec.name}.onnx", as_float).path
-            calibrated_table(graph, recipe.table, wanted, force=True, reporter=reporter)
+            make_table(graph, recipe.table, pictures, wanted, reporter)
 
 
 def _calibration_set(recipe: CalibrationRecipe, images: str) -> CalibrationSet:

@@ -91,11 +91,23 @@ def calibrated_table(
     table = None if force else fitting_table(path, load_model_meta(graph), pictures, wanted, reporter)
     if table is not None:
         return Calibrated(table, pictures, True)
+    return Calibrated(make_table(graph, path, pictures, wanted, reporter), pictures, False)
+
+
+def make_table(
+    graph: Path, path: Path, pictures: ChosenPictures, wanted: Calibration, reporter: Reporter = SILENT
+) -> CalibrationTable:
+    """Calibrate, and write the table to `path`; pictures that nearly repeat others are warned about.
+
+    Raises:
+        CalibrationError, ImageError: see `calibrate_graph`.
+        OutputError: the table cannot be written.
+    """
     table = calibrate_graph(graph, pictures, wanted, reporter)
     for warning in repeat_warnings(pictures.fingerprints, pictures.difference_hashes):
         reporter.say(f"warning: {warning}")
     save_table(table, path)
-    return Calibrated(table, pictures, False)
+    return table
 
 
 def open_pictures(wanted: Calibration, reporter: Reporter = SILENT) -> ChosenPictures:

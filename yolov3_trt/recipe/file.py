@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolov3_trt.engine.options import EngineOptions
-from yolov3_trt.errors import BuildError, RecipeError, require
+from yolov3_trt.errors import BuildError, RecipeError
 from yolov3_trt.files import write_text
 from yolov3_trt.meta import Batch
 from yolov3_trt.recipe.paths import PATH_KEYS, absolute_path, relative_path
@@ -30,7 +30,6 @@ def load_recipe(path: Path) -> BuildRecipe:
 
     Raises:
         RecipeError: it is missing, no TOML, says what no recipe does, or what cannot be built.
-        MissingDependency: Python 3.10 without tomli.
     """
     content = _toml(path)
     if content.get("format") != RECIPE_FORMAT:
@@ -67,7 +66,7 @@ def _toml(path: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        tomllib = require("tomli", extra="cpu")
+        import tomli as tomllib
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         _check_kinds(content, "")

@@ -139,3 +139,8 @@ def text_lines(path: Path, expected: str, faults: list[str]) -> list[str]:
 def shown(value: Any) -> str:
     """A value of any size and depth, shortly."""
     return repr(value[:80]) if isinstance(value, str) else reprlib.repr(value)
+
+
+def first_few(names: Sequence[object]) -> str:
+    """The first few of many."""
+    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
