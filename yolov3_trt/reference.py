@@ -82,6 +82,16 @@ def run_module(network: "YoloNetwork", images: NDArray[np.float32]) -> tuple[NDA
         return tuple(output.cpu().numpy() for output in network(torch.from_numpy(images).to(device)))
 
 
+def run_layers(
+    network: "YoloNetwork", images: NDArray[np.float32], layers: Collection[int]
+) -> dict[int, NDArray[np.float32]]:
+    """Outputs (N, C', H', W') of some layers of a network, by index, for images (N, C, H, W) float32."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        kept = network.run(torch.from_numpy(images).to(device), layers)
+        return {index: output.cpu().numpy() for index, output in kept.items()}
+
+
 def fuse_batch_norm(network: "YoloNetwork") -> "YoloNetwork":
     """A copy of the network for inference, each batch norm folded into its convolution."""
     fused = copy.deepcopy(network).eval()

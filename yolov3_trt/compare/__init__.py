@@ -7,47 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov3_trt.compare.heads import HeadDifference
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError
-from yolov3_trt.geometry import iou_matrix
 from yolov3_trt.images import NamedImage
+from yolov3_trt.matching import MATCH_IOU, match
 from yolov3_trt.meta import OutputStage
 
-MATCH_IOU = 0.5
+__all__ = ["MATCH_IOU", "Comparison", "HeadDifference", "compare", "match"]
 
-
-@dataclass
-class HeadDifference:
-    """Of one head, over all pictures."""
-
-    max_abs: float = 0.0
-    _sum_abs: float = 0.0
-    _values: int = 0
-    _dot: float = 0.0
-    _norms: tuple[float, float] = (0.0, 0.0)  # squared
-
-    def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
-        """Take the heads of another picture, of equal shapes."""
-        a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-        with np.errstate(invalid="ignore"):  # infinity - infinity
-            difference = np.abs(a - b)
-        self.max_abs = float(np.maximum(self.max_abs, difference.max()))  # NaN stays NaN
-        self._sum_abs += float(difference.sum())
-        self._values += a.size
-        self._dot += float(a @ b)
-        self._norms = (self._norms[0] + float(a @ a), self._norms[1] + float(b @ b))
-
-    @property
-    def mean_abs(self) -> float:
-        """Mean absolute difference of a logit."""
-        return self._sum_abs / self._values
-
-    @property
-    def cosine(self) -> float:
-        """Cosine similarity of the heads as vectors; NaN where one is all zeros."""
-        with np.errstate(invalid="ignore"):
-            return float(self._dot / np.sqrt(self._norms[0] * self._norms[1]))
+_HEAD_FIGURES = ("max_abs", "mean_abs", "cosine", "relative", "snr_db")
 
 
 @dataclass
@@ -67,8 +37,7 @@ class Comparison:
         return {
             "images": self.images,
             "heads": {
-                name: {key: _finite(getattr(head, key)) for key in ("max_abs", "mean_abs", "cosine")}
-                for name, head in self.heads.items()
+                name: {key: _finite(getattr(head, key)) for key in _HEAD_FIGURES} for name, head in self.heads.items()
             },
             "detections": {
                 "a": self.detections_a,
@@ -107,19 +76,6 @@ def compare(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Compariso
                 result.heads.setdefault(name, HeadDifference()).add(outputs_a[name], outputs_b[name])
         _count(result, found_a, found_b)
     return result
-
-
-def match(a: Detections, b: Detections, min_iou: float = MATCH_IOU) -> list[tuple[int, int, float]]:
-    """Pairs (row of `a`, row of `b`, IoU) of one class: each row of `a`, best first, takes the closest free row of `b`."""
-    iou = iou_matrix(a.xyxy, b.xyxy)
-    iou[a.class_ids[:, None] != b.class_ids[None]] = 0
-    pairs = []
-    for row in range(len(a)):
-        if len(b) and iou[row].max() >= min_iou:
-            other = int(iou[row].argmax())
-            pairs.append((row, other, float(iou[row, other])))
-            iou[:, other] = 0
-    return pairs
 
 
 def _finite(value: float) -> float | None:

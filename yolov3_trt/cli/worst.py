@@ -1,0 +1,84 @@
+"""The pictures that came out worst in an evaluation, drawn: what is there beside what each artifact finds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from yolov3_trt.cli.eval import Evaluated
+    from yolov3_trt.evaluate.worst import PictureScore
+    from yolov3_trt.preprocess import Image
+
+TRUTH = "truth"
+_SIDE = 640  # px, the longer one at most in a report
+_QUALITY = 85
+
+
+def draw_worst(
+    rows: "Sequence[Evaluated]", images: Path, count: int, folder: Path | None
+) -> tuple[list[dict[str, Any]], list[tuple[str, dict[str, bytes]]]]:
+    """Draw the worst pictures of all artifacts together, at the confidence that `detect` uses.
+
+    Returns:
+        An entry each for `--json`, with the file that was written where there is a `folder`: truth at the left, then what
+        each artifact finds. And the gallery of a report.
+    """
+    from yolov3_trt.cli.detect import save_picture
+    from yolov3_trt.files import make_folder
+    from yolov3_trt.images import load_image
+
+    if folder is not None:
+        make_folder(folder)
+    entries, gallery = [], []
+    for rank, score in enumerate(_worst(rows)[:count], start=1):
+        drawn = _drawn(rows, score.image_id, load_image(images / score.file_name))
+        path = None if folder is None else folder / f"{rank:02}-{Path(score.file_name).stem}.jpg"
+        if path is not None:
+            save_picture(_side_by_side(list(drawn.values())), path)
+        entries.append({**score.to_json(), "picture": None if path is None else str(path)})
+        gallery.append((score.file_name, {label: _jpeg(picture) for label, picture in drawn.items()}))
+    return entries, gallery
+
+
+def _worst(rows: "Sequence[Evaluated]") -> "list[PictureScore]":
+    """Pictures, the worst first, with what all artifacts together found, missed and made up."""
+    from yolov3_trt.evaluate.worst import PictureScore, score_pictures, worst_first
+
+    sums: dict[Any, Counter[str]] = {}
+    for row in rows:
+        for score in score_pictures(row.truth, row.found, row.confidence):
+            sums.setdefault(score.image_id, Counter()).update(found=score.found, missed=score.missed, false=score.false)
+    names = {image["id"]: str(image["file_name"]) for image in rows[0].truth.images}
+    return worst_first(PictureScore(image_id, names[image_id], **counts) for image_id, counts in sums.items())
+
+
+def _drawn(rows: "Sequence[Evaluated]", image_id: Any, pixels: "Image") -> "dict[str, Image]":
+    """Label -> the picture with boxes: the objects first, then each artifact's detections."""
+    from yolov3_trt.camera.draw import draw_detections
+    from yolov3_trt.evaluate.worst import confident
+
+    found = {row.artifact: confident(row.found[image_id], row.confidence) for row in rows}
+    return {
+        label: draw_detections(pixels, boxes)
+        for label, boxes in {TRUTH: rows[0].truth.truth(image_id), **found}.items()
+    }
+
+
+def _side_by_side(pictures: "list[Image]") -> "Image":
+    import numpy as np
+
+    gap = np.full((pictures[0].shape[0], 8, 3), 255, np.uint8)
+    return np.hstack([piece for picture in pictures for piece in (picture, gap)][:-1])
+
+
+def _jpeg(picture: "Image") -> bytes:
+    """A small one for a report."""
+    from yolov3_trt.errors import require
+
+    cv2 = require("cv2", extra="opencv")
+    scale = min(1.0, _SIDE / max(picture.shape[:2]))
+    width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    encoded: bytes = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1].tobytes()
+    return encoded

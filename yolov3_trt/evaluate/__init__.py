@@ -1,0 +1,90 @@
+"""COCO average precision of a detector, by pycocotools."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from yolov3_trt.coco import TruePicture, coco_instances
+from yolov3_trt.detections import Detections
+from yolov3_trt.evaluate.annotations import Annotations, load_annotations
+from yolov3_trt.evaluate.scores import METRICS, ClassScore, Scores, average_precision, coco_results, score
+from yolov3_trt.images import load_image
+from yolov3_trt.preprocess import Image
+
+__all__ = [
+    "EVAL_CONF_THRESHOLD",
+    "METRICS",
+    "Annotations",
+    "ClassScore",
+    "Scores",
+    "average_precision",
+    "coco_results",
+    "detect_all",
+    "evaluate",
+    "evaluate_labelled",
+    "load_annotations",
+    "score",
+    "score_detections",
+]
+
+# Darknet's detector map and valid use it; COCO's metrics want the weak detections too.
+EVAL_CONF_THRESHOLD = 0.005
+
+
+def evaluate(
+    detect: Callable[[Image], Detections],
+    annotations: Annotations,
+    images_dir: Path,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, Any]:
+    """Average precision over all images of an annotation file.
+
+    Args:
+        detect: a picture to its detections, at a low confidence threshold (`EVAL_CONF_THRESHOLD`).
+        annotations: from `load_annotations`.
+        images_dir: where its `file_name`s are.
+        progress: wraps the iteration over the images.
+
+    Returns:
+        `images`, their number, and METRICS as fractions; None where COCO defines none (no object of that size).
+
+    Raises:
+        EvaluationError: images are missing.
+        ImageError: one cannot be read.
+    """
+    found = detect_all(detect, annotations, images_dir, progress)
+    return {"images": len(found), **score_detections(annotations, found).metrics}
+
+
+def detect_all(
+    detect: Callable[[Image], Detections],
+    annotations: Annotations,
+    images_dir: Path,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[Any, Detections]:
+    """Image id -> what is found in it; see `evaluate`."""
+    paths = annotations.image_paths(images_dir)
+    return {image_id: detect(load_image(path)) for image_id, path in progress(paths.items())}
+
+
+def score_detections(annotations: Annotations, found: Mapping[Any, Detections]) -> Scores:
+    """COCO's evaluation of the detections of all images."""
+    results = [
+        row
+        for image_id, detections in found.items()
+        for row in coco_results(image_id, detections, annotations.category_ids)
+    ]
+    return score(annotations.content, results)
+
+
+def evaluate_labelled(
+    detect: Callable[[Image], Detections], labelled: Iterable[tuple[Image, TruePicture]], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """`evaluate` for pictures in memory, one at a time, with what is in them; class ids are the model's."""
+    results: list[dict[str, Any]] = []
+    truths: list[TruePicture] = []
+    category_ids = range(1, len(class_names) + 1)
+    for image_id, (pixels, truth) in enumerate(labelled, start=1):
+        results += coco_results(image_id, detect(pixels), category_ids)
+        truths.append(truth)
+    return {"images": len(truths), **average_precision(coco_instances(truths, class_names), results)}
