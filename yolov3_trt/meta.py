@@ -311,31 +311,52 @@ def load_engine_meta(engine_path: Path) -> EngineMeta:
 _Meta = TypeVar("_Meta", ModelMeta, EngineMeta)
 
 
-def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
-    from pydantic import ValidationError  # here: it takes longer to import than all of this package
+def model_meta_from_json(text: str | bytes, where: str) -> ModelMeta:
+    """Read what `to_json` gives for a model, as JSON text from elsewhere than a sidecar.
 
+    Args:
+        text: of a JSON object.
+        where: it comes from, for errors.
+
+    Raises:
+        MetaError: it is damaged, or another version's.
+    """
+    return _parse(ModelMeta, MODEL_FORMAT, text, where)
+
+
+def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
     path = sidecar_path(artifact)
     if not artifact.is_file():
         raise MetaError(f"{artifact}: there is no such file")
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except FileNotFoundError:
         raise MetaError(
             f"{artifact}: its sidecar {path.name} is not beside it; copy both files, or export or build it again"
         ) from None
-    except (OSError, ValueError, RecursionError) as exc:
+    except OSError as exc:
         raise MetaError(f"{path}: this sidecar cannot be read ({exc}); export or build the artifact again") from exc
+    return _parse(kind, expected_format, text, str(path))
+
+
+def _parse(kind: type[_Meta], expected_format: str, text: str | bytes, where: str) -> _Meta:
+    from pydantic import ValidationError  # here: it takes longer to import than all of this package
+
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise MetaError(f"{where}: this sidecar cannot be read ({exc}); export or build the artifact again") from exc
     found = content.get("format") if isinstance(content, dict) else None
     if found != expected_format:
         raise MetaError(
-            f"{path}: format {found!r}; expected {expected_format!r} (another version wrote it: build again)"
+            f"{where}: format {found!r}; expected {expected_format!r} (another version wrote it: build again)"
         )
     try:
         meta: _Meta = _adapter(expected_format).validate_python(content)
     except ValidationError as exc:
         first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise MetaError(f"{path}: {where}: {first['msg']}; export or build the artifact again") from exc
+        part = ".".join(map(str, first["loc"])) or "the whole"
+        raise MetaError(f"{where}: {part}: {first['msg']}; export or build the artifact again") from exc
     return meta
 
 

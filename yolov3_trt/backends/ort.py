@@ -10,21 +10,35 @@ from yolov3_trt.backends import BackendName, OpenBackend
 from yolov3_trt.errors import BackendError, require
 from yolov3_trt.meta import INPUT_NAME, load_model_meta
 
+# By the device: what ONNX Runtime calls it and how it is set up. On CUDA float32 means float32, not TensorFloat-32, which it
+# otherwise allows.
+_PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+}
+
 
 class OrtBackend(OpenBackend):
-    """Runs an ONNX file on the CPU."""
+    """Runs an ONNX file, on the CPU unless another device is chosen."""
 
     name = BackendName.ONNXRUNTIME
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
         """Load the file and its sidecar.
+
+        Args:
+            path: of the graph.
+            device: `cpu` or `cuda`.
+            threads: of the CPU.
 
         Raises:
             MetaError: the sidecar is missing or not this file's.
-            BackendError: ONNX Runtime does not load the graph, or it is not what the sidecar says.
+            BackendError: ONNX Runtime does not load the graph, has nothing for the device, or the graph is not what the
+                sidecar says.
         """
         self.meta = load_model_meta(path)
-        self._session: Any = _open_session(path, threads)
+        self.device = device
+        self._session: Any = _open_session(path, threads, device)
         outputs = tuple(output.name for output in self._session.get_outputs())
         if outputs != self.meta.output_names:
             raise BackendError(f"{path}: the graph's outputs are {outputs}; its sidecar says {self.meta.output_names}")
@@ -40,8 +54,15 @@ class OrtBackend(OpenBackend):
         self._session = None
 
 
-def _open_session(graph: Path | bytes, threads: int | None) -> Any:
+def _open_session(graph: Path | bytes, threads: int | None, device: str = "cpu") -> Any:
     ort = require("onnxruntime", extra="cpu")
+    provider = _PROVIDERS[device]
+    name = "the graph" if isinstance(graph, bytes) else graph
+    if provider[0] not in ort.get_available_providers():
+        raise BackendError(
+            f"{name}: this ONNX Runtime ({ort.__version__}) was built without {provider[0]}; replace it: "
+            "pip uninstall onnxruntime, then pip install 'yolov3-trt[cuda]'"
+        )
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: what it says of a graph it optimises is not for users
     # Its threads spin between calls, ready for the next one, and halve the speed of whatever else has work on these cores:
@@ -54,10 +75,14 @@ def _open_session(graph: Path | bytes, threads: int | None) -> Any:
         options.intra_op_num_threads = threads
     source = graph if isinstance(graph, bytes) else str(graph)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(source, options, providers=[provider])
     except Exception as exc:  # ONNX Runtime's exceptions share no base but Exception
-        name = "the graph" if isinstance(graph, bytes) else graph
         raise BackendError(f"{name}: ONNX Runtime does not load it: {_one_line(exc)}") from exc
+    if session.get_providers()[0] != provider[0]:  # it goes on with the CPU and only logs why
+        raise BackendError(
+            f"{name}: ONNX Runtime cannot use {provider[0]} here; expected the CUDA and cuDNN that it was built for"
+        )
+    return session
 
 
 def _one_line(exc: Exception) -> str:

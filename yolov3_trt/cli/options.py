@@ -30,7 +30,9 @@ MethodName = Literal["minmax", "percentile", "entropy", "mse"]
 RestName = Literal["fp16", "fp32"]
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in model (see `models`) or a .cfg file.")]
-ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx or an .engine.")]
+ArtifactArgument = Annotated[
+    str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx, an .engine or triton://HOST:PORT/MODEL.")
+]
 WeightsOption = Annotated[str | None, typer.Option(help="Darknet .weights; default: beside the .cfg, or in the cache.")]
 NamesOption = Annotated[str | None, typer.Option(help="Class names: a file with one a line, `coco` or `voc`.")]
 InputSizeOption = Annotated[str | None, typer.Option(metavar="N|HxW", help="Input size in px; default: the model's.")]

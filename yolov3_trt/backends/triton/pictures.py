@@ -1,0 +1,162 @@
+"""The backend of a server that takes pictures: the python variant, this package's Detector on the server."""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.backends import STAGES, BackendName, OpenBackend, Timed
+from yolov3_trt.backends.triton.address import Encoding
+from yolov3_trt.backends.triton.contract import ENCODED, FRAME, POSTPROCESS, detection_outputs
+from yolov3_trt.backends.triton.remote import Flight, Outputs, RemoteModel, array_of
+from yolov3_trt.detections import Detections
+from yolov3_trt.errors import BackendError, require
+from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
+from yolov3_trt.preprocess import Image, check_image
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Pictures of one `submit`."""
+
+    flights: list[Flight]
+    submitted_s: float  # time.perf_counter() when they came, and when all were on their way
+    started_s: float
+
+
+class TritonPictureBackend(OpenBackend):
+    """Sends pictures to servers; a `PictureBackend`."""
+
+    name = BackendName.TRITON
+
+    def __init__(self, remote: RemoteModel, in_flight: int, encoding: Encoding) -> None:
+        """Take over a model on servers.
+
+        Args:
+            remote: of the python variant.
+            in_flight: limit of its requests.
+            encoding: how pictures travel.
+        """
+        self.meta: ModelMeta = remote.contract.meta
+        self.num_slots = in_flight
+        self._remote = remote
+        self._encoding = encoding
+        self._calls: deque[_Call] = deque()
+        self._thresholds: NDArray[np.float32] | None = None  # where they are not the model's own
+        self._is_open = True
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:  # type: ignore[override]  # here it comes to light while running
+        """What is not done as it could be, each with the reason."""
+        lossy = f"pictures travel as JPEG of quality {_JPEG_QUALITY}, which is lossy: encoding=jpeg was asked for"
+        return (*self._remote.fallbacks, *([lossy] if self._encoding is Encoding.JPEG else []))
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """See `RemoteModel.statistics`."""
+        return self._remote.statistics
+
+    def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
+        """See `PictureBackend.configure`; only the two thresholds and a lower number of detections can be asked for."""
+        own, most = self.meta.postprocess, self._remote.contract.max_detections
+        if preprocess != self.meta.preprocess:
+            raise BackendError(
+                f"{self.meta.name}: resize={preprocess.resize.value} was asked for; the server fits pictures with "
+                f"resize={self.meta.preprocess.resize.value}; serve an artifact exported with that"
+            )
+        if (postprocess.nms, postprocess.max_candidates) != (own.nms, own.max_candidates):
+            raise BackendError(
+                f"{self.meta.name}: {postprocess.nms.kind.value} suppression of {postprocess.max_candidates} candidates was "
+                f"asked for; the server does {own.nms.kind.value} of {own.max_candidates}; serve an artifact exported with that"
+            )
+        if most is not None and postprocess.max_detections > most:
+            raise BackendError(
+                f"{self.meta.name}: max_detections={postprocess.max_detections} was asked for; the server gives {most} at most"
+            )
+        given = (postprocess.conf_threshold, postprocess.iou_threshold, postprocess.max_detections)
+        is_own = given == (own.conf_threshold, own.iou_threshold, own.max_detections)
+        self._thresholds = None if is_own else np.array([given], np.float32)
+
+    def submit(self, images: Sequence[Image]) -> None:
+        """See `PictureBackend.submit`; each picture is a request of its own."""
+        if len(self._calls) >= self.num_slots:
+            raise BackendError(f"{self.meta.name}: {self.num_slots} calls are under way; take a result first")
+        if not 1 <= len(images) <= self.meta.batch.max:
+            raise BackendError(f"{self.meta.name}: got {len(images)} pictures; expected 1 to {self.meta.batch.max}")
+        for image in images:
+            check_image(image)
+        submitted_s = time.perf_counter()
+        flights = [self._begin(image) for image in images]
+        self._calls.append(_Call(flights, submitted_s, time.perf_counter()))
+
+    def result(self) -> Timed:
+        """See `PictureBackend.result`; inference is the time on the way and on the server."""
+        if not self._calls:
+            raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
+        call = self._calls.popleft()
+        try:
+            outputs = [self._remote.wait(flight) for flight in call.flights]
+            waited_s = time.perf_counter()
+            found = [self._detections(one) for one in outputs]
+        except BackendError:
+            self._calls.clear()
+            self._remote.abandon()
+            raise
+        # While it waited its turn here, an answer may long have been there.
+        arrived_s = max(flight.answered_s for flight in call.flights)
+        inference_s = max(arrived_s - call.started_s, 0)
+        seconds = (call.started_s - call.submitted_s, inference_s, time.perf_counter() - waited_s)
+        return Timed(found, dict(zip(STAGES, seconds, strict=True)))
+
+    def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """Refused: what the network itself gives does not leave the server."""
+        raise BackendError(
+            f"{self.meta.name}: this server takes pictures and gives detections; use it through Detector"
+        )
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        if self._is_open:
+            self._is_open = False
+            self._calls.clear()
+            self._remote.close()
+
+    def _begin(self, image: Image) -> Flight:
+        inputs: dict[str, tuple[str, NDArray[Any]] | bytes] = {}
+        if self._thresholds is not None:
+            inputs[POSTPROCESS] = ("FP32", self._thresholds)
+        if self._encoding is Encoding.RAW:
+            inputs[FRAME] = ("UINT8", image[None])
+        else:
+            inputs[ENCODED] = _encoded(image, self._encoding)
+        return self._remote.begin(inputs)
+
+    def _detections(self, outputs: Outputs) -> Detections:
+        most = self._remote.contract.max_detections or 0
+        number, xyxy, scores, class_ids = (array_of(outputs, wanted) for wanted in detection_outputs(most, (1,)))
+        count = int(number[0])
+        if not 0 <= count <= most or not all(0 <= class_id < self.meta.num_classes for class_id in class_ids[:count]):
+            raise BackendError(
+                f"{self.meta.name}: the server gave {count} detections, or classes that the model has not"
+            )
+        try:
+            return Detections(
+                xyxy[:count].copy(), scores[:count].copy(), class_ids[:count].copy(), class_names=self.meta.class_names
+            )
+        except ValueError as exc:
+            raise BackendError(f"{self.meta.name}: the server's detections are not valid: {exc}") from exc
+
+
+def _encoded(image: Image, encoding: Encoding) -> bytes:
+    cv2 = require("cv2", extra="opencv")
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if encoding is Encoding.JPEG else []
+    good, encoded = cv2.imencode(".jpg" if encoding is Encoding.JPEG else ".png", image, options)
+    if not good:
+        raise BackendError(f"OpenCV cannot write a picture of {image.shape[1]}x{image.shape[0]} as {encoding.value}")
+    return bytes(encoded)

@@ -1,0 +1,50 @@
+"""The backend of a server that runs the network alone: the tensorrt and onnxruntime variants."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from yolov3_trt.backends import BackendName, OpenBackend
+from yolov3_trt.backends.triton.connection import ServedTensor
+from yolov3_trt.backends.triton.contract import tensor_input, tensor_outputs
+from yolov3_trt.backends.triton.remote import RemoteModel, array_of
+from yolov3_trt.meta import ModelMeta
+
+
+class TritonBackend(OpenBackend):
+    """Sends batches to servers; fitting pictures and finding detections is left to `Detector`."""
+
+    name = BackendName.TRITON
+
+    def __init__(self, remote: RemoteModel) -> None:
+        """Take over a model on servers, of the tensorrt or onnxruntime variant."""
+        self.meta: ModelMeta = remote.contract.meta
+        self._remote = remote
+        self._is_open = True
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:  # type: ignore[override]  # here it comes to light while running
+        """What is not done as it could be, each with the reason."""
+        return self._remote.fallbacks
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """See `RemoteModel.statistics`."""
+        return self._remote.statistics
+
+    def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """See `Backend.infer`."""
+        self.check_batch(images)
+        tensor = tensor_input(self.meta)
+        outputs = self._remote.wait(self._remote.begin({tensor.name: (tensor.dtype, images)}))
+        return {
+            wanted.name: array_of(outputs, ServedTensor(wanted.name, wanted.dtype, (len(images), *wanted.dims)))
+            for wanted in tensor_outputs(self.meta)
+        }
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        if self._is_open:
+            self._is_open = False
+            self._remote.close()
