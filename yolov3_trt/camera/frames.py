@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from yolov3_trt.detections import Detections
 from yolov3_trt.preprocess import Image
 
 
@@ -12,4 +13,23 @@ class Frame:
     pixels: Image  # uint8 (H, W, 3) BGR, the frame's own memory
     source: str  # `Source.name`
     index: int  # 0 for the first of its source; gaps are frames that were dropped
-    captured_s: float  # time.monotonic() when the source had it
+    captured_s: float  # time.monotonic() when the source had it; of a file, when the loop took it
+
+
+@dataclass(frozen=True)
+class FrameStatus:
+    """How the loop was doing when a frame had its result: what an overlay shows."""
+
+    fps: float | None  # results of this source per second, smoothed; None with its first
+    age_ms: float  # from capture to result
+    dropped: int  # frames of this source so far that came too late
+    batch: int  # frames of all sources that went through the detector together with this one
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frame with what was found in it."""
+
+    frame: Frame
+    detections: Detections
+    status: FrameStatus

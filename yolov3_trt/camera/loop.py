@@ -1,129 +1,247 @@
-"""The capture loop: frames from a source through a detector into sinks, and what that took."""
+"""The capture loop: frames from sources through a detector into sinks, never behind a live one.
 
+Each source has a thread that only reads. Detector and sinks run on the calling thread, which takes the newest frame of each
+live source and the next of each file, one per source and call, as many as fit into a batch, taking turns.
+"""
+
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from yolov3_trt.camera.frames import Frame
+from yolov3_trt.camera.frames import Frame, FrameStatus, Result
+from yolov3_trt.camera.inlets import Inlet, SourceInlet
+from yolov3_trt.camera.live import LiveInlet, Patience
+from yolov3_trt.camera.mailbox import Mailbox
 from yolov3_trt.camera.sinks import Sink
-from yolov3_trt.camera.sources import Source
-from yolov3_trt.detections import Detections
+from yolov3_trt.camera.sources import LiveSource, Source
+from yolov3_trt.camera.statistics import Call, Statistics
 from yolov3_trt.detector import Detector
+from yolov3_trt.errors import CameraError
 
-STAGES = ("capture", "preprocess", "inference", "postprocess", "sinks")
-_DETECTION = slice(1, 4)  # the stages that make up the latency, as in `bench`
-_PERCENTILES = (50, 95, 99)
-# A loop may run for weeks: times are kept of this many frames, about an hour at 30 fps, in some 30 MB.
-_KEPT_FRAMES = 100_000
+_TICK_S = 0.1  # between two looks after the sources
+_STALE_AFTER_S = 1.5  # without a frame a live source is marked stale
+_STALE_EVERY_S = 1.0
+_JOIN_S = 2.0  # a thread that needs longer to end hangs inside OpenCV
 
-Percentiles = Mapping[str, float | None]  # by `p50`, `p95`, `p99`; None where there was no frame
+Drop = Literal["latest", "none"]
 
 
 @dataclass(frozen=True)
-class LoopSummary:
-    """What a loop did. Counts and fps are of the whole; times of the last 100,000 frames."""
+class LoopOptions:
+    """When a loop ends, and what it does with frames that come too late."""
 
-    captured: int  # frames read from the source
-    processed: int  # frames that went through the detector and all sinks
-    dropped: int  # frames that came too late; only live sources have any
-    elapsed_s: float
-    fps: float | None  # processed / elapsed_s, everything included; None where there was no frame
-    latency_ms: Percentiles  # preprocess to postprocess
-    frame_age_ms: Percentiles  # from capture to detections
-    stages_ms: Mapping[str, float | None]  # medians by STAGES
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return asdict(self)
+    max_frames: int | None = None  # results of all sources together
+    duration_s: float | None = None
+    drop: Drop | None = None  # None: `latest` for live sources, `none` for files
+    patience: Patience = field(default_factory=Patience)
+    on_frame: Callable[[Result], None] | None = None  # called after the sinks
+    on_tick: Callable[[], None] | None = None  # called about ten times a second
 
 
-@dataclass
-class LoopTimes:
-    """The times of a loop's frames."""
+class CameraLoop:
+    """A loop that is ready to run, once."""
 
-    processed: int = 0
-    _rows: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=_KEPT_FRAMES))
-
-    def add(self, captured_s: float, marks_s: Sequence[float]) -> None:
-        """Take a frame's times.
+    def __init__(
+        self,
+        detector: Detector,
+        sources: Sequence[Source | LiveSource],
+        sinks: Sequence[Sink],
+        options: LoopOptions | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
+        """Prepare it. Detector, sources and sinks stay their owner's, who closes them, whatever happens.
 
         Args:
-            captured_s: `Frame.captured_s`.
-            marks_s: where each of STAGES began, and where the last ended, on the same clock.
-        """
-        detected_s = marks_s[_DETECTION.stop]
-        self._rows.append((*(end - start for start, end in pairwise(marks_s)), detected_s - captured_s))
-        self.processed += 1
+            detector: finds the objects.
+            sources: with names of their own.
+            sinks: take each result in turn, in this order.
+            options: see `LoopOptions`.
+            statistics: to be filled; of a loop of its own.
 
-    def summary(self, elapsed_s: float) -> LoopSummary:
-        """Of all frames so far, none of which was dropped."""
-        times_ms = np.array(self._rows).reshape(-1, len(STAGES) + 1) * 1e3  # (frames, stages and age)
-        return LoopSummary(
-            captured=self.processed,
-            processed=self.processed,
-            dropped=0,
-            elapsed_s=elapsed_s,
-            fps=self.processed / elapsed_s if self.processed else None,
-            latency_ms=_percentiles(times_ms[:, _DETECTION].sum(axis=1)),
-            frame_age_ms=_percentiles(times_ms[:, -1]),
-            stages_ms={
-                stage: float(np.median(times_ms[:, column])) if self.processed else None
-                for column, stage in enumerate(STAGES)
-            },
+        Raises:
+            CameraError: there is no source, or one is given twice.
+        """
+        self._detector, self._sinks = detector, sinks
+        self._options, self.statistics = options or LoopOptions(), statistics or Statistics()
+        self._changed = threading.Condition(self.statistics.lock)
+        names = [source.name for source in sources]
+        if not names or len(set(names)) < len(names):
+            raise CameraError(f"sources {', '.join(names) or '(none)'}: expected one or more, each of them once")
+        self._inlets = deque(self._inlet(source) for source in sources)
+        # A frame of a live source that is submitted while another is under way would only age in the queue.
+        is_live = any(source.live for source in self.statistics.sources.values())
+        self._depth = 1 if is_live else detector.num_slots
+        self._pending: deque[tuple[list[Frame], float]] = deque()  # submitted, and when
+        self._submitted = 0
+        self._stop_reason: str | None = None
+        self._ends_s: float | None = None
+        self._ticked_s = self._marked_s = 0.0
+        if detector.meta.batch.min > len(names):
+            self.statistics.fallbacks.append(
+                f"{detector.meta.name} takes {detector.meta.batch.min} pictures a call; with {len(names)} sources the rest of "
+                "the batch is empty: export with --batch 1 for full speed"
+            )
+
+    def stop(self, reason: str) -> None:
+        """End soon, with the frames that are under way; from any thread or signal handler."""
+        self._stop_reason = self._stop_reason or reason
+
+    def run(self) -> Statistics:
+        """Run until the sources end, a limit is reached or `stop` is called; then every thread is joined.
+
+        A source that fails is told in `statistics`, and the others go on.
+
+        Raises:
+            Yolov3TrtError: of the detector or a sink.
+        """
+        statistics = self.statistics
+        statistics.start()
+        if self._options.duration_s is not None:
+            self._ends_s = time.monotonic() + self._options.duration_s
+        try:
+            for inlet in self._inlets:
+                inlet.start()
+            self._turn()
+            for inlet in self._inlets:
+                inlet.check(time.monotonic())
+        finally:
+            statistics.end(self._stop_reason or "sources")
+            statistics.stuck_sources = self._join()
+        return statistics
+
+    def _join(self) -> tuple[str, ...]:
+        """End every thread; names of the sources where one hangs."""
+        for inlet in self._inlets:
+            inlet.stop()
+        until_s = time.monotonic() + _JOIN_S
+        return tuple(
+            inlet.counts.name for inlet in self._inlets if not inlet.join(max(0.0, until_s - time.monotonic()))
         )
+
+    def _turn(self) -> None:
+        """Detect and write, call by call."""
+        overlaps = self._detector.num_slots > 1
+        while True:
+            self._submit(may_wait=True)
+            if not self._pending:
+                return
+            timed = self._detector.result()
+            done_s = time.monotonic()
+            frames, submitted_s = self._pending.popleft()
+            if overlaps:  # the device works on while the sinks do
+                self._submit(may_wait=False)
+            call = Call(
+                [frame.source for frame in frames],
+                [done_s - frame.captured_s for frame in frames],
+                [submitted_s - frame.captured_s for frame in frames],
+                timed.stages_s,
+            )
+            self.statistics.add_call(call, done_s)
+            for frame, detections, age_s in zip(frames, timed.detections, call.ages_s, strict=True):
+                source = self.statistics.sources[frame.source]
+                status = FrameStatus(source.rate.per_s, age_s * 1e3, source.dropped, len(frames))
+                self._deliver(Result(frame, detections, status))
+            self._tick()
+
+    def _deliver(self, result: Result) -> None:
+        started_s = time.monotonic()
+        for sink in self._sinks:
+            sink.write(result)
+        self.statistics.add_sinks(time.monotonic() - started_s)
+        if self._options.on_frame is not None:
+            self._options.on_frame(result)
+
+    def _submit(self, *, may_wait: bool) -> None:
+        """Begin with what is there, up to `_depth` calls; wait for a frame only where nothing is under way."""
+        while len(self._pending) < self._depth:
+            frames = self._take()
+            while not frames and may_wait and not self._pending and not self._is_ending():
+                with self._changed:
+                    self._changed.wait_for(self._has_news, _TICK_S)
+                self._tick()
+                frames = self._take()
+            if not frames:
+                return
+            submitted_s = time.monotonic()
+            self._detector.submit([frame.pixels for frame in frames])
+            self._pending.append((frames, submitted_s))
+            self._submitted += len(frames)
+
+    def _take(self) -> list[Frame]:
+        """A frame of each source that has one, as many as a call takes; who was left out has the first turn next."""
+        limit = self._detector.meta.batch.max
+        if self._options.max_frames is not None:
+            limit = min(limit, self._options.max_frames - self._submitted)
+        frames: list[Frame] = []
+        if self._is_ending():
+            return frames
+        for _ in range(len(self._inlets)):
+            if len(frames) >= limit:
+                break
+            frame = self._inlets[0].take()
+            self._inlets.rotate(-1)
+            if frame is not None:
+                frames.append(frame)
+        return frames
+
+    def _has_news(self) -> bool:
+        return any(len(inlet.mailbox) for inlet in self._inlets) or all(inlet.is_over for inlet in self._inlets)
+
+    def _is_ending(self) -> bool:
+        """Whether no further frame is to be taken; notes why."""
+        if self._stop_reason is None:
+            if self._options.max_frames is not None and self._submitted >= self._options.max_frames:
+                self._stop_reason = "max_frames"
+            elif self._ends_s is not None and time.monotonic() >= self._ends_s:
+                self._stop_reason = "duration"
+            elif any(sink.stop_requested for sink in self._sinks):
+                self._stop_reason = "viewer"
+        return self._stop_reason is not None or all(inlet.is_over for inlet in self._inlets)
+
+    def _tick(self) -> None:
+        """Look after the sources, and tell who watches."""
+        now_s = time.monotonic()
+        if now_s - self._ticked_s < _TICK_S / 2:
+            return
+        self._ticked_s = now_s
+        for inlet in self._inlets:
+            inlet.check(now_s)
+        if now_s - self._marked_s >= _STALE_EVERY_S:
+            self._marked_s = now_s
+            for inlet in self._inlets:
+                silent_s = inlet.silent_s(now_s)
+                if silent_s >= _STALE_AFTER_S:
+                    for sink in self._sinks:
+                        sink.mark_stale(inlet.counts.name, silent_s)
+        if self._options.on_tick is not None:
+            self._options.on_tick()
+
+    def _inlet(self, source: Source | LiveSource) -> Inlet:
+        live = isinstance(source, LiveSource) or source.live
+        drops = live if self._options.drop is None else self._options.drop == "latest"
+        counts = self.statistics.add_source(source.name, live)
+        mailbox = Mailbox(self._changed, counts, drops=drops)
+        if isinstance(source, LiveSource):
+            return LiveInlet(source, mailbox, counts, self._options.patience)
+        if drops and not source.is_paced:
+            raise CameraError(f"{source.name}: no frame of a file comes late; give --realtime with --drop latest")
+        return SourceInlet(source, mailbox, counts)
 
 
 def run_loop(
     detector: Detector,
-    source: Source,
+    sources: Sequence[Source | LiveSource],
     sinks: Sequence[Sink],
-    *,
-    max_frames: int | None = None,
-    on_frame: Callable[[Frame, Detections], None] | None = None,
-) -> LoopSummary:
-    """Read, detect and write, frame by frame on the calling thread, to the end of the source.
-
-    No frame is dropped: the source waits for the detector. Nothing is closed, whatever happens: detector, source and sinks
-    stay their owner's, who also decides what an exception means for them, KeyboardInterrupt included.
-
-    Args:
-        detector: finds the objects.
-        source: is read from where it stands.
-        sinks: take each frame in turn, in this order.
-        max_frames: to stop after, at the latest.
-        on_frame: called after the sinks; its time counts in `elapsed_s` and in no stage.
+    options: LoopOptions | None = None,
+    statistics: Statistics | None = None,
+) -> Statistics:
+    """Run a `CameraLoop` to its end.
 
     Raises:
-        Yolov3TrtError: of the source, the detector or a sink.
+        CameraError: there is no source, or one is given twice.
+        Yolov3TrtError: of the detector or a sink.
     """
-    times = LoopTimes()
-    started_s = time.monotonic()
-    while max_frames is None or times.processed < max_frames:
-        marks_s = [time.monotonic()]
-        frame = source.read()
-        if frame is None:
-            break
-        marks_s.append(time.monotonic())
-        batch, placements = detector.prepare([frame.pixels])
-        marks_s.append(time.monotonic())
-        outputs = detector.backend.infer(batch)
-        marks_s.append(time.monotonic())
-        (detections,) = detector.finish(outputs, placements)
-        marks_s.append(time.monotonic())
-        for sink in sinks:
-            sink.write(frame, detections)
-        marks_s.append(time.monotonic())
-        times.add(frame.captured_s, marks_s)
-        if on_frame is not None:
-            on_frame(frame, detections)
-    return times.summary(time.monotonic() - started_s)
-
-
-def _percentiles(values: NDArray[np.float64]) -> Percentiles:
-    return {f"p{p}": float(np.percentile(values, p)) if len(values) else None for p in _PERCENTILES}
+    return CameraLoop(detector, sources, sinks, options, statistics).run()

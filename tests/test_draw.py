@@ -1,0 +1,233 @@
+"""Boxes, labels and the status line: where they are, that they can be read, and that nothing is drawn outside."""
+
+import threading
+import time
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from yolov3_trt.camera import draw
+from yolov3_trt.camera.draw import annotated, blank_picture, class_color, draw_detections, draw_status, duration_text
+from yolov3_trt.camera.frames import Frame, FrameStatus, Result
+from yolov3_trt.detections import Detections
+from yolov3_trt.geometry import HW
+
+GREY = 90
+STATUS = FrameStatus(29.84, 45.2, 1312, 1)
+SIZES = [(64, 64), (33, 47), (48, 640), (640, 48), (480, 640), (720, 1280), (2160, 3840)]
+
+
+def grey(image_hw: HW) -> np.ndarray:
+    return np.full((*image_hw, 3), GREY, np.uint8)
+
+
+def objects(*xyxy: tuple[float, float, float, float], names: tuple[str, ...] = ("person",)) -> Detections:
+    boxes = np.array(xyxy, np.float32).reshape(-1, 4)
+    scores = np.linspace(0.97, 0.5, len(boxes), dtype=np.float32)
+    return Detections(boxes, scores, np.arange(len(boxes), dtype=np.int32) % max(1, len(names)), names)
+
+
+def changed(image: np.ndarray) -> np.ndarray:
+    """Where something was drawn, (H, W)."""
+    return (image != GREY).any(axis=2)
+
+
+def test_box_lies_on_its_coordinates_in_the_colour_of_its_class():
+    drawn = draw_detections(grey((400, 400)), objects((50, 100, 300, 250)))  # lines of 1 px
+    color = class_color(0)
+    for line in (drawn[100, 50:301], drawn[250, 50:301], drawn[100:251, 50], drawn[100:251, 300]):
+        assert (line == color).all()
+    inside, outside = drawn[101:250, 51:300], changed(drawn)
+    assert (inside == GREY).all()
+    outside[85:101, 50:301] = outside[100:251, 50:301] = False  # its label, and the box
+    assert not outside.any()
+
+
+def test_lines_and_labels_grow_with_the_picture():
+    heights = []
+    for scale in (1, 2, 4, 10):
+        image_hw = (300 * scale, 400 * scale)
+        drawn = draw_detections(grey(image_hw), objects((40 * scale, 100 * scale, 300 * scale, 200 * scale)))
+        assert changed(drawn)[150 * scale, : 80 * scale].sum() == scale  # the left line
+        heights.append(int(changed(drawn)[: 99 * scale].any(axis=1).sum()))
+    assert heights == pytest.approx([heights[0] * scale for scale in (1, 2, 4, 10)], rel=0.15)
+
+
+@pytest.mark.parametrize("image_hw", SIZES)
+def test_label_can_be_read_at_any_size(image_hw: HW):
+    """Ink and background differ in luma by a third of the scale, and letters are 7 px high or more."""
+    height, width = image_hw
+    drawn = draw_detections(grey(image_hw), objects((0.1 * width, 0.5 * height, 0.9 * width, 0.9 * height)))
+    luma = cv2.cvtColor(drawn, cv2.COLOR_BGR2GRAY).astype(int)
+    background = luma[(drawn == class_color(0)).all(axis=2)].max()  # red, so the ink is white
+    rows, columns = np.nonzero(luma - background > 80)
+    assert np.ptp(rows) + 1 >= 7 and np.ptp(columns) + 1 >= 20
+
+
+@pytest.mark.parametrize("class_id", range(80))
+def test_every_colour_has_an_ink_that_stands_out(class_id: int):
+    ramp = draw._ramp(class_color(class_id))[:, 0].astype(float)
+    assert_array_equal(ramp[0], class_color(class_id))
+    assert abs((ramp[255] - ramp[0]) @ (0.114, 0.587, 0.299)) >= 126
+    assert tuple(ramp[255]) in ((0, 0, 0), (255, 255, 255))
+
+
+def test_classes_keep_their_colours_and_neighbours_differ():
+    colours = [class_color(class_id) for class_id in range(80)]
+    assert len(set(colours)) == 80 and colours[0] == class_color(0)
+    assert all(max(abs(a - b) for a, b in zip(*pair, strict=True)) > 100 for pair in pairwise(colours))
+
+
+@pytest.mark.parametrize("image_hw", SIZES)
+def test_objects_anywhere_are_drawn_inside_the_picture(image_hw: HW):
+    """Beyond every side, of no size, huge: the pixels around a picture that is part of a larger one stay."""
+    height, width = image_hw
+    around = grey((height + 40, width + 40))
+    for x in (-1e9, -5, 0, width / 2, width - 1, width, width + 1e9):
+        for y in (-1e9, -5, 0, height / 2, height - 1, height, height + 1e9):
+            boxes = objects((x, y, x, y), (x, y, x + 30, y + 30), (x - 1e6, y - 1e6, x + 1e6, y + 1e6))
+            drawn = draw_detections(around[20:-20, 20:-20], boxes)
+            assert drawn.shape == (height, width, 3) and changed(drawn).any()
+        if height > 400:
+            break  # a column of places is enough
+    assert not changed(around).any()
+
+
+def test_label_is_moved_into_the_picture():
+    width = 400
+    right = changed(draw_detections(grey((300, width)), objects((390, 100, 399, 200))))[80:99]
+    columns = np.nonzero(right.any(axis=0))[0]
+    assert columns.max() == width - 1 and np.ptp(columns) > 60  # whole, though the box is 9 px wide
+    top = changed(draw_detections(grey((300, width)), objects((100, 3, 300, 200))))
+    assert top[4:16, 101:150].all() and not top[:3].any()  # inside the box, at its upper edge
+
+
+def test_label_wider_than_the_picture_leaves_out_the_score():
+    boxes = (0, 40, 47, 60)
+    name = draw_detections(grey((64, 48)), objects(boxes, names=("bird",)))
+    assert not (name[:, 40:] == 255).all(axis=2)[:30].any()  # "bird 0.97" would reach the right edge
+    cut = draw_detections(grey((64, 48)), objects(boxes, names=("a very long name",)))
+    assert changed(cut)[30:38].all()
+
+
+@pytest.mark.parametrize(
+    "name, shown", [("person", "person"), ("Zürich", "Zurich"), ("Straße", "Stra?e"), ("犬", "7"), ("", "")]
+)
+def test_names_are_shown_in_the_letters_that_the_font_has(name: str, shown: str):
+    names = (*"abcdefg", name)
+    (row,) = Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.array([7], np.int32), names)
+    assert draw._in_ascii(row) == shown
+    assert draw_detections(grey((64, 64)), objects((1, 20, 60, 60), names=(name,))).any()
+
+
+def test_picture_without_objects_is_a_copy():
+    image = grey((33, 47))
+    drawn = draw_detections(image, Detections.none())
+    assert_array_equal(drawn, image)
+    assert drawn is not image and not np.shares_memory(drawn, image)
+
+
+def test_best_object_is_on_top():
+    both = objects((50, 100, 300, 250), (50, 100, 300, 250), names=("first", "second"))
+    assert tuple(draw_detections(grey((400, 400)), both)[250, 200]) == class_color(0)
+
+
+# --- the status line ---
+
+
+@pytest.mark.parametrize("image_hw", SIZES)
+def test_status_line_is_at_the_bottom_and_the_banner_at_the_top(image_hw: HW):
+    canvas = grey(image_hw)
+    draw_status(canvas, STATUS)
+    rows = np.nonzero(changed(canvas).any(axis=1))[0]
+    assert rows.max() == image_hw[0] - 1 and changed(canvas)[-1, 0]
+    if image_hw[0] >= 480 and image_hw[1] >= 480:  # otherwise it takes several lines
+        assert rows.min() > 0.9 * image_hw[0]
+        draw_status(canvas, None, stale_s=7.25)
+        assert tuple(canvas[0, 0]) == (40, 40, 200)
+        rows = np.nonzero(changed(canvas).any(axis=1))[0]
+        assert (np.diff(rows) > 1).sum() == 1  # two blocks, the middle is untouched
+
+
+def test_status_line_takes_more_lines_where_the_picture_is_narrow():
+    heights = []
+    for width in (400, 200, 100):
+        canvas = grey((400, width))
+        draw_status(canvas, STATUS)
+        heights.append(int(changed(canvas).any(axis=1).sum()))
+    assert heights[1] == 2 * heights[0] and heights[2] >= 3 * heights[0]
+
+
+def test_status_without_a_rate_leaves_it_out():
+    with_rate, without = grey((480, 640)), grey((480, 640))
+    draw_status(with_rate, STATUS)
+    draw_status(without, FrameStatus(None, 45.2, 1312, 1))
+    assert 0 < changed(without).sum() < changed(with_rate).sum()
+    nothing = grey((480, 640))
+    draw_status(nothing, None)
+    assert not changed(nothing).any()
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0.0, "0 ms"),
+        (0.0452, "45 ms"),
+        (1.0, "1.0 s"),
+        (9.94, "9.9 s"),
+        (10.4, "10 s"),
+        (599, "599 s"),
+        (900, "15 min"),
+    ],
+)
+def test_durations_read_as_one_says_them(seconds: float, text: str):
+    assert duration_text(seconds) == text
+
+
+def test_blank_picture_says_why_it_is_blank():
+    picture = blank_picture("no frame yet")
+    assert picture.shape == (480, 640, 3) and (picture[:400] == 60).all() and (picture[440:] > 200).any()
+
+
+# --- once for all sinks, and fast ---
+
+
+def test_picture_of_a_result_is_drawn_once_for_all_threads(monkeypatch: pytest.MonkeyPatch):
+    calls: list[int] = []
+    original = draw.draw_detections
+
+    def counting(image: np.ndarray, detections: Detections) -> np.ndarray:
+        calls.append(1)
+        time.sleep(0.05)
+        return original(image, detections)
+
+    monkeypatch.setattr(draw, "draw_detections", counting)
+    results = [Result(Frame(grey((64, 64)), "a", 0, 0.0), objects((5, 20, 50, 50)), STATUS)]
+    pictures: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: pictures.append(annotated(results[0]))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1 and all(picture is pictures[0] for picture in pictures)
+    assert not changed(results[0].frame.pixels).any()
+    before = len(draw._ANNOTATED)
+    results.clear()
+    assert len(draw._ANNOTATED) == before - 1  # nothing is kept longer than its result
+
+
+def test_twenty_boxes_on_a_camera_frame_take_a_few_milliseconds():
+    random = np.random.default_rng(0)
+    corner, size = random.uniform(0, 0.7, (20, 2)), random.uniform(0.1, 0.3, (20, 2))
+    boxes = np.concatenate([corner, corner + size], axis=1) * [1280, 720, 1280, 720]
+    found = objects(*map(tuple, boxes), names=tuple(f"class {n}" for n in range(80)))
+    image, times_ms = grey((720, 1280)), []
+    for _ in range(30):
+        start = time.perf_counter()
+        draw_detections(image, found)
+        times_ms.append((time.perf_counter() - start) * 1e3)
+    print(f"20 boxes at 1280x720: median {np.median(times_ms):.2f} ms, best {min(times_ms):.2f} ms")
+    assert min(times_ms) < 4  # 1.5 ms on an idle machine; smoothed lines and letters would take 8 at the best

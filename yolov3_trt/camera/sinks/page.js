@@ -1,0 +1,86 @@
+"use strict";
+
+const POLL_MS = 1000;
+// A browser opens six connections to a server: four live views leave room for the rest, further ones are polled.
+const LIVE_VIEWS = 4;
+
+const figures = [];
+let reachable = true;
+
+function text(value, unit = "") {
+  return value === null || value === undefined ? "–" : `${value}${unit}`;
+}
+
+function rounded(value, digits) {
+  return value === null || value === undefined ? null : value.toFixed(digits);
+}
+
+function seconds(value) {
+  return value < 600 ? `${value.toFixed(0)} s` : `${(value / 60).toFixed(0)} min`;
+}
+
+function addFigure(view, number) {
+  const figure = document.getElementById("view").content.firstElementChild.cloneNode(true);
+  const image = figure.querySelector("img");
+  figure.querySelector("h2").textContent = view.source;
+  figure.querySelector(".picture").href = `/snapshot/${number}.jpg`;
+  image.alt = `live view of ${view.source}`;
+  image.addEventListener("error", () => setTimeout(() => show(number), 2 * POLL_MS));
+  document.getElementById("views").append(figure);
+  figures.push(figure);
+  show(number);
+}
+
+// Starts a live view anew; hidden pages let go of theirs.
+function show(number) {
+  const image = figures[number].querySelector("img");
+  if (document.hidden) {
+    image.removeAttribute("src");
+  } else if (number < LIVE_VIEWS) {
+    image.src = `/view/${number}.mjpg?${Date.now()}`;
+  } else {
+    image.src = `/snapshot/${number}.jpg?${Date.now()}`;
+  }
+}
+
+function update(figure, view, source) {
+  const age = source?.frame_age_ms?.p95;
+  figure.querySelector(".fps").textContent = text(rounded(view.fps, 1));
+  figure.querySelector(".age").textContent = text(rounded(age ?? view.age_ms, 0), " ms");
+  figure.querySelector(".dropped").textContent = text(source?.dropped ?? view.dropped);
+  figure.querySelector(".reconnects").textContent = text(source?.reconnects);
+  const stale = figure.querySelector(".stale");
+  const trouble = source?.error ?? (view.stale_s === null ? "" : `no frame for ${seconds(view.stale_s)}`);
+  stale.hidden = trouble === "";
+  stale.textContent = trouble;
+}
+
+function complain(message) {
+  const trouble = document.getElementById("trouble");
+  trouble.hidden = message === "";
+  trouble.textContent = message;
+}
+
+async function poll() {
+  try {
+    const answer = await fetch("/stats.json", { cache: "no-store", signal: AbortSignal.timeout(5 * POLL_MS) });
+    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+    const stats = await answer.json();
+    const sources = new Map((stats.sources ?? []).map((source) => [source.source, source]));
+    stats.views.forEach((view, number) => {
+      if (number >= figures.length) addFigure(view, number);
+      else if (!reachable || number >= LIVE_VIEWS) show(number);
+      update(figures[number], view, sources.get(view.source));
+    });
+    document.getElementById("loop").textContent = [stats.backend, stats.precision].filter(Boolean).join(", ");
+    reachable = true;
+    complain("");
+  } catch (error) {
+    reachable = false;
+    complain(`The camera program does not answer; what you see is old. (${error.message})`);
+  }
+  setTimeout(poll, POLL_MS);
+}
+
+document.addEventListener("visibilitychange", () => figures.forEach((_, number) => show(number)));
+poll();
