@@ -93,7 +93,7 @@ class FakePycuda:
             mem_alloc=lambda size: Memory(self, size, "cuMemAlloc"),
             pagelocked_empty=self._pagelocked_empty,
             Stream=lambda flags: Handle(self, "cuStreamCreate", flags),
-            Event=lambda: Event(self, "cuEventCreate", 0),
+            Event=lambda flags: Event(self, "cuEventCreate", flags),
             memcpy_htod_async=lambda to, of, stream: self._copy(
                 "cuMemcpyHtoDAsync", to, of.ctypes.data, of.nbytes, stream
             ),

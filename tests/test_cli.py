@@ -485,33 +485,6 @@ def test_compare_of_infinite_heads_is_still_json(run: Run, tiny: Path, dog: Path
     assert outcome.json["heads"]["head0"]["max_abs"] is None
 
 
-def test_bench_times_the_artifacts_against_torch(run: Run, cfg: Path, onnx: Path):
-    outcome = run("bench", cfg, onnx, "--frames", "3", "--warmup", "1", "--json", "-")
-    report = outcome.json
-    assert set(report) >= {"machine", "frames", "rows"}
-    assert (report["frames"], report["reference"]) == (3, str(cfg))
-    assert set(report["machine"]) >= {"cpu", "cores", "gpu"}
-    assert [row["backend"] for row in report["rows"]] == ["torch", "onnxruntime"]
-    for row in report["rows"]:
-        keys = {"artifact", "backend", "precision", "batch", "stages_ms", "latency_ms", "fps", "parity"}
-        assert set(row) == keys | {"speedup_vs_reference"}
-        assert set(row["stages_ms"]) == {"preprocess", "inference", "postprocess"}
-        assert min(row["stages_ms"].values()) > 0
-        assert set(row["latency_ms"]) == {"mean", "p50", "p90", "p95", "p99", "min", "max"}
-        assert row["latency_ms"]["min"] <= row["latency_ms"]["p50"] <= row["latency_ms"]["max"]
-        assert row["fps"] == pytest.approx(1e3 / row["latency_ms"]["p50"])
-    assert report["rows"][0]["speedup_vs_reference"] == 1
-    reference, parity = (row["parity"] for row in report["rows"])
-    assert reference is None
-    assert set(parity) == {"a", "b", "matched", "max_score_difference", "min_iou"}
-
-
-def test_bench_prints_a_table(run: Run, onnx: Path, dog: Path):
-    lines = run("bench", onnx, "--images", dog, "--frames", "3").stdout.splitlines()
-    assert lines[0].split()[:3] == ["artifact", "backend", "precision"]
-    assert lines[2].split()[:3] == [str(onnx), "onnxruntime", "fp32"]
-    assert lines[2].split()[-1] == "-"  # no reference among the artifacts
-    assert lines[3].endswith(f"3 frames of {dog}")
 
 
 def test_info_of_a_model_lists_its_layers(run: Run, cfg: Path):

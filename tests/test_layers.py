@@ -14,18 +14,18 @@ PACKAGE = Path(yolov3_trt.__file__).parent
 # From the bottom up; the modules of a line never import each other.
 LAYERS = [
     "errors",
-    "files geometry layers",
+    "files geometry layers opencv",
     "spec detections coco",
-    "meta",
-    "models preprocess postprocess",
+    "meta costs",
+    "models preprocess postprocess matching",
     "images shapes",
     "reference graph engine calibration",
     "recipe",
     "backends",
     "detector",
     "pipeline",
-    "benchmark evaluate compare camera doctor",
-    "training quantize",
+    "evaluate compare report camera doctor",
+    "benchmark training quantize deploy",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
@@ -38,10 +38,14 @@ HOMES = {
     "tensorrt": {"engine/flavor.py"},
     "tensorrt_rtx_bindings": {"engine/flavor.py"},
     "pycuda": {"engine/cuda.py"},
-    "torch": {"reference.py", "graph", "backends/pytorch.py", "training"},
+    "torch": {"reference.py", "graph", "backends/pytorch.py", "benchmark/ceiling.py", "training"},
     "onnxruntime": {"backends/ort.py"},
-    "pycocotools": {"evaluate.py"},
-    "yaml": {"training/dataset.py"},
+    "grpc": {"backends/triton/wire.py"},
+    "tritonclient": {"backends/triton/wire.py"},
+    "pycocotools": {"evaluate"},
+    "pynvml": {"benchmark/power.py"},
+    "yaml": {"training/data_yaml.py"},
+    "triton_python_backend_utils": {"deploy/python_model.py"},
 }
 
 

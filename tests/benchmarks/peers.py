@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,39 +65,6 @@ def load_subject(subject: Subject, data: Path, folder: Path) -> tuple[Model, Pat
     cfg, weights = subject.files(data, folder)
     model = load_model(cfg, weights, "coco")
     return model, cfg, export_model(model, folder / f"{subject.name}.onnx").path
-
-
-class OpenCvDetector:
-    """The same chain by OpenCV alone: its Darknet importer, letterbox, and NMS per class."""
-
-    def __init__(self, cfg: Path, weights: Path, input_hw: tuple[int, int], conf: float = 0.25, iou: float = 0.45):
-        cv2.setNumThreads(THREADS)
-        self.net = cv2.dnn.readNetFromDarknet(str(cfg), str(weights))
-        self.net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
-        self.heads = self.net.getUnconnectedOutLayersNames()
-        self.input_hw, self.conf, self.iou = input_hw, conf, iou
-
-    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
-        """Picture -> boxes (N, 4) xywh in input px, scores (N,), class ids (N,)."""
-        return self.finish(self.infer(self.prepare(image)))
-
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return opencv_letterbox_blob(image, self.input_hw)
-
-    def infer(self, blob: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-        self.net.setInput(blob)
-        return self.net.forward(self.heads)
-
-    def finish(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray, NDArray, NDArray]:
-        rows = np.concatenate(outputs)  # (cells, 5 + C): centre and size in 0..1, objectness, scores
-        class_ids = rows[:, 5:].argmax(axis=1)
-        scores = rows[np.arange(len(rows)), 5 + class_ids]
-        found = scores > self.conf
-        rows, scores, class_ids = rows[found], scores[found], class_ids[found]
-        boxes = rows[:, :4] * np.array([*self.input_hw[::-1], *self.input_hw[::-1]], np.float32)
-        boxes[:, :2] -= boxes[:, 2:] / 2
-        keep = np.asarray(cv2.dnn.NMSBoxesBatched(boxes, scores, class_ids, self.conf, self.iou), int).reshape(-1)
-        return boxes[keep], scores[keep], class_ids[keep]
 
 
 def opencv_letterbox_blob(image: NDArray[np.uint8], input_hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from tests.benchmarks.peers import (
     SMALL,
     THREADS,
-    OpenCvDetector,
     Subject,
     load_subject,
     naive_postprocess,
@@ -20,6 +19,7 @@ from tests.benchmarks.peers import (
     realistic_threshold,
     seeded_heads,
 )
+from yolov3_trt.benchmark.peers import OpenCvPeer
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.geometry import Placement, Resize
 from yolov3_trt.images import load_image
@@ -100,7 +100,9 @@ def test_whole_image(benchmark: BenchmarkFixture, subject: tuple[Subject, Model,
         conf = realistic_threshold(which, detector, picture)
     detect: Callable[[np.ndarray], object]
     if who == "opencv":
-        detect = OpenCvDetector(cfg, model.weights_path, model.spec.input_hw, conf)
+        cv2.setNumThreads(THREADS)
+        meta = meta_from_spec(model.spec)
+        detect = OpenCvPeer(model, meta.preprocess, Postprocess(conf_threshold=conf))
     elif who == "torch":
         detect = open_detector(cfg, weights=model.weights_path, conf=conf, threads=THREADS)
     else:

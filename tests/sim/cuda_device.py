@@ -103,9 +103,9 @@ class SimulatedCuda:
         self._count("a stream", "allocation", capturable=False)
         return self.owner.adopt(SimulatedStream(self, next(self._handles)), lambda: None)
 
-    def event(self) -> "SimulatedEvent":
+    def event(self, *, blocking: bool = False) -> "SimulatedEvent":
         self._count("an event", "allocation", capturable=False)
-        return self.owner.adopt(SimulatedEvent(self), lambda: None)
+        return self.owner.adopt(SimulatedEvent(self, has_time=not blocking), lambda: None)
 
     def free(self, *things: Freeable) -> None:
         self.owner.check()
@@ -221,15 +221,16 @@ class SimulatedStream:
 class SimulatedEvent:
     """An event of a SimulatedCuda, by the clock of the host."""
 
-    def __init__(self, device: SimulatedCuda) -> None:
-        self._device = device
+    def __init__(self, device: SimulatedCuda, *, has_time: bool) -> None:
+        self._device, self._has_time = device, has_time
         self._time_s: float | None = None
 
     def record(self, stream: Stream) -> None:
         self._device.owner.check()
         self._device.owner.check_outside_capture("recording an event")
         self._device.owner.check_live(self, stream)
-        self._time_s = time.perf_counter()
+        if self._has_time:
+            self._time_s = time.perf_counter()
 
     def synchronize(self) -> None:
         self._device._count("waiting for an event", "synchronize", capturable=False)

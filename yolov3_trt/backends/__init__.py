@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -110,6 +110,9 @@ class PictureBackend(Backend, Protocol):
         ...
 
 
+_Opened = TypeVar("_Opened", bound="OpenBackend")
+
+
 class OpenBackend:
     """Base of the backends: the context manager, and the check of what comes in."""
 
@@ -134,7 +137,7 @@ class OpenBackend:
     def close(self) -> None:
         """Give up memory and handles; harmless when repeated."""
 
-    def __enter__(self) -> "OpenBackend":
+    def __enter__(self: _Opened) -> _Opened:
         return self
 
     def __exit__(

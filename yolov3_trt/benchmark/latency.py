@@ -1,130 +1,112 @@
-"""Latency of detectors on the same frames, stage by stage, in interleaved rounds."""
+"""Rows timed on the same frames, in interleaved rounds."""
 
-import importlib.metadata
-import os
-import platform
+import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-import numpy as np
-
-from yolov3_trt.detector import Detector
-from yolov3_trt.engine.driver import installed_gpu
+from yolov3_trt.backends import Timed
+from yolov3_trt.benchmark.machine import machine
+from yolov3_trt.benchmark.timings import Timings
 from yolov3_trt.preprocess import Image
 
-STAGES = ("preprocess", "inference", "postprocess")
+__all__ = ["Detecting", "machine", "measure", "rounds_for", "throughput_fps"]
+
+_ORDER_SEED = 0
 
 
-@dataclass
-class Timings:
-    """Of one detector: seconds per frame and stage, in the order measured."""
-
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+class Detecting(Protocol):
+    """What can be timed: a `Detector`, or a peer in its place."""
 
     @property
-    def totals_ms(self) -> np.ndarray:
-        """Whole frames, (n,) ms."""
-        return np.sum([self.seconds[stage] for stage in STAGES], axis=0) * 1e3
+    def num_slots(self) -> int:
+        """See `Detector.num_slots`."""
+        ...
 
-    def to_json(self, reference: "Timings | None") -> dict[str, Any]:
-        """Stages (medians), percentiles of the whole, and the speed-up over a reference (ratio of medians)."""
-        totals = self.totals_ms
-        percentiles = {f"p{p}": float(np.percentile(totals, p)) for p in (50, 90, 95, 99)}
-        p50 = percentiles["p50"]
-        return {
-            "stages_ms": {stage: float(np.median(self.seconds[stage]) * 1e3) for stage in STAGES},
-            "latency_ms": {
-                "mean": float(totals.mean()),
-                **percentiles,
-                "min": float(totals.min()),
-                "max": float(totals.max()),
-            },
-            "fps": 1e3 / p50,
-            "speedup_vs_reference": None if reference is None else float(np.median(reference.totals_ms)) / p50,
-        }
+    def timed(self, images: Sequence[Image]) -> Timed:
+        """See `Detector.timed`."""
+        ...
+
+    def submit(self, images: Sequence[Image]) -> None:
+        """See `Detector.submit`."""
+        ...
+
+    def result(self) -> Timed:
+        """See `Detector.result`."""
+        ...
+
+    def close(self) -> None:
+        """See `Detector.close`."""
+        ...
 
 
 def measure(
-    detectors: Mapping[str, Detector],
+    detectors: Mapping[str, Detecting],
     frames: Sequence[Image],
     *,
-    rounds: int,
+    rounds: int | Iterable[Any],
     warmup: int,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    batches: Mapping[str, int] | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Timings]:
-    """Run every detector on every frame, one frame at a time.
+    """Run every detector on every frame, one call at a time.
 
-    In a round each detector takes the same frame, one after the other, so that a machine that slows down does so for all.
+    In a round each detector takes the same frame (with a batch, that one and those after it), one after the other, so that a
+    machine that slows down does so for all. The order changes from round to round, so that none always has the same one's
+    cold caches and waking threads before it.
 
     Args:
         detectors: by name.
         frames: pictures, taken in turn.
-        rounds: frames per detector that are timed.
-        warmup: frames per detector before that are not.
+        rounds: calls per detector that are timed, or an iterable that gives an item for each round, e.g. `rounds_for`.
+        warmup: calls per detector before that are not.
+        batches: pictures of a call by the detector's name; 1 where it is not there.
         progress: wraps the iteration over the timed rounds.
     """
+    timings = {name: Timings(batch=(batches or {}).get(name, 1)) for name in detectors}
     for n in range(warmup):
-        for detector in detectors.values():
-            detector(frames[n % len(frames)])
-    timings = {name: Timings() for name in detectors}
-    for n in progress(range(rounds)):
         for name, detector in detectors.items():
-            for stage, seconds in zip(STAGES, _time_frame(detector, frames[n % len(frames)]), strict=True):
-                timings[name].seconds[stage].append(seconds)
+            detector.timed(_taken(frames, n, timings[name].batch))
+    order, shuffle = list(detectors), random.Random(_ORDER_SEED).shuffle
+    for n, _ in enumerate(progress(range(rounds) if isinstance(rounds, int) else rounds)):
+        shuffle(order)
+        for name in order:
+            _time_call(detectors[name], _taken(frames, n, timings[name].batch), timings[name])
     return timings
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    gpu = installed_gpu()
-    return {
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpu": gpu.name if gpu else None,
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: version for name in _MEASURED if (version := _version(name))},
-    }
+def rounds_for(duration_s: float, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
+    """Rounds until a time has passed since the first one began; one at least, and the last one is finished."""
+    end = clock() + duration_s
+    number = 0
+    while number == 0 or clock() < end:
+        yield number
+        number += 1
 
 
-def _time_frame(detector: Detector, frame: Image) -> tuple[float, float, float]:
-    """Seconds of each of STAGES."""
+def throughput_fps(detector: Detecting, frames: Sequence[Image], batch: int, duration_s: float) -> float:
+    """Pictures per second when all the detector's slots are kept busy."""
+    slots, done = detector.num_slots, 0
+    for n in range(slots):
+        detector.submit(_taken(frames, n, batch))
+    started = time.perf_counter()
+    for n in rounds_for(duration_s):
+        detector.result()
+        detector.submit(_taken(frames, slots + n, batch))
+        done += batch
+    seconds = time.perf_counter() - started
+    for _ in range(slots):
+        detector.result()
+    return done / seconds
+
+
+def _taken(frames: Sequence[Image], start: int, count: int) -> list[Image]:
+    return [frames[(start + k) % len(frames)] for k in range(count)]
+
+
+def _time_call(detector: Detecting, images: Sequence[Image], timings: Timings) -> None:
+    cpu = time.process_time()
     start = time.perf_counter()
-    batch, placements = detector.prepare([frame])
-    prepared = time.perf_counter()
-    outputs = detector.backend.infer(batch)
-    inferred = time.perf_counter()
-    detector.finish(outputs, placements)
-    return prepared - start, inferred - prepared, time.perf_counter() - inferred
-
-
-# Distributions whose versions belong to a figure.
-_MEASURED = (
-    "yolov3-trt",
-    "numpy",
-    "torch",
-    "onnxruntime",
-    "opencv-python",
-    "opencv-python-headless",
-    "tensorrt",
-    "pycuda",
-)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # a Jetson's own OpenCV is not a distribution
-        return None
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.lower().startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+    timed = detector.timed(images)
+    wall = time.perf_counter() - start
+    timings.add(wall, time.process_time() - cpu, timed.stages_s)

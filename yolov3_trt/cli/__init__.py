@@ -8,8 +8,10 @@ import typer
 from yolov3_trt.cli.bench import bench
 from yolov3_trt.cli.build import build
 from yolov3_trt.cli.calibrate import calibrate
+from yolov3_trt.cli.camera import camera
 from yolov3_trt.cli.compare import compare
 from yolov3_trt.cli.demo import demo
+from yolov3_trt.cli.deploy import app as deploy
 from yolov3_trt.cli.detect import detect
 from yolov3_trt.cli.doctor import doctor
 from yolov3_trt.cli.eval import evaluate
@@ -29,9 +31,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _verb in (models, export, calibrate, quantize, build, detect, compare, bench, info, doctor, train, shapes, demo):
+for _verb in (
+    models,
+    export,
+    calibrate,
+    quantize,
+    build,
+    detect,
+    camera,
+    compare,
+    bench,
+    info,
+    doctor,
+    train,
+    shapes,
+    demo,
+):
     app.command()(_verb)
 app.command(name="eval")(evaluate)
+app.add_typer(deploy, name="deploy")
 
 
 @app.callback()

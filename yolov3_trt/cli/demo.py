@@ -122,7 +122,7 @@ def _film(graph: Path, frames: int, output: Path) -> dict[str, Any]:
         ShapesSource(seed=SEED, num_frames=frames, fps=CLIP_FPS) as source,
         VideoSink(output / "clip.mp4", CLIP_FPS) as film,
     ):
-        summary = run_loop(detector, source, [film]).to_json()
+        summary = run_loop(detector, [source], [film]).summary()
     latency, age = summary["latency_ms"], summary["frame_age_ms"]
     say(
         f"   {output / 'clip.mp4'}: {summary['processed']} frames, {summary['dropped']} dropped, {summary['fps']:.0f} fps; "

@@ -5,14 +5,9 @@ from collections.abc import Iterator
 
 from yolov3_trt.doctor.findings import Finding, error, missing, ok, warning
 from yolov3_trt.doctor.probe import Probe, Ran
+from yolov3_trt.opencv import PIP_PACKAGES, is_built_with
 
 _SYSTEM_OPENCV = ("/usr/lib/python3*/dist-packages/cv2", "/usr/lib/python3*/dist-packages/cv2*.so")
-_PIP_OPENCV = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
 _DESCRIBE = "import cv2\nprint(cv2.__version__)\nprint(cv2.__file__)\nprint(cv2.getBuildInformation())"
 
 
@@ -25,16 +20,17 @@ def check_opencv(probe: Probe) -> Iterator[Finding]:
     if ran.code != 0:
         yield error("opencv", f"installed, but does not import: {ran.last_line}", _import_fix(ran))
         return
-    version, origin, *info = [*ran.output.splitlines(), "", ""]
-    of_pip = [name for name in _PIP_OPENCV if probe.version(name)]
+    version, origin, *lines = [*ran.output.splitlines(), "", ""]
+    info = "\n".join(lines)
+    of_pip = [name for name in PIP_PACKAGES if probe.version(name)]
     if len(of_pip) > 1:
         fix = f"pip uninstall -y {' '.join(of_pip)}, then pip install {of_pip[0]}"
         yield warning("opencv", f"{version}; {' and '.join(of_pip)} have overwritten each other's files", fix)
     else:
         yield ok("opencv", f"{version} at {origin}")
-    yield from _gstreamer(probe, _is_built_with("GStreamer", info), of_pip)
+    yield from _gstreamer(probe, is_built_with("GStreamer", info), of_pip)
     if probe.machine.platform.startswith("linux"):
-        if _is_built_with("v4l/v4l2", info):
+        if is_built_with("v4l/v4l2", info):
             yield ok("v4l2", "OpenCV reads USB cameras")
         else:
             fix = "install another OpenCV: sudo apt install python3-opencv, or pip install 'yolov3-trt[opencv]'"
@@ -99,8 +95,3 @@ def _gstreamer(probe: Probe, built_in: bool, of_pip: list[str]) -> Iterator[Find
     else:
         fix = "only where you need those: sudo apt install python3-opencv, in a venv made with --system-site-packages"
         yield missing("gstreamer", "OpenCV was built without it: no csi:// and no GStreamer pipelines", fix)
-
-
-def _is_built_with(name: str, info: list[str]) -> bool:
-    """What `cv2.getBuildInformation` says, e.g. `    GStreamer:                   YES (1.20.3)`."""
-    return any(line.split()[:2] == [f"{name}:", "YES"] for line in info)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.engine.device import Device, DeviceArray, Freeable, HostArray, Stream
+from yolov3_trt.engine.device import Device, DeviceArray, Event, Freeable, HostArray, Stream
 from yolov3_trt.engine.kernels.detect import CandidateBuffers, candidate_shapes
 from yolov3_trt.engine.packed import Packed
 from yolov3_trt.engine.work import Work
@@ -21,7 +21,14 @@ Thing = TypeVar("Thing", bound=Freeable)
 
 
 class Buffers:
-    """Memory for batches of up to `meta.batch.max` rows; what only some batches need comes with the first of them."""
+    """Memory for batches of up to `meta.batch.max` rows; what only some batches need comes with the first of them.
+
+    Attributes:
+        stream: of all the work on it.
+        done: an event for the end of that work.
+        input: of the network.
+        outputs: of the network, by name.
+    """
 
     def __init__(self, device: Device, work: Work) -> None:
         """Allocate what every batch needs.
@@ -39,6 +46,7 @@ class Buffers:
         with ExitStack() as undo:
             undo.callback(self.free)
             self.stream: Stream = self._own(device.stream())
+            self.done: Event = self._own(device.event(blocking=True))
             self.input: DeviceArray = self._array(work.meta.input_shape(rows), np.dtype(work.meta.input_dtype))
             # Rows that hold no picture are computed too: zeros, so that they are finite.
             device.fill(self.input, 0, self.stream)

@@ -25,6 +25,7 @@ from yolov3_trt.engine.owner import dtype_and_shape
 from yolov3_trt.errors import DeviceError, MissingDependency, require
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
+_BLOCKING_SYNC_WITHOUT_TIMING = 1 | 2  # CU_EVENT_BLOCKING_SYNC, CU_EVENT_DISABLE_TIMING
 
 
 class CudaDevice:
@@ -111,10 +112,11 @@ class CudaDevice:
         free = partial(self._context.streams.pop, stream.handle)
         return self._context.owner.adopt(CudaStream(self._context, stream.handle), free)
 
-    def event(self) -> "CudaEvent":
+    def event(self, *, blocking: bool = False) -> "CudaEvent":
         """A new event."""
         with self._context.use("an event", capturable=False):
-            event = CudaEvent(self._context, self._context.driver.Event())
+            flags = _BLOCKING_SYNC_WITHOUT_TIMING if blocking else 0
+            event = CudaEvent(self._context, self._context.driver.Event(flags))
         return self._context.owner.adopt(event, event.drop)
 
     def free(self, *things: Freeable) -> None:

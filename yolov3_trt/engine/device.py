@@ -86,7 +86,7 @@ class Event(Protocol):
         """Time from another event to this one, both of them come to, as the device measures it.
 
         Raises:
-            DeviceError: one of them was not recorded or is still ahead.
+            DeviceError: one of them was not recorded, is still ahead, or is blocking.
         """
 
 
@@ -153,8 +153,12 @@ class Device(Protocol):
     def stream(self) -> Stream:
         """A new stream."""
 
-    def event(self) -> Event:
-        """A new event."""
+    def event(self, *, blocking: bool = False) -> Event:
+        """A new event.
+
+        Args:
+            blocking: whether a thread that waits for it sleeps, instead of asking again and again; such a one has no time.
+        """
 
     def free(self, *things: Freeable) -> None:
         """Give back what this device handed out and no work uses any longer.

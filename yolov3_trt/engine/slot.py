@@ -92,14 +92,15 @@ class Slot:
         """
         self._prepare(placements)
         self._graphs.run(placements, lambda: self._enqueue(placements))
+        self._buffers.done.record(self._buffers.stream)
 
     def wait(self) -> None:
-        """Wait until the work is done.
+        """Wait until the work is done; the thread sleeps meanwhile, as waiting for a stream takes a whole core.
 
         Raises:
             DeviceError: it failed.
         """
-        self._buffers.stream.synchronize()
+        self._buffers.done.synchronize()
         self._is_clean = True
 
     def abandon(self) -> None:
@@ -141,6 +142,7 @@ class Slot:
         marks = iter(events)
         try:
             self._enqueue(placements, lambda: next(marks).record(self._buffers.stream))
+            self._buffers.done.record(self._buffers.stream)
             self.wait()
             times = [end.elapsed_ms(since=begin) for begin, end in pairwise(events)]
         finally:

@@ -46,6 +46,7 @@ API Result cuDevicePrimaryCtxRetain(void **context, int device) { retained++; *c
 API Result cuDevicePrimaryCtxRelease_v2(int device) { return retained-- > 0 ? OK : NO_CONTEXT; }
 API Result cuCtxPushCurrent_v2(void *context) { if (context != &context_object) return BAD_VALUE; depth++; return OK; }
 API Result cuCtxPopCurrent_v2(void **context) { NEEDS_CONTEXT; depth--; if (context) *context = &context_object; return OK; }
+API Result cuCtxGetCurrent(void **context) { *context = depth ? &context_object : NULL; return OK; }
 API Result cuCtxGetDevice(int *device) { NEEDS_CONTEXT; *device = 0; return OK; }
 API Result cuCtxSynchronize(void) { NEEDS_CONTEXT; return OK; }
 API Result cuCtxDetach(void *context) { return OK; }
@@ -178,6 +179,7 @@ API Result cuMemHostGetDevicePointer_v2(void **device, void *host, unsigned flag
 API Result cuMemGetInfo_v2(size_t *unused, size_t *total) { NEEDS_CONTEXT; *total = (size_t)device_total_mib << 20; *unused = *total - taken; return OK; }
 API Result cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, Stream *stream) { NEEDS_CONTEXT; return put(stream, (Operation){.kind = COPY, .to = to, .from = (void *)from, .bytes = bytes}); }
 API Result cuMemcpyDtoHAsync_v2(void *to, void *from, size_t bytes, Stream *stream) { NEEDS_CONTEXT; return put(stream, (Operation){.kind = COPY, .to = to, .from = from, .bytes = bytes}); }
+API Result cuMemcpyDtoDAsync_v2(void *to, void *from, size_t bytes, Stream *stream) { NEEDS_CONTEXT; return put(stream, (Operation){.kind = COPY, .to = to, .from = from, .bytes = bytes}); }
 API Result cuMemsetD8Async(void *to, unsigned char byte, size_t bytes, Stream *stream) { NEEDS_CONTEXT; return put(stream, (Operation){.kind = FILL, .to = to, .bytes = bytes, .size = {byte}}); }
 
 /* --- modules and launches --- */

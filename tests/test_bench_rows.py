@@ -1,0 +1,238 @@
+"""A benchmark of simulated detectors: device clocks, throughput, power, failures, and how a row says it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fakes import FakeBackend, grey_pictures
+from yolov3_trt.backends import STAGES, Timed
+from yolov3_trt.benchmark import run
+from yolov3_trt.benchmark.ceiling import Ceiling
+from yolov3_trt.benchmark.content import measure_all, with_rows
+from yolov3_trt.benchmark.entrants import Candidate, Wanted
+from yolov3_trt.benchmark.frames import Frames
+from yolov3_trt.benchmark.latency import rounds_for
+from yolov3_trt.benchmark.outcomes import DeviceStages, median_stages
+from yolov3_trt.benchmark.power import Reading
+from yolov3_trt.benchmark.run import Benchmark, Schedule
+from yolov3_trt.detections import Detections
+from yolov3_trt.detector import Detector
+from yolov3_trt.errors import BackendError, DeviceError, EngineError
+
+FRAMES = Frames(("a", "b"), tuple(grey_pictures([10, 20])), "two grey pictures")
+QUICK = Schedule(rounds=12, warmup=1)
+
+
+class GpuBackend(FakeBackend):
+    """One with a clock of its own, which counts its calls."""
+
+    fallbacks = ("no CUDA graph: simulated",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def device_stages_ms(self, images: Sequence[np.ndarray]) -> Mapping[str, float]:
+        self.asked += 1
+        return {"copy_in": 0.5, "network": float(self.asked), "copy_out": 0.25}
+
+
+class OtherBackend(FakeBackend):
+    """Finds what no other does."""
+
+    def infer(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        outputs = dict(super().infer(images))
+        return {**outputs, "boxes": outputs["boxes"] + np.array([30, 0, 30, 20], np.float32)}
+
+
+class TwoSlots:
+    """A detector that overlaps calls; each takes a millisecond of nobody's time."""
+
+    meta = FakeBackend.meta
+    postprocess = meta.postprocess
+    num_slots = 2
+
+    def __init__(self) -> None:
+        self.backend = SimpleNamespace(fallbacks=())
+        self.under_way = 0
+        self._reader = Detector(FakeBackend())
+
+    def timed(self, images: Sequence[np.ndarray]) -> Timed:
+        return self._reader.timed(images)
+
+    def submit(self, images: Sequence[np.ndarray]) -> None:
+        self.under_way += 1
+        assert self.under_way <= self.num_slots
+
+    def result(self) -> Timed:
+        self.under_way -= 1
+        return Timed([Detections.none()], dict.fromkeys(STAGES, 0.0))
+
+    def close(self) -> None:
+        pass
+
+
+def candidate(label: str, open_it: Callable[..., Any], device: str = "cpu", named: bool = True) -> Candidate:
+    return Candidate(label, label, "onnxruntime", None, device, 1000, named, open_it)
+
+
+@pytest.fixture
+def benchmark_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benchmark]:
+    """A benchmark of candidates by hand, checked on FRAMES."""
+
+    def make(*found: Candidate, reference: str | None = None) -> Benchmark:
+        monkeypatch.setattr(run, "candidates", lambda wanted: list(found))
+        monkeypatch.setattr(run, "_SUSTAINED_S", 0.01)
+        benchmark = Benchmark(Wanted(()))
+        benchmark.open(reference)
+        benchmark.check(FRAMES)
+        return benchmark
+
+    return make
+
+
+def plain(**changes: Any) -> Detector:
+    return Detector(FakeBackend())
+
+
+def fails_with(error: Exception) -> Callable[..., Any]:
+    def fail(**changes: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def test_device_stages_are_medians_by_the_devices_clock(benchmark_of: Callable[..., Benchmark]):
+    backend = GpuBackend()
+    assert isinstance(backend, DeviceStages) and not isinstance(FakeBackend(), DeviceStages)
+    assert median_stages(GpuBackend(), []) == {"copy_in": 0.5, "network": 5.5, "copy_out": 0.25}  # of 1 to 10
+    benchmark = benchmark_of(candidate("gpu", lambda: Detector(backend), "cuda"), candidate("cpu", plain))
+    benchmark.time(FRAMES, QUICK)
+    gpu, cpu = benchmark.rows()
+    assert gpu["device_stages_ms"]["network"] == 5.5
+    assert gpu["fallbacks"] == ["no CUDA graph: simulated"]
+    assert cpu["device_stages_ms"] is None
+    assert gpu["parity"] is None and gpu["speedup_vs_reference"] is None  # there is no reference
+
+
+def test_the_roofline_is_by_the_devices_clock_where_there_is_one(
+    benchmark_of: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
+):
+    from yolov3_trt.models.architectures import yolov3_tiny
+
+    benchmark = benchmark_of(candidate("gpu", lambda: Detector(GpuBackend()), "cuda"))
+    monkeypatch.setattr(benchmark, "spec_of", lambda entrant: yolov3_tiny())
+    benchmark.ceilings["cuda", "fp32"] = Ceiling(10_000, 1_000, "cuda", "fp32", "hand")
+    benchmark.time(FRAMES, QUICK)
+    roofline = benchmark.rows()[0]["roofline"]
+    assert roofline["achieved_gflops"] == pytest.approx(5.571e3 / 5.5, rel=1e-3)
+
+
+def test_a_row_that_finds_something_else_is_a_fault(benchmark_of: Callable[..., Benchmark]):
+    benchmark = benchmark_of(
+        candidate("good", plain),
+        candidate("same", plain),
+        candidate("other", lambda: Detector(OtherBackend())),
+        reference="good",
+    )
+    (fault,) = benchmark.faults
+    assert fault == "other differs from good: 0% matched (2 missing, 2 extra); expected 99%"
+
+
+def test_rows_that_are_set_to_find_different_things_say_so(benchmark_of: Callable[..., Benchmark]):
+    strict = replace(FakeBackend.meta.postprocess, conf_threshold=0.5)
+    rows = (candidate("good", plain), candidate("strict", lambda: Detector(FakeBackend(), strict)))
+    good, row = benchmark_of(*rows, reference="good").rows()
+    assert good["fallbacks"] == []
+    assert row["fallbacks"] == ["it is set to --conf 0.5 (the reference: 0.25): give all rows the same"]
+
+
+def test_what_fails_while_it_runs_becomes_a_row_too(benchmark_of: Callable[..., Benchmark]):
+    class Failing(FakeBackend):
+        def infer(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+            raise DeviceError("cuMemAlloc: out of memory")
+
+    benchmark = benchmark_of(candidate("good", plain), candidate("bad", lambda: Detector(Failing())), reference="good")
+    benchmark.time(FRAMES, QUICK)
+    good, bad = benchmark.rows()
+    assert good["failed"] is None and good["latency_ms"]["p50"] > 0
+    assert bad["failed"] == "cuMemAlloc: out of memory"
+    assert {bad[key] for key in ("latency_ms", "stages_ms", "fps", "parity", "roofline")} == {None}
+    assert benchmark.faults == ["bad does not run here: cuMemAlloc: out of memory"]
+
+
+def test_nothing_that_runs_is_an_error_with_every_reason(benchmark_of: Callable[..., Benchmark]):
+    rows = [candidate(name, fails_with(EngineError(f"no GPU for {name}"))) for name in "ab"]
+    with pytest.raises(BackendError, match="nothing runs here: a: no GPU for a; b: no GPU for b"):
+        benchmark_of(*rows)
+
+
+def test_an_extra_row_that_does_not_run_is_no_fault(benchmark_of: Callable[..., Benchmark]):
+    extra = candidate("extra", fails_with(BackendError("no such kernel")), named=False)
+    benchmark = benchmark_of(candidate("good", plain), extra)
+    assert benchmark.faults == []
+    assert benchmark.rows()[1]["failed"] == "no such kernel"
+
+
+class FixedReader:
+    about = {"reader": "fixed"}  # noqa: RUF012  # as the protocol has it
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+    def read(self) -> Reading:
+        return Reading(power_w=42, gpu_mhz=1500)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+def test_rows_that_overlap_calls_and_rows_on_a_gpu_run_alone_as_well(
+    benchmark_of: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
+):
+    reader = FixedReader()
+    monkeypatch.setattr("yolov3_trt.benchmark.content.open_power_reader", lambda: (reader, None))
+    two = TwoSlots()
+    rows = (
+        candidate("two", lambda: two),
+        candidate("gpu", lambda: Detector(GpuBackend()), "cuda"),
+        candidate("cpu", plain),
+    )
+    benchmark = benchmark_of(*rows, reference="cpu")
+    content = with_rows(measure_all(benchmark, FRAMES, QUICK, roofline=False), benchmark)
+    overlapping, gpu, cpu = content["rows"]
+    assert overlapping["throughput_fps"] > 0 and overlapping["power_w"] is None and two.under_way == 0
+    assert (gpu["power_w"], gpu["gpu"]["gpu_mhz"]) == (42, 1500) and gpu["throughput_fps"] > 0
+    assert (cpu["throughput_fps"], cpu["power_w"], cpu["gpu"]) == (None, None, None)
+    assert content["machine"]["gpu_state"] == {"reader": "fixed"} and not reader.is_open
+    assert (content["pictures"], content["rounds"], content["host_ms"]["decode"]) == (2, 12, None)
+
+
+def test_accuracy_is_measured_once_per_way_at_a_threshold_of_its_own(benchmark_of: Callable[..., Benchmark]):
+    opened: list[Any] = []
+
+    def open_it(conf: float | None = None) -> Detector:
+        opened.append(conf)
+        return Detector(FakeBackend())
+
+    def refuse(conf: float | None = None) -> Detector:
+        if conf is not None:
+            raise BackendError("conf=0.005 was asked for, but this graph gives conf=0.25")
+        return Detector(FakeBackend())
+
+    benchmark = benchmark_of(candidate("good", open_it), candidate("fixed", refuse))
+    benchmark.score(lambda detector: {"images": 2, "AP": 0.5}, conf_threshold=0.005)
+    good, fixed = benchmark.rows()
+    assert opened == [None, 0.005]
+    assert good["accuracy"] == {"images": 2, "AP": 0.5}
+    assert fixed["accuracy"] is None
+    assert fixed["fallbacks"] == ["accuracy not measured: conf=0.005 was asked for, but this graph gives conf=0.25"]
+
+
+def test_a_schedule_is_a_count_or_a_duration():
+    assert Schedule(7).iterate() == 7
+    assert isinstance(Schedule(7, duration_s=1.0).iterate(), type(rounds_for(1)))

@@ -1,0 +1,75 @@
+"""What was measured of one row: seconds of each call, and what they come to."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from yolov3_trt.backends import STAGES
+from yolov3_trt.benchmark.intervals import FloatArray, median_interval, paired_ratios, percentiles
+
+READINGS = 6  # of the clock within what counts as a call: two around it, four at its stages
+
+
+@dataclass
+class Timings:
+    """Of calls with `batch` pictures each, in the order measured."""
+
+    batch: int = 1
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)  # of all the threads of the process meanwhile
+    stages_s: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+
+    def add(self, wall_s: float, cpu_s: float, stages_s: Mapping[str, float]) -> None:
+        """Take a call."""
+        self.wall_s.append(wall_s)
+        self.cpu_s.append(cpu_s)
+        for stage in STAGES:
+            self.stages_s[stage].append(stages_s[stage])
+
+    @property
+    def totals_ms(self) -> FloatArray:
+        """Whole calls, picture to detections, (n,) ms."""
+        return np.asarray(self.wall_s) * 1e3
+
+    @property
+    def seconds_per_picture(self) -> list[float]:
+        """Of each call."""
+        return [seconds / self.batch for seconds in self.wall_s]
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Medians of the stages of a call."""
+        return {stage: float(np.median(seconds) * 1e3) for stage, seconds in self.stages_s.items()}
+
+    def to_json(self, reference: "Timings | None") -> dict[str, Any]:
+        """Stages (medians) and latency of a call, pictures per second, and how many times faster a picture is.
+
+        `speedup_vs_reference` is the median over the rounds of the ratio within a round, with its confidence interval.
+        """
+        totals = self.totals_ms
+        extremes = {"min": float(totals.min()), "max": float(totals.max())}
+        latency = {"mean": float(totals.mean()), **percentiles(totals), **extremes}
+        ratios = None if reference is None else paired_ratios(reference.seconds_per_picture, self.seconds_per_picture)
+        return {
+            "stages_ms": self.stages_ms,
+            "latency_ms": latency,
+            "per_image_ms": latency["p50"] / self.batch,
+            "fps": self.batch * 1e3 / latency["p50"],
+            "cpu_cores": float(np.sum(self.cpu_s) / np.sum(self.wall_s)),
+            "speedup_vs_reference": None if ratios is None else float(np.median(ratios)),
+            "speedup_interval": None if ratios is None else median_interval(ratios),
+        }
+
+
+def timer_overhead_us(clock: Callable[[], float] = time.perf_counter, tries: int = 1000) -> float:
+    """What one reading of the clock takes, median µs; READINGS of them are within the latency of a call."""
+    costs = []
+    for _ in range(tries):
+        started = clock()
+        for _ in range(READINGS):
+            ended = clock()
+        costs.append((ended - started) / READINGS)
+    return float(np.median(costs) * 1e6)

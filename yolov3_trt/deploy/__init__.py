@@ -1,0 +1,1 @@
+"""Beyond one machine: what NVIDIA's own servers need to run an artifact."""
