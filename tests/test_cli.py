@@ -485,8 +485,6 @@ def test_compare_of_infinite_heads_is_still_json(run: Run, tiny: Path, dog: Path
     assert outcome.json["heads"]["head0"]["max_abs"] is None
 
 
-
-
 def test_info_of_a_model_lists_its_layers(run: Run, cfg: Path):
     report = run("info", cfg, "--json", "-").json
     assert (report["name"], report["num_classes"], report["input_hw"]) == (MODEL, 80, [320, 320])
