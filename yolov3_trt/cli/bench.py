@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _PEERS = ("opencv",)
 _DEVICES = ("cpu", "cuda")
 _GALLERY_PICTURES = 4
+_RESAMPLES = 500  # draws of the images for the interval of AP, as `eval` takes by default
 
 
 def bench(
@@ -180,26 +181,29 @@ def _pictures(benchmark: "Benchmark", images: list[str] | None, most: int) -> "F
 
 def _accuracy(detector: Any, annotations: Path, folder: Path) -> dict[str, Any]:
     from yolov3_trt.evaluate import detect_all, load_annotations, score_detections
+    from yolov3_trt.evaluate.bootstrap import draw_images, interval, resampled_ap
 
     truth = load_annotations(annotations, detector.meta.class_names)
     found = detect_all(detector, truth, folder, lambda items: track(items, "evaluating", len(truth.images)))
-    return {"images": len(found), **score_detections(truth, found).metrics}
+    scores = score_detections(truth, found)
+    draws = draw_images(len(found), _RESAMPLES, seed=0)
+    bounds = interval(resampled_ap(scores.matches, draws)[:, 0])
+    return {"images": len(found), **scores.metrics, "AP_interval": bounds}
 
 
 def _write_report(path: Path, content: dict[str, Any], benchmark: "Benchmark", pictures: "Frames") -> None:
     """With what each row found, drawn onto the first pictures."""
     from yolov3_trt.camera.draw import draw_detections
-    from yolov3_trt.errors import require
+    from yolov3_trt.cli.worst import small_jpeg
     from yolov3_trt.report import write_report
 
-    cv2 = require("cv2", extra="opencv")
     gallery = []
     for number, name in enumerate(pictures.names[:_GALLERY_PICTURES]):
         drawn = {}
         for outcome in benchmark.outcomes:
             if outcome.runs and outcome.entrant.batch == benchmark.wanted.batches[0]:
                 canvas = draw_detections(pictures.pictures[number], outcome.found[number])
-                drawn[outcome.label] = cv2.imencode(".jpg", canvas)[1].tobytes()
+                drawn[outcome.label] = small_jpeg(canvas)
         gallery.append((Path(name).name, drawn))
     write_report(path, content, gallery)
     say(f"wrote {path}")

@@ -37,7 +37,7 @@ def draw_worst(
         if path is not None:
             save_picture(_side_by_side(list(drawn.values())), path)
         entries.append({**score.to_json(), "picture": None if path is None else str(path)})
-        gallery.append((score.file_name, {label: _jpeg(picture) for label, picture in drawn.items()}))
+        gallery.append((score.file_name, {label: small_jpeg(picture) for label, picture in drawn.items()}))
     return entries, gallery
 
 
@@ -72,7 +72,7 @@ def _side_by_side(pictures: "list[Image]") -> "Image":
     return np.hstack([piece for picture in pictures for piece in (picture, gap)][:-1])
 
 
-def _jpeg(picture: "Image") -> bytes:
+def small_jpeg(picture: "Image") -> bytes:
     """A small one for a report."""
     from yolov3_trt.errors import require
 
