@@ -628,3 +628,15 @@ def test_the_client_is_loaded_only_when_a_server_is_asked():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "True"
     assert Path("/dev/shm").is_dir()
+
+
+def test_info_shows_what_a_server_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    from yolov3_trt import backends
+    from yolov3_trt.cli.info import info
+
+    url, server = "triton://127.0.0.1:1/fake", FakeServer(served_model(BATCHED))
+    served = open_triton(url, connect=lambda name: FakeConnection(name, server))
+    monkeypatch.setattr(backends, "open_backend", lambda artifact: served if artifact == url else None)
+    info(url)
+    out = capsys.readouterr().out
+    assert "fake, 1 classes" in out and "yes, on its server" in out

@@ -23,11 +23,14 @@ def info(
     json: JsonOption = None,
 ) -> None:
     """Show the sidecar of an artifact, or the layers of a model, and whether this machine can run it."""
+    from yolov3_trt.backends import TRITON_SCHEME
     from yolov3_trt.meta import load_model_meta, to_json
     from yolov3_trt.models import is_model
 
     if is_model(artifact):
         content, text = _model(artifact, weights)
+    elif artifact.startswith(TRITON_SCHEME):
+        content, text = _served(artifact)
     elif Path(artifact).suffix == ".onnx":
         model = load_model_meta(Path(artifact))
         answer = _onnx_verdict()
@@ -64,6 +67,20 @@ def _model(artifact: str, weights: str | None) -> tuple[dict[str, Any], str]:
         for i, layer in enumerate(spec.layers)
     ]
     return content, "\n".join(lines)
+
+
+def _served(artifact: str) -> tuple[dict[str, Any], str]:
+    """What the servers say of their model; they must answer."""
+    from yolov3_trt.backends import open_backend
+    from yolov3_trt.meta import to_json
+
+    backend = open_backend(artifact)
+    try:
+        meta, fallbacks = backend.meta, list(backend.fallbacks)
+    finally:
+        backend.close()
+    content = {"artifact": artifact, "verdict": "yes, on its server", "fallbacks": fallbacks, "meta": to_json(meta)}
+    return content, "\n".join([_meta_text(meta), "runs here      yes, on its server", *fallbacks])
 
 
 def _engine(artifact: str) -> tuple[dict[str, Any], str]:
