@@ -199,7 +199,8 @@ def test_camera_of_60_fps_never_lags_behind_a_detector_of_5_fps():
     assert statistics.captured == statistics.processed + statistics.dropped
     assert 30 <= statistics.processed <= 40 and statistics.captured > 5 * statistics.processed
     interval_ms = statistics.elapsed_s * 1e3 / statistics.captured
-    scheduling_ms = 10  # this machine is shared: a thread that is due may have to wait for a core
+    # This machine is shared: a thread that is due may wait for a core. A frame that queued would be older by 200 ms.
+    scheduling_ms = 50
     assert summary["frame_age_ms"]["p95"] < summary["latency_ms"]["p95"] + interval_ms + scheduling_ms
     assert max(memory[5:]) - memory[5] < 8  # MiB; kept frames would take 1 each
     indices = [frame.index for frame in sink.frames]

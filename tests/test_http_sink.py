@@ -295,7 +295,7 @@ def test_nothing_is_encoded_while_nobody_watches_and_each_frame_once_for_all_vie
     assert encoded in ([*range(10, 20)], [*range(9, 20)])  # 9 when a viewer was there before 10
 
 
-def test_many_viewers_one_of_which_does_not_read_leave_writing_as_fast_as_it_was(open_sink):
+def test_many_viewers_one_of_which_does_not_read_do_not_hold_up_writing(open_sink):
     sink, frame, taken_ms = open_sink(max_viewers=32), noise(), []
     with ExitStack() as stack:
         stack.enter_context(Viewer(sink, receive_bytes=4096))  # asks, and never reads
@@ -312,7 +312,7 @@ def test_many_viewers_one_of_which_does_not_read_leave_writing_as_fast_as_it_was
         more = [len(viewer.jpegs) - count for viewer, count in zip(viewers, first, strict=True)]
         assert ask(sink, "/healthz")[0] == 200
     print(f"write: median {statistics.median(taken_ms):.4f} ms, max {max(taken_ms):.3f} ms; pictures seen {more}")
-    assert statistics.median(taken_ms) < 0.1
+    assert statistics.median(taken_ms) < 5  # 0.03 ms here; encoding, or waiting for a viewer, would take tens
     assert min(more) >= 3  # two cores encode and copy 19 MB per frame
 
 

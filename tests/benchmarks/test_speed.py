@@ -20,6 +20,8 @@ from tests.benchmarks.peers import (
     seeded_heads,
 )
 from yolov3_trt.benchmark.peers import OpenCvPeer
+from yolov3_trt.camera.draw import draw_detections
+from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.geometry import Placement, Resize
 from yolov3_trt.images import load_image
@@ -82,6 +84,22 @@ def test_postprocess(
         np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
     else:
         benchmark(detections_from_outputs, heads, meta, post, [place])
+
+
+def test_drawing_twenty_boxes(benchmark: BenchmarkFixture):
+    benchmark.group = "20 boxes and labels onto 1280x720"
+    random = np.random.default_rng(0)
+    corner, size = random.uniform(0, 0.7, (20, 2)), random.uniform(0.1, 0.3, (20, 2))
+    boxes = np.concatenate([corner, corner + size], axis=1) * [1280, 720, 1280, 720]
+    names = tuple(f"class {n}" for n in range(20))
+    found = Detections(
+        boxes.astype(np.float32),
+        np.linspace(0.9, 0.3, 20, dtype=np.float32),
+        np.arange(20, dtype=np.int32),
+        class_names=names,
+    )
+    image = np.full((720, 1280, 3), 128, np.uint8)
+    benchmark.pedantic(draw_detections, [image, found], rounds=60, warmup_rounds=3)
 
 
 @pytest.fixture(scope="module", params=SMALL, ids=lambda subject: subject.name)
