@@ -145,6 +145,10 @@ class TwoSlots(FakeBackend):
         self._pending: deque[tuple[Timed, float]] = deque()
         self._free_s = 0.0
 
+    @property
+    def num_pending(self) -> int:
+        return len(self._pending)
+
     def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
         pass
 

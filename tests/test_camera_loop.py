@@ -219,11 +219,12 @@ def test_camera_without_dropping_waits_for_the_detector():
 def test_device_works_on_the_next_frame_while_sinks_have_the_last_one():
     backend, sink = TwoSlots(0.03), ListSink()
     camera = ScriptedCamera(paced(grey_pictures(LEVELS), 200))
-    options = LoopOptions(max_frames=10, on_frame=lambda result: time.sleep(0.025))
-    statistics = run_loop(Detector(backend), [camera], [sink], options)
-    # One after the other they would take 55 ms a frame; and no frame waits behind another.
-    assert statistics.elapsed_s < 10 * 0.055
-    assert backend.max_pending == 1
+    at_work: list[int] = []  # calls under way while the sinks have a frame
+    options = LoopOptions(max_frames=10, on_frame=lambda result: at_work.append(backend.num_pending))
+    run_loop(Detector(backend), [camera], [sink], options)
+    # After the last frame there is none; and a camera may be late now and then on a machine that is shared.
+    assert sum(at_work[:-1]) >= 6 and at_work[-1] == 0
+    assert backend.max_pending == 1  # no frame waits behind another
 
 
 def test_file_keeps_every_slot_of_the_device_busy():
