@@ -132,6 +132,8 @@ class TensorRTBackend(OpenBackend):
         if why_not_captured is not None:
             self._reasons["no CUDA graph of the whole"] = why_not_captured
         use_graphs = self._use_graphs and why_not_captured is None
+        self._host_meta = replace(self.meta, preprocess=preprocess)  # for what the host prepares
+        self._found_meta = replace(self.meta, output_stage=OutputStage.DETECTIONS)  # of what the GPU found
         self._work = Work(self.meta, preprocess, postprocess, letterbox, decode, use_graphs)
         while self._slots:
             self._slots.pop().close()
@@ -202,7 +204,7 @@ class TensorRTBackend(OpenBackend):
         memory = slot.host_input
         if id(slot) not in self._buffers:
             self._buffers[id(slot)] = InputBuffer(self.meta, len(memory), memory)
-        prepare_batch(images, replace(self.meta, preprocess=self._work.preprocess), self._buffers[id(slot)])
+        prepare_batch(images, self._host_meta, self._buffers[id(slot)])
 
     def _placements(self, images: Sequence[Image]) -> tuple[Placement, ...]:
         if not 1 <= len(images) <= self.meta.batch.max:
@@ -251,7 +253,7 @@ class TensorRTBackend(OpenBackend):
         rows, postprocess = len(placements), self._work.postprocess
         if not self._work.decode:
             return detections_from_outputs(slot.outputs(rows), self.meta, postprocess, placements)
-        found, found_meta = slot.found, replace(self.meta, output_stage=OutputStage.DETECTIONS)
+        found = slot.found
         if (found["num_detections"][:rows] < 0).any():
             # Which of too many candidates fit into the list depends on chance, so the host decides over all of them.
             self._fall_back(
@@ -259,7 +261,7 @@ class TensorRTBackend(OpenBackend):
                 f"more than {CAPACITY} candidates exceed conf_threshold={postprocess.conf_threshold}",
             )
             return detections_from_outputs(slot.fetch_outputs(rows), self.meta, postprocess, placements)
-        return detections_from_outputs(found, found_meta, postprocess, placements)
+        return detections_from_outputs(found, self._found_meta, postprocess, placements)
 
     def _fall_back(self, what: str, reason: str) -> None:
         if what not in self._reasons:
