@@ -162,7 +162,7 @@ def test_a_build_reports_its_phases(onnx_path: Path, monkeypatch: pytest.MonkeyP
     assert len(phases - {None}) >= 2, phases
     fractions = [state.fraction for state in listener.states if state.fraction is not None]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
-    assert 0 < fractions[0] < 1
+    assert 0 <= fractions[0] < 1  # the first look may come before the first step
 
 
 @needs_rtx
