@@ -105,11 +105,6 @@ class TensorRTBackend(OpenBackend):
         graphs = {f"no CUDA graph: {slot.why_no_graph}" for slot in self._slots if slot.why_no_graph}
         return (*(f"{what}: {reason}" for what, reason in self._reasons.items()), *sorted(graphs))
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it holds the memory to run a batch."""
-        return bool(self._slots)
-
     def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
         """See `PictureBackend.configure`; memory for one batch is allocated here."""
         self._check_idle()
@@ -128,13 +123,10 @@ class TensorRTBackend(OpenBackend):
         except EngineError as exc:
             self._fall_back("detections are found on the host", str(exc))
             decode = False
-        why_not_captured = self._engine.why_not_captured
-        if why_not_captured is not None:
-            self._reasons["no CUDA graph of the whole"] = why_not_captured
-        use_graphs = self._use_graphs and why_not_captured is None
+        why_no_graphs = self._engine.why_not_captured if self._use_graphs else "switched off"
         self._host_meta = replace(self.meta, preprocess=preprocess)  # for what the host prepares
         self._found_meta = replace(self.meta, output_stage=OutputStage.DETECTIONS)  # of what the GPU found
-        self._work = Work(self.meta, preprocess, postprocess, letterbox, decode, use_graphs)
+        self._work = Work(self.meta, preprocess, postprocess, letterbox, decode, why_no_graphs)
         while self._slots:
             self._slots.pop().close()
         self._buffers.clear()

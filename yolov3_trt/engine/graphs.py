@@ -20,17 +20,17 @@ class Graphs:
         why_not: why there are none; None where there may be.
     """
 
-    def __init__(self, device: Device, stream: Stream, *, use: bool = True) -> None:
+    def __init__(self, device: Device, stream: Stream, *, why_not: str | None = None) -> None:
         """Begin with none.
 
         Args:
             device: of the stream.
             stream: what is captured, and launched into.
-            use: whether to make any.
+            why_not: why none shall be made; None where they shall.
         """
         self._device, self._stream = device, stream
         self._graphs: OrderedDict[Hashable, Graph | None] = OrderedDict()  # None: the work came once
-        self.why_not: str | None = None if use else "switched off"
+        self.why_not = why_not
 
     def run(self, key: Hashable, body: Callable[[], None]) -> None:
         """Put work into the stream: as it is when it comes for the first time, and as a graph from then on.

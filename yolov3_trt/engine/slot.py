@@ -51,7 +51,7 @@ class Slot:
             for name, array in self._buffers.outputs.items():
                 self._execution.set_address(name, array.address)
             undo.pop_all()
-        self._graphs = Graphs(device, self._buffers.stream, use=work.use_graphs)
+        self._graphs = Graphs(device, self._buffers.stream, why_not=work.why_no_graphs)
 
     @property
     def why_no_graph(self) -> str | None:

@@ -19,7 +19,7 @@ class Work:
     postprocess: Postprocess
     letterbox: bool  # whether the GPU fits pictures into the input
     decode: bool  # whether it finds the detections in the heads
-    use_graphs: bool = True  # CUDA graphs
+    why_no_graphs: str | None = None  # why it shall not run as CUDA graphs; None where it shall
 
     def rows(self, num_images: int) -> int:
         """Rows of a batch that holds so many images: just as many where that can vary, and enough for the artifact."""
