@@ -17,6 +17,7 @@ import pytest
 
 from tests.fake_triton import REFUSED, Arrays, FakeConnection, FakeServer, served_model, wait_until
 from tests.fakes import FakeBackend, grey_pictures
+from tests.triton_models import memory_left
 from yolov3_trt.backends import STAGES, PictureBackend
 from yolov3_trt.backends.triton import TritonBackend, TritonPictureBackend, open_triton, servers
 from yolov3_trt.backends.triton.address import CallOptions, Encoding, TritonAddress, parse_address
@@ -51,7 +52,7 @@ def _nothing_left_in_shared_memory() -> Iterator[None]:
 
 
 def regions_there() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if name.startswith("yolov3_trt_")}
+    return set(memory_left())
 
 
 @contextmanager

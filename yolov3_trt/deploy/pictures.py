@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from yolov3_trt.errors import ImageError, require
 from yolov3_trt.geometry import HW
-from yolov3_trt.preprocess import Image
+from yolov3_trt.preprocess import Image, check_image
 
 MAX_PIXELS = 64_000_000  # of a picture; a file of a few kilobytes can hold a thousand times that
 
@@ -50,8 +50,7 @@ def check_frame(frame: NDArray[Any]) -> Image:
     Raises:
         ImageError: it is not uint8 (H, W, 3), is empty, or has more than MAX_PIXELS.
     """
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        raise ImageError(f"a frame is {frame.dtype} {frame.shape}; expected uint8 (height, width, 3) BGR")
+    check_image(frame)
     check_size((frame.shape[0], frame.shape[1]))
     return frame
 

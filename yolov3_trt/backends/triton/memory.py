@@ -84,7 +84,7 @@ class BlockPool:
         if self.why_none is not None:
             return None
         try:
-            shared = SharedMemory(f"yolov3_trt_{secrets.token_hex(8)}", create=True, size=num_bytes)
+            shared = SharedMemory(f"yolov3_trt_{os.getpid()}_{secrets.token_hex(8)}", create=True, size=num_bytes)
         except OSError as exc:
             self.why_none = f"it cannot be created ({exc.strerror or exc})"
             return None
