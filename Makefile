@@ -32,7 +32,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 bench: $(VENV)/installed
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks --benchmark-only
 
 # How the bundled model was made (docs/training.md); about an hour on two cores. Its weights then go to yolov3_trt/models/.
 shapes-model: $(VENV)/installed
@@ -48,10 +48,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	touch $@
 
-# A venv with the full TensorRT 8.6.0 (0.8 GB to download), in which tests/test_tensorrt86.py runs this package. It needs no GPU
+# A venv with the full TensorRT 8.6.0 (0.8 GB to download), in which tests/engine/test_tensorrt86.py runs this package. It needs no GPU
 # to be imported. Its plugin library, which this package does not use, would take cuDNN and cuBLAS: an empty one stands in.
 tensorrt86: $(VENV)/installed $(VENV86)/installed
-	$(BIN)/python -m pytest tests/test_tensorrt86.py
+	$(BIN)/python -m pytest tests/engine/test_tensorrt86.py
 
 $(VENV86)/installed:
 	$(PYTHON310) -m venv $(VENV86)
@@ -64,7 +64,7 @@ $(VENV86)/installed:
 # A venv with NVIDIA's Triton Inference Server (0.4 GB), in which these tests serve models on the CPU. The
 # package that carries it wants NumPy 1, for which OpenCV 4.11 is the last; all else is as in $(VENV), so that results are equal.
 triton: $(VENV)/installed $(VENV_TRITON)/installed
-	$(BIN)/python -m pytest tests/test_deploy_server.py tests/test_triton_*.py
+	$(BIN)/python -m pytest tests/deploy/test_deploy_server.py tests/test_triton_*.py
 
 $(VENV_TRITON)/installed:
 	$(PYTHON) -m venv $(VENV_TRITON)
@@ -81,7 +81,7 @@ pycuda-simulated: $(VENV)/installed
 TRT_PYTHON ?= $(BIN)/python
 TORCH_PYTHON ?= $(TRT_PYTHON)
 gpu-test:
-	$(TORCH_PYTHON) -m tests.gpu.acceptance --python $(TRT_PYTHON) --torch-python $(TORCH_PYTHON) $(GPU_TEST_OPTIONS)
+	$(TORCH_PYTHON) -m acceptance.acceptance --python $(TRT_PYTHON) --torch-python $(TORCH_PYTHON) $(GPU_TEST_OPTIONS)
 
 clean:
 	rm -rf $(VENV) $(VENV86) $(PYCUDA) $(VENV_TRITON) runs .pytest_cache .mypy_cache .ruff_cache

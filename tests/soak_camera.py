@@ -25,8 +25,8 @@ import numpy as np
 
 from tests.streams import RtspServer, why_no_rtsp_server, write_pictures
 from yolov3_trt.benchmark.latency import machine
+from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.models import load_model
-from yolov3_trt.pipeline import ExportOptions, export_model
 from yolov3_trt.shapes import iter_shapes_clip
 
 _SETTLED = 0.2  # of the run: by then every buffer has been used once

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from acceptance import targets
+from acceptance.cases import ACCEPTANCE
+from acceptance.fabricate import fabricate
+from acceptance.steps import Runner, Skipped, Step
 from tests.conftest import WORKER
-from tests.gpu import targets
-from tests.gpu.cases import ACCEPTANCE
-from tests.gpu.fabricate import fabricate
-from tests.gpu.steps import Runner, Skipped, Step
 from tests.sim.device import has_compiler
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.files import sha256_of_file
@@ -41,7 +41,7 @@ class Run:
 
 def acceptance(out: Path, *options: str, python: str = sys.executable) -> Run:
     environment = {**os.environ, "YOLOV3_TRT_SIMULATED_GPU": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.gpu.acceptance", "--quick", "--python", python, "-o", str(out), *options]
+    command = [sys.executable, "-m", "acceptance.acceptance", "--quick", "--python", python, "-o", str(out), *options]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     report, text = out / "simulated-gpu.json", out / "simulated-gpu.md"
     if not report.exists():
@@ -132,7 +132,7 @@ def test_a_python_that_lacks_something_says_what_to_bring(tmp_path: Path):
 def test_without_a_gpu_its_tests_are_skipped_with_the_reason_and_fail_in_the_acceptance():
     if installed_gpu() is not None:
         pytest.skip("this machine has a GPU")
-    test = "tests/gpu/test_gpu_device.py::test_closing_twice_does_nothing_and_use_after_that_is_refused"
+    test = "acceptance/test_gpu_device.py::test_closing_twice_does_nothing_and_use_after_that_is_refused"
     command = [
         sys.executable,
         "-m",
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_it_and_what_runs(tmp_path: Path):
     pid_file = tmp_path / "pid"
     environment = {**os.environ, "YOLOV3_TRT_SIMULATED_GPU": "1", "PYTHONPATH": str(ROOT), "PID_FILE": str(pid_file)}
     script = (
-        "import sys\nfrom pathlib import Path\nfrom tests.gpu import acceptance\nfrom tests.gpu.steps import Step\n"
+        "import sys\nfrom pathlib import Path\nfrom acceptance import acceptance\nfrom acceptance.steps import Step\n"
         'code = \'import os, time; open(os.environ["PID_FILE"], "w").write(str(os.getpid())); time.sleep(60)\'\n'
         "acceptance.steps = lambda wanted: [Step('long', (sys.executable, '-c', code), 60)]\n"
         "acceptance.run()"

@@ -20,10 +20,11 @@ LAYERS = [
     "models preprocess postprocess matching",
     "images shapes",
     "reference graph engine calibration",
+    "builder runtime",
     "recipe",
     "backends",
     "detector",
-    "pipeline",
+    "jobs",
     "evaluate compare report camera doctor",
     "benchmark training quantize deploy",
     "cli",
@@ -37,7 +38,7 @@ HOMES = {
     "onnxscript": set(),
     "tensorrt": {"engine/flavor.py"},
     "tensorrt_rtx_bindings": {"engine/flavor.py"},
-    "pycuda": {"engine/cuda.py"},
+    "pycuda": {"runtime/cuda.py"},
     "torch": {"reference.py", "graph", "backends/pytorch.py", "benchmark/ceiling.py", "training"},
     "onnxruntime": {"backends/ort.py"},
     "grpc": {"backends/triton/wire.py"},
@@ -131,7 +132,17 @@ def test_help_loads_nothing_that_takes_time():
 
 @pytest.mark.parametrize(
     "module",
-    ["detector", "engine.build", "backends", "evaluate", "camera.loop", "shapes", "images", "cli", "benchmark.latency"],
+    [
+        "detector",
+        "builder.build",
+        "backends",
+        "evaluate",
+        "camera.loop",
+        "shapes",
+        "images",
+        "cli",
+        "benchmark.latency",
+    ],
 )
 def test_the_runtime_path_needs_neither_torch_nor_onnx(module: str):
     assert not loaded_after(f"import yolov3_trt.{module}") & {"torch", "onnx", "onnxruntime"}

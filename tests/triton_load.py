@@ -1,4 +1,4 @@
-"""Many clients at once against a real server: by `tests/test_deploy_server.py` for seconds, by hand for a minute.
+"""Many clients at once against a real server: by `tests/deploy/test_deploy_server.py` for seconds, by hand for a minute.
 
 By hand: `.venv/bin/python -m tests.triton_load docs/results/triton-load.json`, with the pictures of the reference data.
 """

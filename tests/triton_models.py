@@ -10,9 +10,9 @@ import numpy as np
 
 from tests.cli_runner import call
 from yolov3_trt.detections import Detections
+from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import Batch
 from yolov3_trt.models import load_model
-from yolov3_trt.pipeline import ExportOptions, export_model
 
 REAL = "yolo-fastest-1.1"
 BATCH = Batch(1, 4, 8)  # as the other tests of the server export them, so that they share the exports

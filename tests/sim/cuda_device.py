@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tests.sim.device import SimulatedDevice, SimulationError
-from yolov3_trt.engine.device import Device, DeviceArray, Event, Freeable, HostArray, Shape, Stream
-from yolov3_trt.engine.kernels.source import Launch
-from yolov3_trt.engine.owner import Owner, dtype_and_shape
 from yolov3_trt.errors import DeviceError
+from yolov3_trt.runtime.device import Device, DeviceArray, Event, Freeable, HostArray, Shape, Stream
+from yolov3_trt.runtime.kernels.source import Launch
+from yolov3_trt.runtime.owner import Owner, dtype_and_shape
 
 CALLS = ("allocation", "copy", "launch", "capture", "synchronize")  # that can be made to fail
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from yolov3_trt.engine.kernels.source import FOLDER, KERNELS, MODULE, Dim3, Launch
+from yolov3_trt.runtime.kernels.source import FOLDER, KERNELS, MODULE, Dim3, Launch
 
 HERE = Path(__file__).parent
 # -ffp-contract=off is what -fmad=false is to nvcc. A misaligned load traps, as it does on a GPU.

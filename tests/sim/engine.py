@@ -6,12 +6,12 @@ import numpy as np
 
 from tests.sim.cuda_device import SimulatedCuda
 from yolov3_trt.backends.ort import graph_runner
-from yolov3_trt.engine.device import DeviceArray, Stream
-from yolov3_trt.engine.execution import IOTensor
 from yolov3_trt.engine.plan import Plan
 from yolov3_trt.engine.verdict import Verdict
 from yolov3_trt.errors import EngineError
 from yolov3_trt.meta import INPUT_NAME, EngineMeta, load_model_meta
+from yolov3_trt.runtime.device import DeviceArray, Stream
+from yolov3_trt.runtime.execution import IOTensor
 
 FAILURES = ("execution", "address", "shape", "enqueue")  # that can be made to happen
 

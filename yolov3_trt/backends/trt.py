@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from yolov3_trt.backends import STAGES, BackendName, OpenBackend, Timed
 from yolov3_trt.detections import Detections
-from yolov3_trt.engine.cuda import CudaDevice
-from yolov3_trt.engine.device import Device
-from yolov3_trt.engine.execution import Engine, IOTensor, TensorRTEngine, check_tensors
-from yolov3_trt.engine.kernels.detect import CAPACITY, check_detection
 from yolov3_trt.engine.plan import Plan, load_plan
-from yolov3_trt.engine.slot import Slot
-from yolov3_trt.engine.work import Work
 from yolov3_trt.errors import BackendError, DeviceError, EngineError, ImageError
 from yolov3_trt.geometry import Placement
 from yolov3_trt.meta import INPUT_NAME, ModelMeta, OutputStage, Postprocess, Preprocess
 from yolov3_trt.postprocess import detections_from_outputs
 from yolov3_trt.preprocess import Image, InputBuffer, check_image, prepare_batch
+from yolov3_trt.runtime.cuda import CudaDevice
+from yolov3_trt.runtime.device import Device
+from yolov3_trt.runtime.execution import Engine, IOTensor, TensorRTEngine, check_tensors
+from yolov3_trt.runtime.kernels.detect import CAPACITY, check_detection
+from yolov3_trt.runtime.slot import Slot
+from yolov3_trt.runtime.work import Work
 
 _LOG = logging.getLogger(__name__)
 

@@ -82,7 +82,7 @@ def bench(
     from yolov3_trt.benchmark.entrants import Wanted, default_device
     from yolov3_trt.benchmark.run import Benchmark, Schedule
     from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
-    from yolov3_trt.pipeline import Reporter
+    from yolov3_trt.jobs import Reporter
 
     _check(report, annotations, images)
     _check_reference(reference, artifacts)

@@ -41,8 +41,8 @@ from yolov3_trt.cli.output import build_bar, say, track, write_result
 
 if TYPE_CHECKING:
     from yolov3_trt.engine.options import EngineOptions
+    from yolov3_trt.jobs.build import Built
     from yolov3_trt.meta import EngineMeta
-    from yolov3_trt.pipeline.build import Built
     from yolov3_trt.recipe import BuildRecipe, CalibrationRecipe
 
 CompatibilityName = Literal["none", "ampere_plus", "same_compute_capability"]
@@ -130,8 +130,8 @@ def build(
 
     An engine that was built of just this is left as it is, which is said.
     """
-    from yolov3_trt.pipeline import Reporter
-    from yolov3_trt.pipeline.build import build_from_graph, build_from_recipe, engine_stem
+    from yolov3_trt.jobs import Reporter
+    from yolov3_trt.jobs.build import build_from_graph, build_from_recipe, engine_stem
     from yolov3_trt.recipe import load_recipe
     from yolov3_trt.recipe import save_recipe as write_recipe
 

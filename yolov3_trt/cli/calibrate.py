@@ -65,7 +65,7 @@ def calibrate(
     from yolov3_trt.calibration.tensorrt_cache import tensorrt_cache_text
     from yolov3_trt.files import write_text
     from yolov3_trt.images import find_sources
-    from yolov3_trt.pipeline import Calibration, Reporter, calibrated_table
+    from yolov3_trt.jobs import Calibration, Reporter, calibrated_table
 
     check_output_suffix(output, ".json")
     if percentile is not None and method != "percentile":

@@ -58,8 +58,8 @@ def demo(
 def _export(model: "Model", output: Path) -> dict[str, Path]:
     """ONNX files by precision."""
     from yolov3_trt.cli.export import report_text
+    from yolov3_trt.jobs import ExportOptions, artifact_stem, export_model
     from yolov3_trt.meta import Precision
-    from yolov3_trt.pipeline import ExportOptions, artifact_stem, export_model
 
     graphs: dict[str, Path] = {}
     for name in PRECISIONS:
@@ -74,7 +74,7 @@ def _export(model: "Model", output: Path) -> dict[str, Path]:
 def _calibrate(graph: Path, output: Path) -> Path:
     """The table of the FP32 graph; reused when the demo runs again."""
     from yolov3_trt.calibration.image_set import CalibrationSet
-    from yolov3_trt.pipeline import Calibration, Reporter, calibrated_table
+    from yolov3_trt.jobs import Calibration, Reporter, calibrated_table
 
     path = output / "calibration.json"
     wanted = Calibration(CalibrationSet.of("shapes", CALIBRATION_PICTURES, CALIBRATION_SEED))
@@ -88,7 +88,7 @@ def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
     from yolov3_trt.cli.build import built_json, engine_text
     from yolov3_trt.engine.options import EngineOptions
     from yolov3_trt.errors import BuildError, EngineError, MissingDependency
-    from yolov3_trt.pipeline.build import build_from_graph
+    from yolov3_trt.jobs.build import build_from_graph
 
     engines = []
     for precision, graph in graphs.items():

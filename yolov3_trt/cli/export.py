@@ -32,8 +32,8 @@ from yolov3_trt.cli.output import write_result
 
 if TYPE_CHECKING:
     from yolov3_trt.geometry import HW
+    from yolov3_trt.jobs import ExportOptions, ExportReport
     from yolov3_trt.models import Model
-    from yolov3_trt.pipeline import ExportOptions, ExportReport
 
 PrecisionOption = Annotated[PrecisionName, typer.Option(help="What the graph computes in.")]
 BatchOption = Annotated[str, typer.Option(metavar="N|MIN:OPT:MAX", help="Images per call.")]
@@ -84,7 +84,7 @@ def export(
     json: JsonOption = None,
 ) -> None:
     """Export a model to ONNX, compared with the PyTorch reference before it is written."""
-    from yolov3_trt.pipeline import artifact_stem, export_model
+    from yolov3_trt.jobs import artifact_stem, export_model
 
     check_output_suffix(output, ".onnx")
     loaded = ModelOptions(weights, names, input_size).load(model)
@@ -111,8 +111,8 @@ class GraphOptions:
     def for_export(self, model: "Model", detect: DetectOptions) -> "ExportOptions":
         """The same as values, with the model's own pre- and postprocessing where `detect` says nothing."""
         from yolov3_trt.geometry import Resize
+        from yolov3_trt.jobs import ExportOptions
         from yolov3_trt.meta import InputStage, OutputStage, Precision, meta_from_spec
-        from yolov3_trt.pipeline import ExportOptions
         from yolov3_trt.spec import Nms
 
         meta = meta_from_spec(model.spec, model.class_names)

@@ -39,7 +39,7 @@ def info(
     else:
         content, text = _engine(artifact)
         if layers:
-            from yolov3_trt.engine.inspector import layer_report
+            from yolov3_trt.runtime.inspector import layer_report
 
             content["layers"] = layer_report(Path(artifact), trust=trust)
             text += "".join(f"\n{layer['Name']}" for layer in content["layers"])

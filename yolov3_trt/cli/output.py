@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from yolov3_trt.engine.progress import BuildProgress, BuildState
+    from yolov3_trt.builder.progress import BuildProgress, BuildState
 
 _Item = TypeVar("_Item")
 

@@ -51,8 +51,8 @@ def quantize(
     from yolov3_trt.evaluate import evaluate as measure
     from yolov3_trt.graph.parts import load_graph
     from yolov3_trt.images import find_sources
+    from yolov3_trt.jobs import Calibration, ExportOptions, Reporter, artifact_stem, calibrated_table, export_model
     from yolov3_trt.meta import Precision
-    from yolov3_trt.pipeline import Calibration, ExportOptions, Reporter, artifact_stem, calibrated_table, export_model
     from yolov3_trt.quantize import Variants, int8_share, quantisable_layers, search_skipped
 
     loaded = ModelOptions(weights, names, input_size).load(model)

@@ -1,7 +1,7 @@
 """The part of TensorRT's Python API that this package uses and every release from 8.6 to 11.4 and TensorRT-RTX have.
 
 A member that a release lacks is not here: code asks `hasattr` first, which mypy insists on then, or `Flavor.member` for one of
-an enum. tests/test_tensorrt_api.py compares these types, and the code, with the members of real releases.
+an enum. tests/engine/test_tensorrt_api.py compares these types, and the code, with the members of real releases.
 """
 
 # ruff: noqa: D102 (methods are NVIDIA's, and documented there)

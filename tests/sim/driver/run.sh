@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles the real pycuda, a stand-in for the driver to link it to, and runs tests/test_pycuda.py on both. Needs the CUDA toolkit
+# Compiles the real pycuda, a stand-in for the driver to link it to, and runs tests/runtime/test_pycuda.py on both. Needs the CUDA toolkit
 # (CUDA_ROOT, default /usr/local/cuda) and g++, no GPU; some minutes the first time.
 # Usage: run.sh FOLDER PYTHON
 set -euo pipefail
@@ -30,4 +30,4 @@ comm -23 "$folder/wanted" "$folder/there" | awk '{print "int " $1 "(void) { retu
 $link -o "$folder/libcuda.so.1" "$here/libcuda.c" "$folder/missing.c" -ldl
 cd "$root"
 [ -f "$folder/shapes.onnx" ] || .venv/bin/yolov3_trt export shapes -o "$folder/shapes.onnx"
-LD_LIBRARY_PATH=$folder SIMULATED_DRIVER=1 SHAPES_ONNX=$folder/shapes.onnx "$python" -m pytest -q tests/test_pycuda.py -o addopts= -p no:cacheprovider
+LD_LIBRARY_PATH=$folder SIMULATED_DRIVER=1 SHAPES_ONNX=$folder/shapes.onnx "$python" -m pytest -q tests/runtime/test_pycuda.py -o addopts= -p no:cacheprovider

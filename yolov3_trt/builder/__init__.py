@@ -1,0 +1,1 @@
+"""Building engines: a graph and options become a plan and its sidecar."""

@@ -1,0 +1,1 @@
+"""Running engines: a plan and pictures become detections on the GPU."""

@@ -1,0 +1,52 @@
+"""What TensorRT-RTX compiles when an engine runs, kept for the next start; the full TensorRT has nothing of the kind."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from yolov3_trt.engine.flavor import Flavor
+from yolov3_trt.engine.plan import Plan
+from yolov3_trt.errors import OutputError
+from yolov3_trt.files import write_bytes
+from yolov3_trt.runtime.device import Device
+from yolov3_trt.runtime.kernels.cubin import default_cache
+
+_LOG = logging.getLogger(__name__)
+
+
+class RuntimeCache:
+    """A runtime cache of TensorRT-RTX and its file."""
+
+    def __init__(self, engine: Any, strategy: Any, path: Path) -> None:
+        """Prepare what execution contexts are made with; a cache of another machine counts as missing.
+
+        Args:
+            engine: an ICudaEngine of TensorRT-RTX.
+            strategy: a CudaGraphStrategy.
+            path: of the file.
+        """
+        self.path = path
+        self.config = engine.create_runtime_config()
+        self.config.cuda_graph_strategy = strategy
+        self._cache = self.config.create_runtime_cache()
+        self._saved = self.path.read_bytes() if self.path.is_file() else b""
+        if self._saved and not self._cache.deserialize(self._saved):
+            _LOG.info("%s: of another driver or machine; compiling anew", self.path)
+        self.config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        """Keep it, if there is anything new; a folder that cannot be written is only a note."""
+        content = bytes(self._cache.serialize())
+        if content == self._saved:
+            return
+        try:
+            write_bytes(self.path, content)
+        except OutputError as exc:
+            _LOG.warning("what TensorRT-RTX compiled is not kept, so the next start compiles again: %s", exc)
+
+
+def cache_path(plan: Plan, flavor: Flavor, device: Device) -> Path:
+    """Where the runtime cache of a plan lies, in the user's own cache: it is executable content."""
+    major, minor = device.compute_capability
+    name = f"{plan.meta.plan_sha256[:16]}-sm_{major}{minor}-{flavor.version}.cache"
+    return default_cache().with_name("tensorrt-rtx") / name

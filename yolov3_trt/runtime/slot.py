@@ -1,0 +1,226 @@
+"""A batch under way on the GPU: pictures are copied in and fitted, the network runs, detections are found and copied out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.errors import DeviceError
+from yolov3_trt.geometry import Placement
+from yolov3_trt.meta import INPUT_NAME
+from yolov3_trt.preprocess import Image
+from yolov3_trt.runtime.buffers import Buffers
+from yolov3_trt.runtime.device import Device
+from yolov3_trt.runtime.execution import Engine
+from yolov3_trt.runtime.graphs import Graphs
+from yolov3_trt.runtime.kernels.detect import decode, nms
+from yolov3_trt.runtime.kernels.letterbox import Frames, letterbox
+from yolov3_trt.runtime.kernels.source import Launch
+from yolov3_trt.runtime.work import Work
+
+DEVICE_STAGES = ("copy_in", "preprocess", "network", "postprocess", "copy_out")
+
+Placements = tuple[Placement, ...]  # where each picture of a batch lies in the input
+
+
+class Slot:
+    """Runs one batch at a time, on the device's thread.
+
+    What it gives is a view of its memory, valid until the next batch.
+    """
+
+    def __init__(self, device: Device, engine: Engine, work: Work) -> None:
+        """Allocate memory and an execution context.
+
+        Raises:
+            DeviceError: there is not enough memory; nothing is held then.
+            EngineError: TensorRT has not enough, or refuses an address.
+        """
+        self._device, self._work = device, work
+        self._rows = 0  # that the network is set to
+        self._is_clean = False  # whether the lists of candidates are empty
+        with ExitStack() as undo:
+            self._buffers = Buffers(device, work)
+            undo.callback(self._buffers.free)
+            self._execution = engine.execution()
+            undo.callback(self._execution.close)
+            self._execution.set_address(INPUT_NAME, self._buffers.input.address)
+            for name, array in self._buffers.outputs.items():
+                self._execution.set_address(name, array.address)
+            undo.pop_all()
+        self._graphs = Graphs(device, self._buffers.stream, why_not=work.why_no_graphs)
+
+    @property
+    def why_no_graph(self) -> str | None:
+        """Why the work does not run as a CUDA graph; None where it does."""
+        return self._graphs.why_not
+
+    @property
+    def host_input(self) -> NDArray[Any]:
+        """Where the host puts an input that it prepares, as many rows as a batch can have."""
+        return self._buffers.host_input
+
+    @property
+    def found(self) -> Mapping[str, NDArray[Any]]:
+        """What the GPU found, by name."""
+        return self._buffers.found
+
+    def outputs(self, rows: int) -> dict[str, NDArray[Any]]:
+        """The network's outputs, where the GPU leaves the detections to the host."""
+        return {name: array[:rows] for name, array in self._buffers.host_outputs.items()}
+
+    def stage(self, images: Sequence[Image]) -> None:
+        """Take over pictures for `start`, where the GPU fits them.
+
+        Raises:
+            DeviceError: there is no memory for pictures so large.
+        """
+        nbytes = sum(image.nbytes for image in images)
+        if not self._buffers.has_room(nbytes):
+            self._graphs.drop()  # they read where the pictures were
+            self._buffers.reserve(nbytes)
+        self._buffers.stage(images)
+
+    def start(self, placements: Placements) -> None:
+        """Begin with what was staged, or with what `host_input` holds.
+
+        Raises:
+            DeviceError, EngineError: it cannot be run.
+        """
+        self._prepare(placements)
+        self._graphs.run(placements, lambda: self._enqueue(placements))
+        self._buffers.done.record(self._buffers.stream)
+
+    def wait(self) -> None:
+        """Wait until the work is done; the thread sleeps meanwhile, as waiting for a stream takes a whole core.
+
+        Raises:
+            DeviceError: it failed.
+        """
+        self._buffers.done.synchronize()
+        self._is_clean = True
+
+    def abandon(self) -> None:
+        """Wait for what was begun before something failed, so that nothing uses the memory any more."""
+        with suppress(DeviceError):
+            self._buffers.stream.synchronize()
+
+    def run(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run the network alone on an input that the host prepared.
+
+        Raises:
+            DeviceError, EngineError: it cannot be run.
+        """
+        np.copyto(self.host_input[: len(batch)], batch)
+        rows = self._work.rows(len(batch))
+        self._set_rows(rows)
+        self._buffers.copy_input_in(rows)
+        self._execution.enqueue(self._buffers.stream)
+        return self.fetch_outputs(len(batch))
+
+    def fetch_outputs(self, rows: int) -> dict[str, NDArray[Any]]:
+        """The network's outputs of the last batch, copied now.
+
+        Raises:
+            DeviceError: it failed.
+        """
+        self._buffers.copy_outputs_out(rows)
+        self._buffers.stream.synchronize()
+        return self.outputs(rows)
+
+    def times_ms(self, placements: Placements) -> dict[str, float]:
+        """Do the work of `start` once, without a graph, and give the GPU's time for each of DEVICE_STAGES.
+
+        Raises:
+            DeviceError, EngineError: it cannot be run.
+        """
+        self._prepare(placements)
+        events = [self._device.event() for _ in range(len(DEVICE_STAGES) + 1)]
+        marks = iter(events)
+        try:
+            self._enqueue(placements, lambda: next(marks).record(self._buffers.stream))
+            self._buffers.done.record(self._buffers.stream)
+            self.wait()
+            times = [end.elapsed_ms(since=begin) for begin, end in pairwise(events)]
+        finally:
+            self._device.free(*events)
+        return dict(zip(DEVICE_STAGES, times, strict=True))
+
+    def close(self) -> None:
+        """Free all of it."""
+        self._graphs.drop()
+        self._execution.close()
+        self._buffers.free()
+
+    def _prepare(self, placements: Placements) -> None:
+        """Do what cannot be part of a graph."""
+        self._set_rows(self._work.rows(len(placements)))
+        if not self._work.letterbox:
+            _ = self._buffers.host_input
+        if not self._work.decode:
+            _ = self._buffers.host_outputs
+        elif not self._is_clean:
+            self._device.fill(self._buffers.counts, 0, self._buffers.stream)
+        self._is_clean = False  # until `wait` has seen the end of it
+
+    def _set_rows(self, rows: int) -> None:
+        meta = self._work.meta
+        if rows == self._rows or not meta.batch.dynamic:
+            return
+        self._rows = 0
+        # TensorRT does part of the work of another shape at its next run, which the graphs of the old one lack.
+        self._graphs.drop()
+        self._execution.set_input_shape(INPUT_NAME, meta.input_shape(rows))
+        self._rows = rows
+
+    def _enqueue(self, placements: Placements, mark: Callable[[], None] = lambda: None) -> None:
+        """Put the work into the stream, calling `mark` before, between and after DEVICE_STAGES."""
+        work, buffers = self._work, self._buffers
+        rows = work.rows(len(placements))
+        mark()
+        if work.letterbox:
+            buffers.copy_frames_in(sum(_nbytes(placement) for placement in placements))
+        else:
+            buffers.copy_input_in(rows)
+        mark()
+        for launch in self._letterboxes(placements) if work.letterbox else ():
+            self._device.launch(launch, buffers.stream)
+        mark()
+        self._execution.enqueue(buffers.stream)
+        mark()
+        for launch in self._detection(rows) if work.decode else ():
+            self._device.launch(launch, buffers.stream)
+        mark()
+        if work.decode:
+            buffers.copy_found_out()
+        else:
+            buffers.copy_outputs_out(rows)
+        mark()
+
+    def _letterboxes(self, placements: Placements) -> list[Launch]:
+        """A launch for each run of pictures of one size."""
+        target, address, row = self._buffers.input, self._buffers.frames_address, 0
+        launches = []
+        for placement, group in groupby(placements):
+            count, nbytes = len(list(group)), _nbytes(placement)
+            frames = Frames(address, 3 * placement.image_hw[1], count, nbytes)
+            first = target.rows(row, row + count).address
+            launches.append(letterbox(placement, self._work.preprocess, frames, first, target.dtype))
+            address, row = address + count * nbytes, row + count
+        return launches
+
+    def _detection(self, rows: int) -> tuple[Launch, Launch]:
+        meta, postprocess, buffers = self._work.meta, self._work.postprocess, self._buffers
+        heads = [buffers.outputs[head.name].address for head in meta.heads]
+        return (
+            decode(meta, postprocess, rows, heads, np.float32, buffers.candidates),
+            nms(meta, postprocess, rows, buffers.candidates, buffers.found_addresses),
+        )
+
+
+def _nbytes(placement: Placement) -> int:
+    """Bytes of the picture that is placed."""
+    return 3 * placement.image_hw[0] * placement.image_hw[1]
