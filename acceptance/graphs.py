@@ -20,7 +20,6 @@ from acceptance.cases import Case, load_cases
 from acceptance.fabricate import fabricate
 from acceptance.frames import NUM_EXPECTED, clip, suite_frames
 from yolov3_trt.backends.ort import graph_runner
-from yolov3_trt.calibration.observers import Method
 from yolov3_trt.calibration.ranges import ranges_of_tensors
 from yolov3_trt.files import replacing, sha256_of_file, write_bytes
 from yolov3_trt.graph.fp16 import fp16_from_onnx
@@ -30,6 +29,7 @@ from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import INPUT_NAME, Batch, ModelMeta, Precision, meta_from_spec, save_sidecar
 from yolov3_trt.models import BUNDLED, Model, load_model, load_spec
 from yolov3_trt.preprocess import prepare_batch
+from yolov3_trt.settings import Method
 
 _LOG = logging.getLogger(__name__)
 _NUM_CALIBRATION = 4

@@ -111,7 +111,7 @@ def test_random_heads_give_the_hosts_detections(nms: Nms, dtype: str, on_device:
     # Grids of less and more than a block's 512 cells, of odd sizes and of multiples of four.
     heads = (head(2, 3, (3, 5)), head(3, 3, (24, 25), 1.05, "head1"), head(1, 3, (6, 10), 2.0, "head2"))
     for seed, conf in enumerate(THRESHOLDS):
-        meta = head_meta(*heads, input_hw=(192, 320), conf_threshold=conf, iou_threshold=0.4, nms=nms)
+        meta = head_meta(*heads, input_hw=(192, 320), conf=conf, iou=0.4, nms=nms)
         arrays = [array.astype(dtype) for array in random_heads(meta, 2, seed)]
         with detection(on_device, meta, rows=2) as detect:
             found = detect(arrays)
@@ -135,7 +135,7 @@ def test_heads_of_the_size_of_yolov3_give_the_hosts_detections(on_device: OnDevi
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf, 0.0, -200.0, 1e30])
 def test_heads_of_one_value_are_read_as_on_the_host(value: float, on_device: OnDevice):
-    meta = head_meta(head(), conf_threshold=0.25)
+    meta = head_meta(head(), conf=0.25)
     heads = [np.full((1, 16, 3, 5), value, np.float32)]
     with detection(on_device, meta) as detect:
         assert_as_on_the_host(detect(heads), heads, meta)
@@ -144,7 +144,7 @@ def test_heads_of_one_value_are_read_as_on_the_host(value: float, on_device: OnD
 def test_wild_logits_are_read_as_on_the_host(on_device: OnDevice):
     # Few values, so that there are many ties, infinite boxes and boxes that are not numbers.
     values = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 90, -90, 3, 1, 0, -1], np.float32)
-    meta = head_meta(head(3, 2, (8, 8)), head(2, 2, (4, 4), name="head1"), conf_threshold=0.1)
+    meta = head_meta(head(3, 2, (8, 8)), head(2, 2, (4, 4), name="head1"), conf=0.1)
     for seed in range(5):
         rng = np.random.default_rng(seed)
         heads = [rng.choice(values, (1, of.channels, *of.grid_hw)) for of in meta.heads]
@@ -153,7 +153,7 @@ def test_wild_logits_are_read_as_on_the_host(on_device: OnDevice):
 
 
 def test_equal_scores_keep_the_order_of_heads_anchors_cells_and_classes(on_device: OnDevice):
-    meta = head_meta(head(2, 2, (2, 3)), head(1, 2, (1, 3), name="head1"), conf_threshold=0.2, iou_threshold=1.0)
+    meta = head_meta(head(2, 2, (2, 3)), head(1, 2, (1, 3), name="head1"), conf=0.2, iou=1.0)
     heads = [np.zeros((1, of.channels, *of.grid_hw), np.float32) for of in meta.heads]
     heads[1][0, 6, 0, 1] = 3  # head1's second cell, class 1: the best
     with detection(on_device, meta) as detect:
@@ -167,7 +167,7 @@ def test_equal_scores_keep_the_order_of_heads_anchors_cells_and_classes(on_devic
 @pytest.mark.parametrize("num_candidates", [512, 513, 4096])
 def test_all_candidates_are_cut_to_the_best(num_candidates: int, on_device: OnDevice):
     of = head(1, 1, (num_candidates // 8 + 1, 8))
-    meta = head_meta(of, conf_threshold=0.1, iou_threshold=0.99, max_detections=512)
+    meta = head_meta(of, conf=0.1, iou=0.99, max_detections=512)
     array = np.full((1, 6, *of.grid_hw), -20, np.float32)
     fields = array.reshape(6, -1)[:, :num_candidates]
     fields[:4] = 0
@@ -180,7 +180,7 @@ def test_all_candidates_are_cut_to_the_best(num_candidates: int, on_device: OnDe
 
 
 def test_more_candidates_than_there_is_room_for_are_reported_and_the_next_batch_works(on_device: OnDevice):
-    meta = head_meta(head(1, 1, (8, 8)), conf_threshold=0.1)
+    meta = head_meta(head(1, 1, (8, 8)), conf=0.1)
     array = np.full((3, 6, 8, 8), -20, np.float32)
     array.reshape(3, 6, 64)[0, 4:, :61] = 1
     array.reshape(3, 6, 64)[1, 4:, :60] = 1

@@ -28,7 +28,6 @@ from benchmarks.peers import ALL, load_subject
 from tests.conftest import COCO_MODELS
 from yolov3_trt.benchmark.latency import machine
 from yolov3_trt.calibration.image_set import CalibrationSet, open_set
-from yolov3_trt.calibration.observers import Method
 from yolov3_trt.calibration.table import CalibrationTable
 from yolov3_trt.detector import open_detector
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
@@ -40,6 +39,7 @@ from yolov3_trt.jobs import Calibration, calibrate_graph, export_model
 from yolov3_trt.meta import Precision, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model
 from yolov3_trt.preprocess import prepare_batch
+from yolov3_trt.settings import Method
 
 ADDRESS_SPACE_BYTES = 20 << 30
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from yolov3_trt.benchmark.latency import machine
-from yolov3_trt.engine.options import EngineOptions, FlavorName
 from yolov3_trt.jobs.build import build_from_recipe
 from yolov3_trt.models import BUNDLED
 from yolov3_trt.recipe import BuildRecipe, load_recipe
+from yolov3_trt.settings import EngineSettings, FlavorName
 
 ENGINES = Path(__file__).parents[1] / "engines"
 
@@ -67,7 +67,7 @@ def measure(recipe: BuildRecipe, folder: Path) -> dict[str, Any]:
 
 def prepared(recipe: BuildRecipe, data: Path, folder: Path) -> BuildRecipe:
     """A recipe for TensorRT-RTX, with weights, and with few pictures to calibrate on."""
-    recipe = replace(recipe, engine=EngineOptions(FlavorName.TENSORRT_RTX))
+    recipe = replace(recipe, engine=EngineSettings(FlavorName.TENSORRT_RTX))
     if recipe.calibration is not None:
         few = replace(recipe.calibration, table=folder / "table.json", images="shapes", num_images=2)
         recipe = replace(recipe, calibration=few)

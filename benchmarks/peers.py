@@ -94,7 +94,7 @@ def naive_postprocess(outputs: dict[str, NDArray], meta: ModelMeta, detector: De
         boxes.append(np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1).reshape(-1, 4))
         scores.append((probabilities[..., 4:5] * probabilities[..., 5:]).reshape(-1, head.num_classes))
     every_box, every_score = np.concatenate(boxes), np.concatenate(scores)
-    box, class_id = np.nonzero(every_score > post.conf_threshold)
+    box, class_id = np.nonzero(every_score > post.conf)
     score = every_score[box, class_id]
     order = np.argsort(-score, kind="stable")[: post.max_candidates]
     found = Candidates(every_box[box][order], score[order], class_id[order].astype(np.int32))

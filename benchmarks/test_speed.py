@@ -73,7 +73,7 @@ def test_postprocess(
     benchmark: BenchmarkFixture, meta: ModelMeta, conf: float, objects: int, low: int, high: int, who: str
 ):
     heads = seeded_heads(meta, objects)
-    post = replace(meta.postprocess, conf_threshold=conf)
+    post = replace(meta.postprocess, conf=conf)
     everything = replace(post, max_candidates=10**6)
     count = len(candidates_from_heads([h[0] for h in heads.values()], meta.heads, meta.input_hw, everything).scores)
     assert low <= count <= high
@@ -120,7 +120,7 @@ def test_whole_image(benchmark: BenchmarkFixture, subject: tuple[Subject, Model,
     if who == "opencv":
         cv2.setNumThreads(THREADS)
         meta = meta_from_spec(model.spec)
-        detect = OpenCvPeer(model, meta.preprocess, Postprocess(conf_threshold=conf))
+        detect = OpenCvPeer(model, meta.preprocess, Postprocess(conf=conf))
     elif who == "torch":
         detect = open_detector(cfg, weights=model.weights_path, conf=conf, threads=THREADS)
     else:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from yolov3_trt.engine.flavor import Flavor, make_log
-from yolov3_trt.engine.options import FlavorName
+from yolov3_trt.settings import FlavorName
 
 CANCELED = "IBuilder::buildSerializedNetwork: Error Code 7: BuildCanceled (Build canceled by user)"
 PLAN = b"made-up plan"

@@ -18,15 +18,15 @@ from collections import Counter
 from pathlib import Path
 
 from yolov3_trt.engine.flavor import open_flavor
-from yolov3_trt.engine.options import EngineOptions, FlavorName
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs.build import build_from_graph
 from yolov3_trt.jobs.export import ExportOptions, export_model
 from yolov3_trt.meta import Precision, load_engine_meta
 from yolov3_trt.models import load_model
+from yolov3_trt.settings import EngineSettings, FlavorName
 
-RTX = EngineOptions(FlavorName.TENSORRT_RTX)
+RTX = EngineSettings(FlavorName.TENSORRT_RTX)
 
 
 def main(folder: Path, count: int) -> dict[str, float]:

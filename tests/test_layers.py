@@ -15,8 +15,10 @@ PACKAGE = Path(yolov3_trt.__file__).parent
 LAYERS = [
     "errors",
     "files geometry layers opencv",
+    "arguments",
     "spec detections coco",
     "meta costs",
+    "settings",
     "models preprocess postprocess matching",
     "images shapes",
     "reference graph engine calibration",

@@ -180,8 +180,8 @@ def open_detector(
         names: of a model's classes; see `load_model`.
         input_hw: of a model, px; see `load_model`.
         backend: what must run it; by default what the artifact is for.
-        conf: replaces the artifact's own `Postprocess.conf_threshold`; so do the next three theirs.
-        iou: `Postprocess.iou_threshold`.
+        conf: replaces the artifact's own `Postprocess.conf`; so do the next three theirs.
+        iou: `Postprocess.iou`.
         max_detections: `Postprocess.max_detections`.
         nms: `Postprocess.nms`.
         resize: `letterbox` or `stretch`; by default the artifact's own.
@@ -197,9 +197,7 @@ def open_detector(
     opened = open_backend(source, BackendName(backend), threads=threads, trust=trust)
     with ExitStack() as on_failure:
         on_failure.callback(opened.close)
-        postprocess = opened.meta.postprocess.override(
-            conf_threshold=conf, iou_threshold=iou, max_detections=max_detections, nms=nms
-        )
+        postprocess = opened.meta.postprocess.override(conf=conf, iou=iou, max_detections=max_detections, nms=nms)
         detector = Detector(opened, postprocess, None if resize is None else Resize(resize))
         on_failure.pop_all()
     return detector
@@ -208,13 +206,13 @@ def open_detector(
 def _check_within(postprocess: Postprocess, meta: ModelMeta) -> None:
     """A graph that ends in detections has its thresholds built in; a caller can only ask for fewer results."""
     own = meta.postprocess
-    if postprocess.iou_threshold != own.iou_threshold or postprocess.nms != own.nms:
+    if postprocess.iou != own.iou or postprocess.nms != own.nms:
         raise BackendError(
-            f"{meta.name}: iou={postprocess.iou_threshold} with {postprocess.nms.kind.value} was asked for, but this graph "
-            f"has iou={own.iou_threshold} with {own.nms.kind.value} built in; export it again with those"
+            f"{meta.name}: iou={postprocess.iou} with {postprocess.nms.kind.value} was asked for, but this graph "
+            f"has iou={own.iou} with {own.nms.kind.value} built in; export it again with those"
         )
-    if postprocess.conf_threshold < own.conf_threshold or postprocess.max_detections > own.max_detections:
+    if postprocess.conf < own.conf or postprocess.max_detections > own.max_detections:
         raise BackendError(
-            f"{meta.name}: conf={postprocess.conf_threshold} and at most {postprocess.max_detections} detections were asked "
-            f"for, but this graph gives conf={own.conf_threshold} and {own.max_detections}; export it again with those"
+            f"{meta.name}: conf={postprocess.conf} and at most {postprocess.max_detections} detections were asked "
+            f"for, but this graph gives conf={own.conf} and {own.max_detections}; export it again with those"
         )

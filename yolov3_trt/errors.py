@@ -6,6 +6,7 @@
     ├── CfgError(ValueError)            a Darknet .cfg: file and line
     ├── SpecError(ValueError)           a model that does not fit together: the layer
     ├── WeightsError(ValueError)        a .weights file, or weights that are not this model's
+    ├── SettingError(ValueError)        a setting or argument that cannot be meant: its name
     ├── RecipeError(ValueError)         a build recipe: file and key
     ├── MetaError(ValueError)           a sidecar that is missing, damaged or another artifact's
     ├── ImageError(ValueError)          an image, folder or video that cannot be read
@@ -52,6 +53,19 @@ class SpecError(Yolov3TrtError, ValueError):
 
 class WeightsError(Yolov3TrtError, ValueError):
     """A `.weights` file that is damaged, of another kind, or another model's."""
+
+
+class SettingError(Yolov3TrtError, ValueError):
+    """A setting that has no such value, or does not go with another.
+
+    Attributes:
+        setting: its name, as a Python keyword; recipes have the same, the command line writes it with dashes.
+        problem: got, expected, how to fix it.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}: {problem}")
+        self.setting, self.problem = setting, problem
 
 
 class RecipeError(Yolov3TrtError, ValueError):

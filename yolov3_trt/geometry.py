@@ -41,7 +41,7 @@ class Placement:
         The letterbox follows Darknet (src/image.c, letterbox_image): the longer side fills the input, the other is
         truncated to whole pixels, the offset too.
         """
-        if resize is Resize.STRETCH:
+        if Resize(resize) is Resize.STRETCH:
             return cls(image_hw, input_hw, input_hw, (0, 0))
         (image_h, image_w), (input_h, input_w) = image_hw, input_hw
         if input_w * image_h < input_h * image_w:

@@ -6,14 +6,16 @@ so that other tools load it. A sidecar names the SHA-256 of its artifact and is 
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from yolov3_trt.errors import MetaError
+from yolov3_trt.arguments import integer, number, one_of
+from yolov3_trt.errors import MetaError, SettingError
 from yolov3_trt.files import sha256_of_file, write_text
 from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.spec import Head, ModelSpec, Nms
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 MODEL_FORMAT = "yolov3_trt.model/1"
 ENGINE_FORMAT = "yolov3_trt.engine/1"
 DEFAULT_OPSET = 17  # the newest that TensorRT 8.6 reads
+MAX_BATCH = 9_999
+MAX_CANDIDATES = 1 << 20  # far more than any use; a sidecar must not be able to ask for all of the memory
 
 # Unknown keys are refused: a sidecar that says more than this version understands must not be half understood.
 _STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -71,8 +75,9 @@ class Preprocess:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     def __post_init__(self) -> None:
-        if not 0 <= self.pad_value <= 255:
-            raise MetaError(f"pad_value={self.pad_value}; expected 0..255")
+        object.__setattr__(self, "resize", one_of("resize", self.resize, Resize))
+        object.__setattr__(self, "pad_value", integer("pad_value", self.pad_value, 0, 255))
+        object.__setattr__(self, "scale", number("scale", self.scale, 0, 1))
 
     def override(self, *, resize: Resize | None = None) -> "Preprocess":
         """A copy with what is given; None keeps a value."""
@@ -83,8 +88,8 @@ class Preprocess:
 class Postprocess:
     """How heads become detections, in the graph or on the host."""
 
-    conf_threshold: float = 0.25  # objectness and score must both exceed it
-    iou_threshold: float = 0.45  # a box this similar to a better one of its class is dropped
+    conf: float = 0.25  # objectness and score must both exceed it
+    iou: float = 0.45  # a box this similar to a better one of its class is dropped
     max_candidates: int = 512  # best (box, class) pairs that enter non-maximum suppression
     max_detections: int = 300  # best pairs that leave it
     nms: Nms = field(default_factory=Nms)
@@ -92,31 +97,31 @@ class Postprocess:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     def __post_init__(self) -> None:
-        for name in ("conf_threshold", "iou_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise MetaError(f"{name}={getattr(self, name)}; expected 0..1")
-        if not 1 <= self.max_detections <= self.max_candidates:
-            raise MetaError(
-                f"max_detections={self.max_detections}, max_candidates={self.max_candidates}; "
-                "expected 1 <= max_detections <= max_candidates"
+        for name in ("conf", "iou"):
+            object.__setattr__(self, name, number(name, getattr(self, name), 0, 1))
+        for name in ("max_candidates", "max_detections"):
+            object.__setattr__(self, name, integer(name, getattr(self, name), 1, MAX_CANDIDATES))
+        if self.max_detections > self.max_candidates:
+            raise SettingError(
+                "max_detections", f"got {self.max_detections}; expected at most max_candidates, {self.max_candidates}"
             )
 
     def override(
         self,
         *,
-        conf_threshold: float | None = None,
-        iou_threshold: float | None = None,
+        conf: float | None = None,
+        iou: float | None = None,
         max_detections: int | None = None,
         nms: Nms | None = None,
     ) -> "Postprocess":
         """A copy with what is given; None keeps a value.
 
         Raises:
-            MetaError: a value is out of its range.
+            SettingError: a value is out of its range.
         """
         changes = {
-            "conf_threshold": conf_threshold,
-            "iou_threshold": iou_threshold,
+            "conf": conf,
+            "iou": iou,
             "max_detections": max_detections,
             "nms": nms,
         }
@@ -126,7 +131,11 @@ class Postprocess:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images a call may hold; fixed where all three are equal."""
+    """Images a call may hold; fixed where all three are equal.
+
+    Raises:
+        SettingError: at construction, the three are not whole numbers in order.
+    """
 
     min: int = 1
     opt: int = 1
@@ -135,8 +144,31 @@ class Batch:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min <= self.opt <= self.max:
-            raise MetaError(f"batch {self.min}:{self.opt}:{self.max}; expected 1 <= MIN <= OPT <= MAX")
+        for name in ("min", "opt", "max"):
+            object.__setattr__(self, name, integer("batch", getattr(self, name), 1, MAX_BATCH))
+        if not self.min <= self.opt <= self.max:
+            raise SettingError("batch", f"got {self.min}:{self.opt}:{self.max}; expected 1 <= MIN <= OPT <= MAX")
+
+    @classmethod
+    def of(cls, name: str, value: Any) -> "Batch":
+        """A batch as callers give it: a number, a text `4` or `1:4:8` (MIN:OPT:MAX), three numbers, or a `Batch`.
+
+        Raises:
+            SettingError: it is none of these; the text names the argument `name`.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            if not re.fullmatch(r"[0-9]{1,5}(:[0-9]{1,5}:[0-9]{1,5})?", value):
+                raise SettingError(name, f"got {value!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8")
+            sizes = [int(part) for part in value.split(":")]
+        elif isinstance(value, Mapping) and set(value) == {"min", "opt", "max"}:
+            sizes = [value["min"], value["opt"], value["max"]]
+        else:
+            sizes = list(value) if isinstance(value, Iterable) else [value]
+        if len(sizes) not in (1, 3):
+            raise SettingError(name, f"got {value!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8")
+        return cls(*(sizes * (1 if len(sizes) == 3 else 3)))
 
     @property
     def dynamic(self) -> bool:
@@ -173,6 +205,8 @@ class ModelMeta:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     def __post_init__(self) -> None:
+        for name, kind in (("precision", Precision), ("input_stage", InputStage), ("output_stage", OutputStage)):
+            object.__setattr__(self, name, one_of(name, getattr(self, name), kind))
         if not self.heads:
             raise MetaError(f"{self.name}: there are no heads; expected one or more")
         if min(self.input_hw) < 1:
@@ -235,7 +269,7 @@ class EngineMeta:
     gpu: str | None  # the GPU it was built on; None for a build on the CPU
     compute_capabilities: tuple[str, ...]  # it was built for, e.g. ("8.6",); empty: the flavour's portable default
     build_s: float
-    hardware_compatibility: str = "none"  # see `engine.options.HardwareCompatibility`
+    hardware_compatibility: str = "none"  # see `settings.HardwareCompatibility`
     version_compatible: bool = False
     dla_core: int | None = None
     inputs: Mapping[str, str] = field(
@@ -351,13 +385,25 @@ def _parse(kind: type[_Meta], expected_format: str, text: str | bytes, where: st
         raise MetaError(
             f"{where}: format {found!r}; expected {expected_format!r} (another version wrote it: build again)"
         )
+    _rename_old_keys(content)
     try:
         meta: _Meta = _adapter(expected_format).validate_python(content)
     except ValidationError as exc:
         first = exc.errors()[0]
         part = ".".join(map(str, first["loc"])) or "the whole"
-        raise MetaError(f"{where}: {part}: {first['msg']}; export or build the artifact again") from exc
+        problem = first["msg"].removeprefix("Value error, ")
+        raise MetaError(f"{where}: {part}: {problem}; export or build the artifact again") from exc
     return meta
+
+
+def _rename_old_keys(content: dict[str, Any]) -> None:
+    """Sidecars written before 0.2 call the two thresholds of `Postprocess` otherwise."""
+    model = content.get("model", content)
+    postprocess = model.get("postprocess") if isinstance(model, dict) else None
+    if isinstance(postprocess, dict):
+        for old, new in (("conf_threshold", "conf"), ("iou_threshold", "iou")):
+            if old in postprocess:
+                postprocess.setdefault(new, postprocess.pop(old))
 
 
 @cache

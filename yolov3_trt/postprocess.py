@@ -67,10 +67,7 @@ def candidates_from_heads(
     logits: Sequence[FloatArray], heads: Sequence[Head], input_hw: HW, postprocess: Postprocess
 ) -> Candidates:
     """Heads of one image, each (A*(5+C), h, w) -> its best `max_candidates` pairs, by descending score."""
-    parts = [
-        decode_head(array, head, input_hw, postprocess.conf_threshold)
-        for array, head in zip(logits, heads, strict=True)
-    ]
+    parts = [decode_head(array, head, input_hw, postprocess.conf) for array, head in zip(logits, heads, strict=True)]
     merged = Candidates(
         np.concatenate([part.xyxy for part in parts]),
         np.concatenate([part.scores for part in parts]),
@@ -80,7 +77,7 @@ def candidates_from_heads(
     return merged[np.argsort(-merged.scores, kind="stable")[: postprocess.max_candidates]]
 
 
-def decode_head(logits: FloatArray, head: Head, input_hw: HW, conf_threshold: float) -> Candidates:
+def decode_head(logits: FloatArray, head: Head, input_hw: HW, conf: float) -> Candidates:
     """One head of one image, (A*(5+C), h, w) -> the pairs whose objectness and score exceed the threshold.
 
     Everything is compared as logits; only what passes meets an exponential. NaN passes no comparison.
@@ -88,13 +85,13 @@ def decode_head(logits: FloatArray, head: Head, input_hw: HW, conf_threshold: fl
     grid_h, grid_w = logits.shape[1:]
     anchors, fields = len(head.anchors_wh), 5 + head.num_classes
     values = logits.reshape(anchors, fields, grid_h * grid_w)  # (A, 5+C, HW)
-    anchor, cell = np.nonzero(values[:, 4] > logit(np.float32(conf_threshold)))
+    anchor, cell = np.nonzero(values[:, 4] > logit(np.float32(conf)))
     values = values[anchor, :, cell].astype(np.float32, copy=False)  # (M, 5+C)
 
     objectness = _sigmoid(values[:, 4])
     # sigmoid(class) > threshold / objectness, without a sigmoid per class.
     with np.errstate(invalid="ignore"):  # 0 / 0 where both are 0
-        class_threshold = logit(np.float32(conf_threshold) / objectness)
+        class_threshold = logit(np.float32(conf) / objectness)
     box, class_id = np.nonzero(values[:, 5:] > class_threshold[:, None])
     scores = objectness[box] * _sigmoid(values[box, 5 + class_id])
 
@@ -116,7 +113,7 @@ def suppress(candidates: Candidates, input_hw: HW, postprocess: Postprocess) -> 
     unit = np.array([*input_hw[::-1], *input_hw[::-1]], np.float32)
     boxes, class_ids = candidates.xyxy / unit, candidates.class_ids
     better, worse = np.nonzero(np.triu(class_ids[:, None] == class_ids, k=1))  # pairs of a class, by descending score
-    similar = similarity(boxes[better], boxes[worse], postprocess.nms) > postprocess.iou_threshold
+    similar = similarity(boxes[better], boxes[worse], postprocess.nms) > postprocess.iou
     keep = np.ones(len(class_ids), bool)
     for i, j in zip(better[similar].tolist(), worse[similar].tolist(), strict=True):
         if keep[i]:  # final: all that could drop it came before
@@ -150,7 +147,7 @@ def _graph_detections(outputs: Outputs, postprocess: Postprocess) -> Candidates:
     """Row of a DETECTIONS graph -> its pairs above the threshold."""
     count = int(outputs["num_detections"])
     found = Candidates(outputs["boxes"][:count], outputs["scores"][:count], outputs["class_ids"][:count])
-    return found[found.scores > postprocess.conf_threshold][: postprocess.max_detections]
+    return found[found.scores > postprocess.conf][: postprocess.max_detections]
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:

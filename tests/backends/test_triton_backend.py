@@ -223,7 +223,7 @@ def test_each_wrong_input_gets_an_error_that_says_what_is_wrong(server: TritonSe
         ({"framed": ("UINT8", frame)}, "unexpected inference input 'framed'"),
         (
             {"frame": ("UINT8", frame), "postprocess": ("FP32", np.array([[2, 0.45, 9]], np.float32))},
-            "conf_threshold=2.0; expected 0..1",
+            "conf=2.0; expected 0..1",
         ),
     ]
     remote = RemoteModel(parse_address(f"triton://{server.grpc_url}/shapes"), GrpcConnection)

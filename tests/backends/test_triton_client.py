@@ -218,7 +218,7 @@ def test_frames_that_are_not_contiguous_and_of_other_sizes_arrive_as_they_are():
 def test_thresholds_that_are_not_the_models_own_travel_along():
     fake = FakeServer()
     with opened(fake) as backend:
-        backend.configure(META.preprocess, META.postprocess.override(conf_threshold=0.005, max_detections=7))
+        backend.configure(META.preprocess, META.postprocess.override(conf=0.005, max_detections=7))
         backend.submit(PICTURES[:1])
         backend.result()
     np.testing.assert_array_equal(fake.inputs[0]["postprocess"], np.array([[0.005, 0.45, 7]], np.float32))

@@ -162,7 +162,7 @@ def test_detections_of_real_models_on_photographs_equal_those_of_onnxruntime(
     images = [load_image(path) for path in sorted((data / "coco" / "val64" / "images").glob("*.jpg"))[::4]]
     with open_detector(graph, conf=0.1, resize=resize) as expected:
         backend = rig.open()
-        with Detector(backend, backend.meta.postprocess.override(conf_threshold=0.1), resize) as detector:
+        with Detector(backend, backend.meta.postprocess.override(conf=0.1), resize) as detector:
             wanted = expected(images)
             assert sum(map(len, wanted)) > 50
             same_lists(detector(images), wanted)
@@ -200,7 +200,7 @@ def test_thresholds_of_the_detector_apply_on_the_device(graph: Callable[[str], P
     frames = pictures(4)
     with (
         open_detector(graph("heads"), conf=0.6, iou=0.2, max_detections=2) as expected,
-        rig().detector(conf_threshold=0.6, iou_threshold=0.2, max_detections=2) as detector,
+        rig().detector(conf=0.6, iou=0.2, max_detections=2) as detector,
     ):
         same_lists(detector(frames), expected(frames))
 
@@ -404,7 +404,7 @@ def test_more_candidates_than_suppression_takes_on_the_device_are_left_to_the_ho
     graph: Callable[[str], Path], rig: Callable[..., Rig]
 ):
     frames, backend = pictures(3), rig().open()
-    many = Postprocess(conf_threshold=0.25, max_candidates=2000)
+    many = Postprocess(conf=0.25, max_candidates=2000)
     with open_detector(graph("heads")) as expected, Detector(backend, many) as detector:
         same_lists(detector(frames), expected(frames))
         (reason,) = detector.backend.fallbacks
@@ -420,7 +420,7 @@ def test_images_with_more_candidates_than_the_list_holds_are_decoded_on_the_host
     frames = pictures(4)
     with (
         open_detector(graph("dynamic"), conf=0.01) as expected,
-        rig("dynamic").detector(conf_threshold=0.01) as detector,
+        rig("dynamic").detector(conf=0.01) as detector,
     ):
         same_lists(detector(frames), expected(frames))
         (reason,) = detector.backend.fallbacks

@@ -57,7 +57,7 @@ def test_detections_of_one_side_alone_count_unless_they_are_near_the_threshold()
 
 def test_the_margin_shrinks_with_the_room_above_the_threshold():
     parity = Parity("torch", TOLERANCE)
-    parity.add(found((0, 0.999, 0), (50, 0.991, 0)), found(), conf_threshold=0.99)
+    parity.add(found((0, 0.999, 0), (50, 0.991, 0)), found(), conf=0.99)
     assert (parity.missing, parity.at_threshold) == (1, 1)  # surely above 0.99 + 0.15 * 0.01
 
 
@@ -127,7 +127,7 @@ def test_opencv_finds_what_the_reference_finds(reference: Detector, pictures: li
 def test_opencv_is_given_the_threshold_that_its_own_layer_would_cut_off(
     reference: Detector, pictures: list[np.ndarray]
 ):
-    low = replace(reference.postprocess, conf_threshold=0.01)
+    low = replace(reference.postprocess, conf=0.01)
     detector = Detector(reference.backend, low)
     peer = OpenCvPeer(load_model("shapes"), reference.meta.preprocess, low)
     scores = peer(pictures[0]).scores

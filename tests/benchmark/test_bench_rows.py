@@ -144,7 +144,7 @@ def test_a_row_that_finds_something_else_is_a_fault(benchmark_of: Callable[..., 
 
 
 def test_rows_that_are_set_to_find_different_things_say_so(benchmark_of: Callable[..., Benchmark]):
-    strict = replace(FakeBackend.meta.postprocess, conf_threshold=0.5)
+    strict = replace(FakeBackend.meta.postprocess, conf=0.5)
     rows = (candidate("good", plain), candidate("strict", lambda: Detector(FakeBackend(), strict)))
     good, row = benchmark_of(*rows, reference="good").rows()
     assert good["fallbacks"] == []
@@ -225,7 +225,7 @@ def test_accuracy_is_measured_once_per_way_at_a_threshold_of_its_own(benchmark_o
         return Detector(FakeBackend())
 
     benchmark = benchmark_of(candidate("good", open_it), candidate("fixed", refuse))
-    benchmark.score(lambda detector: {"images": 2, "AP": 0.5}, conf_threshold=0.005)
+    benchmark.score(lambda detector: {"images": 2, "AP": 0.5}, conf=0.005)
     good, fixed = benchmark.rows()
     assert opened == [None, 0.005]
     assert good["accuracy"] == {"images": 2, "AP": 0.5}

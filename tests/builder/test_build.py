@@ -15,10 +15,10 @@ from yolov3_trt.builder.build import BuiltEngine, build_engine, estimated_build_
 from yolov3_trt.builder.progress import BuildState, Phases
 from yolov3_trt.engine.driver import Gpu
 from yolov3_trt.engine.flavor import BuildLog
-from yolov3_trt.engine.options import EngineOptions, HardwareCompatibility, Refit
 from yolov3_trt.errors import BuildError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.meta import Batch, ModelMeta, Precision, load_engine_meta, save_sidecar, sidecar_path
+from yolov3_trt.settings import EngineSettings, HardwareCompatibility, Refit
 from yolov3_trt.spec import Head
 
 RELEASES = ("8.6.1", "10.3.0", "10.13.3", "11.4.0")
@@ -56,7 +56,7 @@ def graph(tmp_path: Path) -> Callable[..., Path]:
 
 
 def build_with(path: Path, progress: Any = None, **options: Any) -> BuiltEngine:
-    return build_engine(path, path.with_suffix(".engine"), EngineOptions(**options), progress=progress)
+    return build_engine(path, path.with_suffix(".engine"), EngineSettings(**options), progress=progress)
 
 
 def network_flags(fake: FakeTensorRT) -> set[str]:
@@ -110,7 +110,7 @@ def test_options_that_every_release_has_reach_it_and_the_sidecar(
 ):
     trt = fake(release)
     path = graph(Precision.FP32)
-    options = EngineOptions(
+    options = EngineSettings(
         workspace_mib=2,
         optimization_level=5,
         hardware_compatibility=HardwareCompatibility.AMPERE_PLUS,

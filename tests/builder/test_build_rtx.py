@@ -20,11 +20,11 @@ from yolov3_trt.builder.build import BuiltEngine, build_engine
 from yolov3_trt.builder.progress import BuildState
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import installed_flavors, open_flavor
-from yolov3_trt.engine.options import EngineOptions, FlavorName, HardwareCompatibility, Refit
 from yolov3_trt.errors import BuildError, EngineError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.meta import ModelMeta, Precision, load_engine_meta, save_sidecar
 from yolov3_trt.runtime.inspector import layer_report, layers_from_json
+from yolov3_trt.settings import EngineSettings, FlavorName, HardwareCompatibility, Refit
 from yolov3_trt.spec import Head
 
 RTX = FlavorName.TENSORRT_RTX
@@ -60,7 +60,7 @@ def onnx_path(tmp_path: Path) -> Path:
 
 
 def build_with(path: Path, progress: Any = None, **options: Any) -> BuiltEngine:
-    return build_engine(path, path.with_suffix(".engine"), EngineOptions(RTX, **options), progress=progress)
+    return build_engine(path, path.with_suffix(".engine"), EngineSettings(RTX, **options), progress=progress)
 
 
 # --- options ---

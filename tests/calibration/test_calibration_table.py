@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolov3_trt.calibration.observers import Method, scale_from_amax
+from yolov3_trt.calibration.observers import scale_from_amax
 from yolov3_trt.calibration.table import (
     CalibratedModel,
     CalibrationTable,
@@ -25,6 +25,7 @@ from yolov3_trt.calibration.tensorrt_cache import amax_from_tensorrt_cache, tens
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import ModelMeta, Preprocess
+from yolov3_trt.settings import Method
 from yolov3_trt.spec import Head
 
 PICTURES = PictureList.of(["a" * 64, "b" * 64])

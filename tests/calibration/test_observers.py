@@ -12,7 +12,6 @@ from yolov3_trt.calibration.observers import (
     NUM_BINS,
     ZERO_AMAX,
     HistogramObserver,
-    Method,
     Observer,
     PercentileObserver,
     make_observer,
@@ -20,6 +19,7 @@ from yolov3_trt.calibration.observers import (
 )
 from yolov3_trt.calibration.thresholds import divergences_at, entropy_threshold, mse_threshold, squared_errors_at
 from yolov3_trt.errors import CalibrationError
+from yolov3_trt.settings import Method
 
 FINITE = st.floats(-(2.0**120), 2.0**120, width=32)
 ARRAYS = arrays(np.float32, st.integers(1, 60), elements=FINITE)

@@ -22,10 +22,10 @@ from tests.cli_runner import Outcome, call, files_in
 from yolov3_trt.backends import BackendName
 from yolov3_trt.cli import options
 from yolov3_trt.engine.driver import installed_gpu
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import InputStage, OutputStage, Precision
 from yolov3_trt.models import load_spec
+from yolov3_trt.settings import FlavorName
 
 Run = Callable[..., Outcome]
 
@@ -214,7 +214,7 @@ def test_export_takes_size_batch_stages_and_thresholds(run: Run, tiny: Path, out
     assert meta["input_hw"] == [64, 32]
     assert meta["batch"] == {"min": 1, "opt": 2, "max": 4}
     assert (meta["input_stage"], meta["output_stage"]) == ("pixels", "detections")
-    assert (meta["preprocess"]["resize"], meta["postprocess"]["conf_threshold"]) == ("stretch", 0.5)
+    assert (meta["preprocess"]["resize"], meta["postprocess"]["conf"]) == ("stretch", 0.5)
 
 
 def test_export_takes_the_size_of_whole_frames_and_detect_holds_pictures_to_it(

@@ -24,7 +24,6 @@ from yolov3_trt.deploy.triton import (
     parameters_of,
 )
 from yolov3_trt.engine.flavor import open_flavor
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.errors import BackendError, MetaError
 from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import (
@@ -37,6 +36,7 @@ from yolov3_trt.meta import (
     model_meta_from_json,
 )
 from yolov3_trt.models import load_model, load_spec
+from yolov3_trt.settings import FlavorName
 
 DETECTIONS = ExportOptions(input_stage=InputStage.PIXELS, output_stage=OutputStage.DETECTIONS)
 GRAPHS = {

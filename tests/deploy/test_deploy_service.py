@@ -130,7 +130,7 @@ def test_one_row_of_thresholds_for_each_picture():
         ([0.5, 0.45, 0], "max_detections=0, max_candidates=512; expected 1 <= max_detections"),
         ([0.5, 0.45, 301], "max_detections=301; expected a whole number up to 300, the rows of the outputs"),
         ([0.5, 0.45, 2.5], "max_detections=2.5; expected a whole number"),
-        ([-0.1, 0.45, 10], "conf_threshold=-0.1; expected 0..1"),
+        ([-0.1, 0.45, 10], "conf=-0.1; expected 0..1"),
         ([np.inf, 0.45, 10], "expected 3 finite float32: conf, iou, max_detections"),
     ],
 )

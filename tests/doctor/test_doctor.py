@@ -19,7 +19,7 @@ from yolov3_trt.doctor.findings import error, missing, ok
 from yolov3_trt.doctor.probe import Ran
 from yolov3_trt.engine.driver import Gpu
 from yolov3_trt.engine.machine import InstalledFlavor, Machine
-from yolov3_trt.engine.options import FlavorName
+from yolov3_trt.settings import FlavorName
 
 GIB = 1 << 30
 CV2 = "/usr/lib/python3.10/dist-packages/cv2"

@@ -14,14 +14,14 @@ from tests.conftest import COCO_MODELS
 from yolov3_trt.builder import build
 from yolov3_trt.builder.build import build_engine
 from yolov3_trt.engine.flavor import BuildLog, Flavor, installed_flavors
-from yolov3_trt.engine.options import EngineOptions, FlavorName
 from yolov3_trt.errors import BuildError, MetaError, OutputError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision, load_engine_meta, sidecar_path
 from yolov3_trt.models import Model, load_model
+from yolov3_trt.settings import EngineSettings, FlavorName
 
-RTX = EngineOptions(FlavorName.TENSORRT_RTX)
+RTX = EngineSettings(FlavorName.TENSORRT_RTX)
 needs_rtx = pytest.mark.skipif(
     FlavorName.TENSORRT_RTX not in installed_flavors(), reason="TensorRT-RTX is not installed (extra rtx)"
 )

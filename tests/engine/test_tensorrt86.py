@@ -21,7 +21,7 @@ from pathlib import Path
 from yolov3_trt.engine import api
 from yolov3_trt.builder import build
 from yolov3_trt.engine.flavor import open_flavor
-from yolov3_trt.engine.options import EngineOptions, FlavorName, Refit
+from yolov3_trt.settings import EngineSettings, FlavorName, Refit
 from yolov3_trt.errors import BuildError
 
 flavor = open_flavor(FlavorName.TENSORRT)
@@ -30,7 +30,7 @@ graph = Path(sys.argv[1])
 
 def refusal(**options):
     try:
-        build.build_engine(graph, graph.with_suffix(".engine"), EngineOptions(FlavorName.TENSORRT, **options))
+        build.build_engine(graph, graph.with_suffix(".engine"), EngineSettings(FlavorName.TENSORRT, **options))
     except BuildError as exc:
         return {"text": str(exc), "log": exc.log}
 

@@ -20,7 +20,6 @@ from yolov3_trt.engine import machine as machine_module
 from yolov3_trt.engine import plan as plan_module
 from yolov3_trt.engine.driver import Gpu
 from yolov3_trt.engine.machine import InstalledFlavor, Machine, this_machine
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.engine.plan import graph_beside, load_plan, why_untrusted
 from yolov3_trt.engine.verdict import Verdict, verdict
 from yolov3_trt.errors import EngineError, MetaError
@@ -36,6 +35,7 @@ from yolov3_trt.meta import (
     save_sidecar,
     sidecar_path,
 )
+from yolov3_trt.settings import FlavorName
 from yolov3_trt.spec import Head
 
 MODEL = ModelMeta("yolov3", (416, 416), (Head("head0", 0, ((8.0, 8.0),), 1, (13, 13)),), ("cat",))

@@ -137,7 +137,7 @@ def test_a_dynamic_batch_gives_each_image_what_it_gets_alone(
         batch=Batch(1, 2, 3),
         input_stage=input_stage,
         output_stage=output_stage,
-        postprocess=Postprocess(conf_threshold=0.05, max_candidates=64, max_detections=8),
+        postprocess=Postprocess(conf=0.05, max_candidates=64, max_detections=8),
     )
     exported = onnx_from_module(network, meta)
     if precision is Precision.FP16:
@@ -208,7 +208,7 @@ def test_a_weight_beyond_float16_is_refused_by_name(graph: onnx.ModelProto):
         fp16_from_onnx(wild)
 
 
-CROWDED = Postprocess(conf_threshold=0.05, max_candidates=128, max_detections=100)
+CROWDED = Postprocess(conf=0.05, max_candidates=128, max_detections=100)
 
 
 @pytest.mark.parametrize("nms", [Nms(), Nms(NmsKind.GREEDY), Nms(NmsKind.DIOU, 0.4)])
@@ -257,7 +257,7 @@ def test_detections_output_equals_heads_output_plus_host_postprocess_on_val64(
 ):
     model = coco_model(name)
     heads_meta = meta_from_spec(model.spec, model.class_names)
-    heads_meta = replace(heads_meta, postprocess=heads_meta.postprocess.override(conf_threshold=EVAL_CONF_THRESHOLD))
+    heads_meta = replace(heads_meta, postprocess=heads_meta.postprocess.override(conf=EVAL_CONF_THRESHOLD))
     meta: ModelMeta = replace(heads_meta, output_stage=OutputStage.DETECTIONS)
     exported = onnx_from_module(fuse_batch_norm(module_from_spec(model.spec, model.weights)), meta)
     # One graph, cut at the heads: both ways see the same logits.
@@ -284,21 +284,21 @@ def test_an_exported_file_is_verified_and_described(coco_model: Callable[[str], 
         Precision.FP16,
         input_stage=InputStage.PIXELS,
         output_stage=OutputStage.DETECTIONS,
-        postprocess=Postprocess(conf_threshold=0.3),
+        postprocess=Postprocess(conf=0.3),
     )
     report = export_model(model, tmp_path / "a.onnx", options)
     assert set(report.max_difference) == {"head0", "head1"}
     assert all(0 < error < 1e-2 for error in report.relative_error.values())
     meta = load_model_meta(report.path)
     assert meta == report.meta
-    assert (meta.precision, meta.opset, meta.postprocess.conf_threshold) == (Precision.FP16, 17, 0.3)
+    assert (meta.precision, meta.opset, meta.postprocess.conf) == (Precision.FP16, 17, 0.3)
     assert meta.weights_sha256 == model.weights_sha256
     assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "a.onnx.json"}
     backend = open_backend(report.path)
     with pytest.raises(BackendError, match=r"conf=0\.1 and at most 300 detections were asked for"):
-        Detector(backend, replace(meta.postprocess, conf_threshold=0.1))
+        Detector(backend, replace(meta.postprocess, conf=0.1))
     with pytest.raises(BackendError, match=r"iou=0\.6 with default was asked for.*iou=0\.45 with default built in"):
-        Detector(backend, replace(meta.postprocess, iou_threshold=0.6))
+        Detector(backend, replace(meta.postprocess, iou=0.6))
 
 
 def test_a_graph_that_is_not_its_reference_is_not_written(

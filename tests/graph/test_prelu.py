@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from yolov3_trt.builder.build import build_engine
 from yolov3_trt.engine.flavor import installed_flavors
-from yolov3_trt.engine.options import EngineOptions, FlavorName
 from yolov3_trt.errors import ExportError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.export import onnx_from_module
@@ -22,6 +21,7 @@ from yolov3_trt.graph.qdq import qdq_from_onnx, quantised_activations
 from yolov3_trt.layers import Activation, Conv, Shortcut, Yolo
 from yolov3_trt.meta import INPUT_NAME, ModelMeta, Precision, meta_from_spec, save_sidecar
 from yolov3_trt.reference import YoloNetwork, fuse_batch_norm, module_from_spec
+from yolov3_trt.settings import EngineSettings, FlavorName
 from yolov3_trt.spec import ModelSpec
 
 ORT = ["CPUExecutionProvider"]
@@ -125,4 +125,4 @@ def test_tensorrt_reads_and_builds_it(leaky: onnx.ModelProto, meta: ModelMeta, t
     path = tmp_path / "m.onnx"
     path.write_bytes(fp16_from_onnx(prelu_from_leaky(leaky)).SerializeToString())
     save_sidecar(replace(meta, precision=Precision.FP16, onnx_sha256=sha256_of_file(path)), path)
-    assert build_engine(path, tmp_path / "m.engine", EngineOptions(FlavorName.TENSORRT_RTX)).meta.plan_bytes > 0
+    assert build_engine(path, tmp_path / "m.engine", EngineSettings(FlavorName.TENSORRT_RTX)).meta.plan_bytes > 0

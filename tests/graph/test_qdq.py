@@ -18,7 +18,6 @@ from tests.engine.test_engine import RTX, needs_rtx
 from tests.reference.test_reference import small_spec
 from yolov3_trt.builder.build import build_engine
 from yolov3_trt.engine.flavor import open_flavor
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.errors import ExportError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.bias_correction import bias_shifts_graph
@@ -33,6 +32,7 @@ from yolov3_trt.meta import InputStage, ModelMeta, OutputStage, Precision, meta_
 from yolov3_trt.models import Model
 from yolov3_trt.models.architectures import shapes
 from yolov3_trt.reference import YoloNetwork, fuse_batch_norm, module_from_spec
+from yolov3_trt.settings import FlavorName
 from yolov3_trt.spec import ModelSpec
 
 ANCHORS = ((4.0, 4.0), (8.0, 8.0))

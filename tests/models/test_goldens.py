@@ -55,7 +55,7 @@ class Evaluated:
     category_ids: tuple[int, ...]
 
     def scores(self, nms: Nms) -> dict[str, float | None]:
-        postprocess = replace(self.meta.postprocess, conf_threshold=EVAL_CONF_THRESHOLD, nms=nms)
+        postprocess = replace(self.meta.postprocess, conf=EVAL_CONF_THRESHOLD, nms=nms)
         results = []
         for image_id, outputs, placement in zip(self.image_ids, self.outputs, self.placements, strict=True):
             found = detections_from_outputs(outputs, self.meta, postprocess, [placement])[0]

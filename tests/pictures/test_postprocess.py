@@ -50,7 +50,7 @@ def one_cell(of: Head, row: int, column: int, **fields: float) -> np.ndarray:
 
 def test_zero_logit_box_lies_at_the_cell_centre_with_its_anchors_size():
     of = head()
-    found = decode_head(np.zeros((7, 13, 13), np.float32), of, INPUT_HW, conf_threshold=0.2)
+    found = decode_head(np.zeros((7, 13, 13), np.float32), of, INPUT_HW, conf=0.2)
     assert len(found.scores) == 13 * 13 * 2  # both classes of every cell
     row, column = 3, 5
     at = (row * 13 + column) * 2
@@ -157,7 +157,7 @@ def test_candidates_of_all_heads_descend_and_ties_keep_their_order():
     coarse, fine = head(grid_hw=(1, 1)), head(grid_hw=(1, 2), anchors_wh=((2.0, 2.0), (4.0, 4.0)), name="head1")
     arrays = [np.zeros((7, 1, 1), np.float32), np.zeros((14, 1, 2), np.float32)]
     arrays[1][5 + 7 + 1, 0, 1] = 3  # second anchor, second cell, class 1: the best
-    found = candidates_from_heads(arrays, [coarse, fine], INPUT_HW, Postprocess(conf_threshold=0.1))
+    found = candidates_from_heads(arrays, [coarse, fine], INPUT_HW, Postprocess(conf=0.1))
     widths = found.xyxy[:, 2] - found.xyxy[:, 0]
     centres = found.xyxy[:, [0, 2]].mean(axis=1)
     # Then heads, anchors, cells, classes.
@@ -234,8 +234,8 @@ def test_similar_boxes_of_a_class_give_way_to_the_best():
 
 def test_box_as_similar_as_the_threshold_stays():
     pair = candidates(([0, 0, 8, 8], 0.9, 0), ([0, 0, 8, 4], 0.8, 0))  # IoU .5; exact, as a power of 2 is the unit
-    assert len(suppress(pair, (64, 64), Postprocess(iou_threshold=0.5)).scores) == 2
-    assert len(suppress(pair, (64, 64), Postprocess(iou_threshold=0.499)).scores) == 1
+    assert len(suppress(pair, (64, 64), Postprocess(iou=0.5)).scores) == 2
+    assert len(suppress(pair, (64, 64), Postprocess(iou=0.499)).scores) == 1
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_suppression_is_darknets(rows: list[tuple], threshold: float, nms: Nms):
     rows.sort(key=lambda row: -row[1])  # stable
     threshold = min(1.0, threshold + 3e-4)  # off the fractions that boxes of whole pixels have
     kept = darknet_nms(rows, input_hw, threshold, nms)
-    found = suppress(candidates(*rows), input_hw, Postprocess(iou_threshold=threshold, nms=nms))
+    found = suppress(candidates(*rows), input_hw, Postprocess(iou=threshold, nms=nms))
     expected = candidates(*(rows[i] for i in kept))
     assert_array_equal(found.xyxy, expected.xyxy)
     assert_array_equal(found.scores, expected.scores)
@@ -363,10 +363,7 @@ def test_overlapping_boxes_of_a_head_are_suppressed_unless_told_otherwise():
     array = one_cell(HEAD, 6, 3, obj=20, class1=20)
     array[:, 6, 4] = logits(HEAD, x=-2, obj=10, class1=1)[:, 6, 4]  # .12 into the next cell: 19.8 px away
     outputs = {"head0": array[None]}
-    counts = [
-        len(detections_from_outputs(outputs, META, Postprocess(iou_threshold=t), PLACEMENTS[:1])[0])
-        for t in (0.1, 0.45)
-    ]
+    counts = [len(detections_from_outputs(outputs, META, Postprocess(iou=t), PLACEMENTS[:1])[0]) for t in (0.1, 0.45)]
     assert counts == [1, 2]  # IoU 6.2 / 45.8 = .135
 
 
@@ -384,7 +381,7 @@ def test_detections_of_a_graph_are_cut_thresholded_and_moved():
     assert_allclose(first.xyxy, [[0, 0, 1280, 720], [0, 0, 640, 360], [0, 0, 320, 40]], rtol=1e-6)
     assert [row.class_name for row in first] == ["dog", "cat", "dog"]
     assert len(second) == 0
-    (narrower, _) = detections_from_outputs(outputs, meta, Postprocess(conf_threshold=0.3), PLACEMENTS)
+    (narrower, _) = detections_from_outputs(outputs, meta, Postprocess(conf=0.3), PLACEMENTS)
     assert_allclose(narrower.scores, [0.9, 0.8])
     (fewer, _) = detections_from_outputs(outputs, meta, Postprocess(max_detections=1), PLACEMENTS)
     assert_allclose(fewer.scores, [0.9])

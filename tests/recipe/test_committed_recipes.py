@@ -11,7 +11,6 @@ import pytest
 
 from yolov3_trt.calibration.manifest import load_set
 from yolov3_trt.calibration.table import load_table
-from yolov3_trt.engine.options import EngineOptions
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.recipe import (
@@ -23,6 +22,7 @@ from yolov3_trt.recipe import (
     load_recipe,
     save_recipe,
 )
+from yolov3_trt.settings import EngineSettings
 
 ENGINES = Path(__file__).parents[2] / "engines"
 COMMITTED = sorted(ENGINES.glob("*.toml"))
@@ -92,7 +92,7 @@ SECTIONS = {
     "### `[graph]`": GraphRecipe,
     "### `[calibration]`": CalibrationRecipe,
     "### `[detect]`": DetectRecipe,
-    "### `[engine]`": EngineOptions,
+    "### `[engine]`": EngineSettings,
 }
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.test_layers import HEAVY, loaded_after
-from yolov3_trt.calibration.observers import Method
-from yolov3_trt.engine.options import EngineOptions, FlavorName, HardwareCompatibility, Refit
 from yolov3_trt.errors import OutputError, RecipeError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision
@@ -19,6 +17,7 @@ from yolov3_trt.recipe import (
     load_recipe,
     save_recipe,
 )
+from yolov3_trt.settings import EngineSettings, FlavorName, HardwareCompatibility, Method, Refit
 
 ENGINES = Path(__file__).parents[2] / "engines"
 PLAIN = 'format = "yolov3_trt.recipe/1"\nmodel = "yolov3"\n[graph]\nprecision = "fp16"\n'
@@ -54,7 +53,7 @@ def test_a_short_recipe_has_the_defaults(path: Path):
     assert recipe == BuildRecipe("yolov3", FP16)
     assert (recipe.weights, recipe.input_size, recipe.calibration) == (None, None, None)
     assert (recipe.graph.batch, recipe.graph.opset, recipe.graph.rest) == (Batch(1, 1, 1), 17, None)
-    assert (recipe.detect, recipe.engine) == (DetectRecipe(), EngineOptions())
+    assert (recipe.detect, recipe.engine) == (DetectRecipe(), EngineSettings())
 
 
 def test_a_full_recipe_says_everything(path: Path):
@@ -120,7 +119,7 @@ def test_a_full_recipe_says_everything(path: Path):
             root / "calib" / "mine.json", str(root / "photos"), Method.PERCENTILE, 256, seed=7, percentile=99.9
         ),
         detect=DetectRecipe(0.5, 1.0, 10, "plain", Resize.STRETCH),
-        engine=EngineOptions(
+        engine=EngineSettings(
             FlavorName.TENSORRT,
             2048,
             5,
@@ -161,7 +160,7 @@ def test_a_recipe_means_the_same_from_any_working_folder(path: Path, monkeypatch
 
 def test_relative_paths_of_python_count_from_the_working_folder(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(path.parents[1])
-    recipe = BuildRecipe("nets/mine.cfg", FP16, Path("mine.weights"), engine=EngineOptions(timing_cache=Path("cache")))
+    recipe = BuildRecipe("nets/mine.cfg", FP16, Path("mine.weights"), engine=EngineSettings(timing_cache=Path("cache")))
     assert recipe.model == str(Path.cwd() / "nets" / "mine.cfg")
     assert recipe.engine.timing_cache == Path.cwd() / "cache"
     save_recipe(recipe, path)
@@ -179,7 +178,7 @@ def test_a_recipe_is_written_short_with_paths_from_its_folder(path: Path):
         weights=root / "weights" / "größer.weights",
         input_size=(416, 416),
         calibration=CalibrationRecipe(root / "calib" / "t.json", "shapes", seed=0),
-        engine=EngineOptions(FlavorName.TENSORRT_RTX, version_compatible=False, compute_capabilities=("8.6", "8.9")),
+        engine=EngineSettings(FlavorName.TENSORRT_RTX, version_compatible=False, compute_capabilities=("8.6", "8.9")),
     )
     save_recipe(recipe, path)
     assert (
@@ -264,8 +263,8 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(path: Path):
             "opset, skip_layers, rest",
         ),
         (
-            "detect.conf_threshold = 0.5",
-            "detect.conf_threshold: there is no such key; expected one of conf, iou, max_detections, nms, resize",
+            "detect.conf = 0.5",
+            "detect.conf: there is no such key; expected one of conf, iou, max_detections, nms, resize",
         ),
         (
             "engine.leaky_as_prelu = true",
@@ -300,8 +299,8 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(path: Path):
         ("graph.opset = 26", "graph.opset: got 26; expected 14 to 25 (17 is the newest that TensorRT 8.6 reads)"),
         ("graph.opset = 17.0", "graph.opset: got 17.0; expected a valid integer"),
         ("graph.frame_size = 720", "graph.frame_size: got 720; expected [height, width]"),
-        ("detect.conf = 1.5", "detect.conf: conf_threshold=1.5; expected 0..1"),
-        ("detect.iou = nan", "detect.iou: iou_threshold=nan; expected 0..1"),
+        ("detect.conf = 1.5", "detect.conf: conf=1.5; expected 0..1"),
+        ("detect.iou = nan", "detect.iou: iou=nan; expected 0..1"),
         ("detect.max_detections = 513", "detect.max_detections: max_detections=513, max_candidates=512; expected 1 <= "),
         ("detect.nms = 'diou'", "detect.nms: got 'diou'; expected 'cfg' or 'plain'"),
         ("engine.workspace_mib = 0", "engine.workspace_mib=0; expected 1 to 1048576"),

@@ -18,7 +18,6 @@ from yolov3_trt import files, meta
 from yolov3_trt.builder import resources
 from yolov3_trt.calibration.table import load_table
 from yolov3_trt.engine.flavor import installed_flavors
-from yolov3_trt.engine.options import EngineOptions, FlavorName
 from yolov3_trt.errors import BuildError, CalibrationError, OutputError
 from yolov3_trt.jobs import Reporter
 from yolov3_trt.jobs import build as pipeline_build
@@ -26,11 +25,12 @@ from yolov3_trt.jobs.build import build_from_graph, build_from_recipe
 from yolov3_trt.meta import Precision, load_engine_meta, load_model_meta, sidecar_path
 from yolov3_trt.models import default_weights_path
 from yolov3_trt.recipe import BuildRecipe, CalibrationRecipe, GraphRecipe
+from yolov3_trt.settings import EngineSettings, FlavorName
 
 pytestmark = pytest.mark.skipif(
     FlavorName.TENSORRT_RTX not in installed_flavors(), reason="TensorRT-RTX is not installed (extra rtx)"
 )
-RTX = EngineOptions(FlavorName.TENSORRT_RTX)
+RTX = EngineSettings(FlavorName.TENSORRT_RTX)
 FP16 = BuildRecipe("shapes", GraphRecipe(Precision.FP16), engine=RTX)
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.engine.test_engine import MALFORMED_ENGINE, needs_rtx, validity_mask
-from yolov3_trt.engine.options import EngineOptions, FlavorName
 from yolov3_trt.jobs.build import build_from_recipe
 from yolov3_trt.meta import EngineMeta, load_engine_meta
 from yolov3_trt.models.architectures import yolov3
 from yolov3_trt.recipe import BuildRecipe, load_recipe
+from yolov3_trt.settings import EngineSettings, FlavorName
 
 ENGINES = Path(__file__).parents[2] / "engines"
-RTX = EngineOptions(FlavorName.TENSORRT_RTX)
+RTX = EngineSettings(FlavorName.TENSORRT_RTX)
 
 pytestmark = needs_rtx
 

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolov3_trt.calibration.observers import Method
-from yolov3_trt.engine.options import EngineOptions, FlavorName, HardwareCompatibility, Refit
 from yolov3_trt.errors import RecipeError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision
 from yolov3_trt.recipe import BuildRecipe, CalibrationRecipe, DetectRecipe, GraphRecipe, load_recipe, save_recipe
+from yolov3_trt.settings import EngineSettings, FlavorName, HardwareCompatibility, Method, Refit
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +64,12 @@ def calibrations(draw: st.DrawFn) -> CalibrationRecipe:
 
 
 @st.composite
-def engines(draw: st.DrawFn, graph: GraphRecipe) -> EngineOptions:
+def engines(draw: st.DrawFn, graph: GraphRecipe) -> EngineSettings:
     flavor = draw(st.sampled_from(FlavorName))
     full, rtx = flavor is not FlavorName.TENSORRT_RTX, flavor is not FlavorName.TENSORRT
     takes_dla = full and graph.precision is not Precision.FP32 and not graph.batch.dynamic
     refit = draw(st.sampled_from(Refit))
-    return EngineOptions(
+    return EngineSettings(
         flavor,
         draw(st.none() | st.integers(1, 10**6)),
         draw(st.none() | st.integers(0, 5)),
@@ -180,7 +179,7 @@ BASES = [
 
 
 def test_the_fuzzer_knows_every_key():
-    kinds = {"graph": GraphRecipe, "calibration": CalibrationRecipe, "detect": DetectRecipe, "engine": EngineOptions}
+    kinds = {"graph": GraphRecipe, "calibration": CalibrationRecipe, "detect": DetectRecipe, "engine": EngineSettings}
     tables = {f"{name}.{item.name}" for name, kind in kinds.items() for item in fields(kind)}
     assert set(TAKEN) == tables | {item.name for item in fields(BuildRecipe)} - {*kinds, "format"}
 

@@ -9,13 +9,13 @@ import pytest
 
 from tests.fake_tensorrt import FakeTensorRT, fake_tensorrt
 from tests.sim.cuda_device import SimulatedCuda
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.engine.plan import Plan
 from yolov3_trt.engine.verdict import Verdict
 from yolov3_trt.errors import EngineError
 from yolov3_trt.meta import EngineMeta, ModelMeta
 from yolov3_trt.runtime import execution
 from yolov3_trt.runtime.execution import IOTensor, TensorRTEngine, check_tensors
+from yolov3_trt.settings import FlavorName
 from yolov3_trt.spec import Head
 
 RELEASES = [(FlavorName.TENSORRT, version) for version in ("8.6.1", "10.3.0", "10.13.3", "11.4.0")]

@@ -325,14 +325,14 @@ def test_random_heads_give_the_hosts_detections(nms: Nms, dtype: str, device: Si
     # Grids of less and more than a block's 512 cells, of odd sizes and of multiples of four.
     heads = (head(2, 3, (3, 5)), head(3, 3, (24, 25), 1.05, "head1"), head(1, 3, (6, 10), 2.0, "head2"))
     for seed, conf in enumerate((0.3, 0.5, 0.8)):
-        meta = head_meta(*heads, input_hw=(192, 320), conf_threshold=conf, iou_threshold=0.4, nms=nms)
+        meta = head_meta(*heads, input_hw=(192, 320), conf=conf, iou=0.4, nms=nms)
         arrays = [array.astype(dtype) for array in random_heads(meta, 2, seed)]
         outputs = assert_as_on_the_host(Runner(device, meta, 2), arrays, conf)
         assert (outputs["num_candidates"] > 50).all()
 
 
 def test_every_image_of_a_batch_gets_its_own_and_the_next_batch_starts_afresh(device: SimulatedDevice):
-    meta = head_meta(head(), head(1, grid_hw=(7, 11), name="head1"), conf_threshold=0.4)
+    meta = head_meta(head(), head(1, grid_hw=(7, 11), name="head1"), conf=0.4)
     run = Runner(device, meta, 4)
     for seed in (0, 1):
         arrays = random_heads(meta, 4, seed)
@@ -345,7 +345,7 @@ def test_every_image_of_a_batch_gets_its_own_and_the_next_batch_starts_afresh(de
 @pytest.mark.parametrize("conf", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf, 0.0, -200.0, 1e30])
 def test_heads_of_one_value_are_read_as_on_the_host(value: float, conf: float, device: SimulatedDevice):
-    meta = head_meta(head(), conf_threshold=conf)
+    meta = head_meta(head(), conf=conf)
     assert_as_on_the_host(Runner(device, meta, 1), [np.full((1, 16, 3, 5), value, np.float32)])
 
 
@@ -353,7 +353,7 @@ def test_heads_of_one_value_are_read_as_on_the_host(value: float, conf: float, d
 def test_wild_logits_are_read_as_on_the_host(nms: Nms, device: SimulatedDevice):
     # Few values, so that there are many ties, infinite boxes and boxes that are not numbers.
     values = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 90, -90, 3, 1, 0, -1], np.float32)
-    meta = head_meta(head(3, 2, (8, 8)), head(2, 2, (4, 4), name="head1"), nms=nms, conf_threshold=0.1)
+    meta = head_meta(head(3, 2, (8, 8)), head(2, 2, (4, 4), name="head1"), nms=nms, conf=0.1)
     for seed in range(5):
         rng = np.random.default_rng(seed)
         arrays = [rng.choice(values, (1, of.channels, *of.grid_hw)) for of in meta.heads]
@@ -372,7 +372,7 @@ def test_scores_at_the_threshold_fall_on_the_hosts_side(
     array[0, 4, 0], array[0, 5, 0] = obj, class0
     array[0, 4, 0, 1] = np.nextafter(np.float32(obj), np.float32(9))
     array[0, 5, 0, 2] = np.nextafter(np.float32(class0), np.float32(9))
-    assert_as_on_the_host(Runner(device, head_meta(of, conf_threshold=conf), 1), [array])
+    assert_as_on_the_host(Runner(device, head_meta(of, conf=conf), 1), [array])
 
 
 def test_an_objectness_at_the_threshold_does_not_exceed_it(device: SimulatedDevice):
@@ -382,12 +382,12 @@ def test_an_objectness_at_the_threshold_does_not_exceed_it(device: SimulatedDevi
         array[0, :4] = 0
         array[0, 4, 0, 0] = np.log(conf) - np.log1p(-conf)
         array[0, 4, 0, 1] = array[0, 4, 0, 0] + 0.01
-        outputs = assert_as_on_the_host(Runner(device, head_meta(of, conf_threshold=float(conf)), 1), [array], conf)
+        outputs = assert_as_on_the_host(Runner(device, head_meta(of, conf=float(conf)), 1), [array], conf)
         assert outputs["num_candidates"] == 1
 
 
 def test_equal_scores_keep_the_order_of_heads_anchors_cells_and_classes(device: SimulatedDevice):
-    meta = head_meta(head(2, 2, (2, 3)), head(1, 2, (1, 3), name="head1"), conf_threshold=0.2, iou_threshold=1.0)
+    meta = head_meta(head(2, 2, (2, 3)), head(1, 2, (1, 3), name="head1"), conf=0.2, iou=1.0)
     arrays = [np.zeros((1, of.channels, *of.grid_hw), np.float32) for of in meta.heads]
     arrays[1][0, 6, 0, 1] = 3  # head1's second cell, class 1: the best
     outputs = assert_as_on_the_host(Runner(device, meta, 1), arrays)
@@ -398,7 +398,7 @@ def test_equal_scores_keep_the_order_of_heads_anchors_cells_and_classes(device: 
 @pytest.mark.parametrize("num_candidates", [512, 513, 4096])
 def test_all_candidates_are_cut_to_the_best_whatever_their_order(num_candidates: int, device: SimulatedDevice):
     of = head(1, 1, (num_candidates // 8 + 1, 8))
-    meta = head_meta(of, conf_threshold=0.1, iou_threshold=0.99, max_detections=512)
+    meta = head_meta(of, conf=0.1, iou=0.99, max_detections=512)
     array = np.full((1, 6, *of.grid_hw), -20, np.float32)
     fields = array.reshape(6, -1)[:, :num_candidates]
     fields[:4] = 0
@@ -408,7 +408,7 @@ def test_all_candidates_are_cut_to_the_best_whatever_their_order(num_candidates:
 
 
 def test_more_candidates_than_there_is_room_for_are_reported_not_guessed(device: SimulatedDevice):
-    meta = head_meta(head(1, 1, (8, 8)), conf_threshold=0.1)
+    meta = head_meta(head(1, 1, (8, 8)), conf=0.1)
     run = Runner(device, meta, 3, capacity=60)
     array = np.full((3, 6, 8, 8), -20, np.float32)
     array.reshape(3, 6, 64)[0, 4:, :61] = 1
@@ -436,7 +436,7 @@ def test_suppression_is_the_hosts_to_the_last_bit(nms: Nms, device: SimulatedDev
         (900, 1, 200),
     )
     for seed, (count, num_scores, max_detections) in enumerate(cases):
-        limits = {"iou_threshold": 0.35, "max_candidates": 200, "max_detections": max_detections}
+        limits = {"iou": 0.35, "max_candidates": 200, "max_detections": max_detections}
         meta = head_meta(head(1, 3), input_hw=(352, 608), nms=nms, **limits)
         rng = np.random.default_rng(seed)
         corners = rng.uniform(-20, 600, (count, 2))
@@ -464,7 +464,7 @@ def test_a_box_as_similar_as_the_threshold_stays_to_the_last_bit(size: int, devi
         boxes = pair / np.array([608, 352, 608, 352], np.float32)
         overlap = iou(boxes[0], boxes[1])
         for threshold, left in ((overlap, 2), (np.nextafter(overlap, np.float32(0)), 1)):
-            limits = replace(meta.postprocess, iou_threshold=float(threshold))
+            limits = replace(meta.postprocess, iou=float(threshold))
             run = Runner(device, replace(meta, postprocess=limits), 1, capacity=2)
             run.append(pair, np.array([0.9, 0.8]), np.array([0, 1]))
             assert run.nms()["num_detections"] == left
@@ -477,7 +477,7 @@ def test_real_heads_give_the_hosts_detections(
     backend = open_backend(coco_model(name))
     meta, compared = backend.meta, 0
     runs = [
-        Runner(simulation, replace(meta, postprocess=replace(meta.postprocess, conf_threshold=conf, nms=nms)), 1)
+        Runner(simulation, replace(meta, postprocess=replace(meta.postprocess, conf=conf, nms=nms)), 1)
         for conf, nms in ((0.25, Nms()), (0.25, meta.postprocess.nms), (EVAL_CONF_THRESHOLD, meta.postprocess.nms))
     ]
     for number, path in enumerate(sorted((data / "coco" / "val64" / "images").glob("*.jpg"))):

@@ -202,8 +202,8 @@ def put(content, path: str, value) -> None:
         ("class_names", ["cat"], "the whole: Value error, m: 1 class names; expected 2"),
         ("batch.min", 2, "batch: Value error, batch 2:1:1; expected 1 <= MIN <= OPT <= MAX"),
         ("preprocess.pad_value", 256, "preprocess: Value error, pad_value=256; expected 0..255"),
-        ("postprocess.conf_threshold", 1.5, "postprocess: Value error, conf_threshold=1.5; expected 0..1"),
-        ("postprocess.iou_threshold", float("nan"), "postprocess: Value error, iou_threshold=nan; expected 0..1"),
+        ("postprocess.conf", 1.5, "postprocess: Value error, conf=1.5; expected 0..1"),
+        ("postprocess.iou", float("nan"), "postprocess: Value error, iou=nan; expected 0..1"),
     ],
 )  # fmt: skip
 def test_sidecar_with_a_wrong_value_is_refused_by_name(artifact: Path, path: str, value, text: str):
@@ -222,7 +222,7 @@ def test_sidecar_with_a_wrong_value_is_refused_by_name(artifact: Path, path: str
         (lambda: Batch(0, 1, 1), "batch 0:1:1; expected 1 <= MIN <= OPT <= MAX"),
         (lambda: Batch(1, 3, 2), "batch 1:3:2; expected 1 <= MIN <= OPT <= MAX"),
         (lambda: Preprocess(pad_value=-1), "pad_value=-1; expected 0..255"),
-        (lambda: Postprocess().override(conf_threshold=-0.1), "conf_threshold=-0.1; expected 0..1"),
+        (lambda: Postprocess().override(conf=-0.1), "conf=-0.1; expected 0..1"),
         (
             lambda: Postprocess().override(max_detections=513),
             "max_detections=513, max_candidates=512; expected 1 <= max_detections <= max_candidates",
@@ -246,8 +246,8 @@ def test_value_out_of_range_is_refused(make, text: str):
 
 
 def test_overrides_change_what_is_given_and_0_is_given():
-    changed = Postprocess().override(conf_threshold=0.0, max_detections=1)
-    assert changed == Postprocess(conf_threshold=0.0, max_detections=1)
+    changed = Postprocess().override(conf=0.0, max_detections=1)
+    assert changed == Postprocess(conf=0.0, max_detections=1)
     assert Postprocess().override() == Postprocess()
     assert Preprocess(pad_value=3).override(resize=Resize.STRETCH) == Preprocess(Resize.STRETCH, pad_value=3)
     assert Preprocess(Resize.STRETCH).override() == Preprocess(Resize.STRETCH)

@@ -250,7 +250,7 @@ class TensorRTBackend(OpenBackend):
             # Which of too many candidates fit into the list depends on chance, so the host decides over all of them.
             self._fall_back(
                 "detections of some images are found on the host",
-                f"more than {CAPACITY} candidates exceed conf_threshold={postprocess.conf_threshold}",
+                f"more than {CAPACITY} candidates exceed conf={postprocess.conf}",
             )
             return detections_from_outputs(slot.fetch_outputs(rows), self.meta, postprocess, placements)
         return detections_from_outputs(found, self._found_meta, postprocess, placements)

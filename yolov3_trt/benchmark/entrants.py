@@ -233,7 +233,7 @@ def _detector(backend: Any, thresholds: Mapping[str, Any]) -> Detector:
 
 def _split(thresholds: Mapping[str, Any]) -> tuple[Resize | None, dict[str, Any]]:
     """Keywords of `open_detector` -> the resize, and keywords of `Postprocess.override`."""
-    names = {"conf": "conf_threshold", "iou": "iou_threshold"}
+    names = {"conf": "conf", "iou": "iou"}
     limits = {names.get(name, name): value for name, value in thresholds.items() if name != "resize"}
     resize = thresholds.get("resize")
     return None if resize is None else Resize(resize), limits

@@ -117,9 +117,9 @@ def parity_of(entrant: Entrant, found: Sequence[Detections], reference: Outcome)
     candidate = entrant.candidate
     tolerance = PEER_TOLERANCE if candidate.backend == OPENCV else TOLERANCES[entrant.precision or "fp32"]
     parity = Parity(reference.label, tolerance)
-    conf_threshold = reference.detector.postprocess.conf_threshold
+    conf = reference.detector.postprocess.conf
     for expected, got in zip(reference.found, found, strict=True):
-        parity.add(expected, got, conf_threshold)
+        parity.add(expected, got, conf)
     return parity
 
 
@@ -132,8 +132,8 @@ def median_stages(backend: DeviceStages, pictures: Sequence[Image]) -> dict[str,
 def settings_note(own: Any, reference: Any) -> str | None:
     """What two detectors are told differently, so that they cannot find the same; None where that is nothing."""
     settings = [
-        ("--conf", own.postprocess.conf_threshold, reference.postprocess.conf_threshold),
-        ("--iou", own.postprocess.iou_threshold, reference.postprocess.iou_threshold),
+        ("--conf", own.postprocess.conf, reference.postprocess.conf),
+        ("--iou", own.postprocess.iou, reference.postprocess.iou),
         ("--nms", own.postprocess.nms.kind.value, reference.postprocess.nms.kind.value),
         ("--resize", own.meta.preprocess.resize.value, reference.meta.preprocess.resize.value),
     ]

@@ -52,7 +52,7 @@ class Parity:
     min_iou: float | None = None
     _differences: list[float] = field(default_factory=list)
 
-    def add(self, reference: Detections, found: Detections, conf_threshold: float) -> None:
+    def add(self, reference: Detections, found: Detections, conf: float) -> None:
         """Take what both found in a picture."""
         pairs = match(reference, found)
         self.images += 1
@@ -62,7 +62,7 @@ class Parity:
             self.min_iou = iou if self.min_iou is None else min(self.min_iou, iou)
         self.max_score_difference = max(self._differences, default=0.0)
         # Near 1 scores crowd together, and so must the margin.
-        surely = conf_threshold + min(self.tolerance.threshold_margin, _MARGIN_OF_ROOM * (1 - conf_threshold))
+        surely = conf + min(self.tolerance.threshold_margin, _MARGIN_OF_ROOM * (1 - conf))
         self.missing += self._alone(reference, [row for row, _, _ in pairs], surely)
         self.extra += self._alone(found, [other for _, other, _ in pairs], surely)
 

@@ -40,7 +40,7 @@ class OpenCvPeer:
         self.meta = replace(meta_from_spec(model.spec, model.class_names), preprocess=preprocess)
         self.postprocess = postprocess
         # Its [yolo] layer drops scores up to 0.2 by itself unless the cfg names another threshold.
-        cfg = re.sub(r"(?m)^\[yolo\]$", f"[yolo]\nthresh={postprocess.conf_threshold}", cfg_from_spec(model.spec))
+        cfg = re.sub(r"(?m)^\[yolo\]$", f"[yolo]\nthresh={postprocess.conf}", cfg_from_spec(model.spec))
         try:
             weights = np.fromfile(model.weights_path, np.uint8)
             self._net: Any = cv2.dnn.readNetFromDarknet(np.frombuffer(cfg.encode(), np.uint8), weights)
@@ -97,13 +97,13 @@ class OpenCvPeer:
     def _finish(self, rows: NDArray[np.float32], placement: Placement) -> Detections:
         """Rows (cells, 5 + C) of centre, size (0..1), objectness and scores -> detections in image px."""
         post, (height, width) = self.postprocess, self.meta.input_hw
-        cells, class_ids = np.nonzero(rows[:, 5:] > post.conf_threshold)
+        cells, class_ids = np.nonzero(rows[:, 5:] > post.conf)
         scores = rows[cells, 5 + class_ids]
         best = np.argsort(-scores, kind="stable")[: post.max_candidates]
         cells, class_ids, scores = cells[best], class_ids[best], scores[best]
         boxes = rows[cells, :4] * np.array([width, height, width, height], np.float32)
         boxes[:, :2] -= boxes[:, 2:] / 2  # xywh, input px
-        kept = self._cv2.dnn.NMSBoxesBatched(boxes, scores, class_ids, post.conf_threshold, post.iou_threshold)
+        kept = self._cv2.dnn.NMSBoxesBatched(boxes, scores, class_ids, post.conf, post.iou)
         keep = np.asarray(kept, int).reshape(-1)[: post.max_detections]
         xyxy = np.concatenate([boxes[keep, :2], boxes[keep, :2] + boxes[keep, 2:]], axis=1)
         return Detections(

@@ -143,12 +143,12 @@ class Benchmark:
                 outcome.throughput_fps = throughput_fps(outcome.detector, frames.pictures, batch, _SUSTAINED_S)
             outcome.power = None if sampler is None else sampler.mean
 
-    def score(self, evaluate: Callable[[Any], dict[str, Any]], conf_threshold: float) -> None:
+    def score(self, evaluate: Callable[[Any], dict[str, Any]], conf: float) -> None:
         """Accuracy of each way to run an artifact; rows that differ in the batch alone share it.
 
         Args:
             evaluate: a detector -> its metrics.
-            conf_threshold: at which they are opened for that.
+            conf: at which they are opened for that.
         """
         known: dict[int, dict[str, Any]] = {}
         for outcome in self.outcomes:
@@ -158,7 +158,7 @@ class Benchmark:
             try:
                 if id(candidate) not in known:
                     self.reporter.say(f"{candidate.label}: accuracy ...")
-                    detector = candidate.open(conf=conf_threshold)
+                    detector = candidate.open(conf=conf)
                     try:
                         known[id(candidate)] = evaluate(detector)
                     finally:

@@ -19,10 +19,10 @@ from yolov3_trt.engine.api import Builder, IBuilderConfig, IHostMemory, INetwork
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
 from yolov3_trt.engine.machine import this_platform
-from yolov3_trt.engine.options import EngineOptions, Refit
 from yolov3_trt.errors import BuildError
 from yolov3_trt.files import replacing
 from yolov3_trt.meta import INPUT_NAME, EngineMeta, ModelMeta, Precision, load_model_meta, save_sidecar, sidecar_path
+from yolov3_trt.settings import EngineSettings, Refit
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Compiled:
 def build_engine(
     graph: Path | CheckedGraph,
     engine_path: Path,
-    options: EngineOptions | None = None,
+    options: EngineSettings | None = None,
     *,
     inputs: Mapping[str, str] | None = None,
     progress: BuildProgress | None = None,
@@ -69,7 +69,7 @@ def build_engine(
     Args:
         graph: the file, its sidecar beside it, or one whose sidecar was read already.
         engine_path: where the plan goes. It is plain: other TensorRT programs load it.
-        options: see `EngineOptions`.
+        options: see `EngineSettings`.
         inputs: all that the plan depends on, by name, for the sidecar.
         progress: is told how the build gets on.
 
@@ -79,7 +79,7 @@ def build_engine(
         BuildError: TensorRT lacks an option, refused the graph or failed, with its messages; or the disk is too full.
         OutputError: the engine cannot be written.
     """
-    options = options or EngineOptions()
+    options = options or EngineSettings()
     checked = CheckedGraph(graph, load_model_meta(graph)) if isinstance(graph, Path) else graph
     onnx_path, meta = checked.path, checked.meta
     flavor = open_flavor(options.flavor)
@@ -123,7 +123,7 @@ def estimated_build_s(engine_path: Path) -> float | None:
 
 
 def _build_plan(
-    flavor: Flavor, onnx_path: Path, meta: ModelMeta, options: EngineOptions, watch: Callable[..., IHostMemory | None]
+    flavor: Flavor, onnx_path: Path, meta: ModelMeta, options: EngineSettings, watch: Callable[..., IHostMemory | None]
 ) -> _Compiled:
     """The plan as TensorRT's host memory object, and what came up on the way; `watch` is a `watch_build`."""
     flavor.log.take_problems()
@@ -210,7 +210,7 @@ def _allow_weak_types(flavor: Flavor, config: IBuilderConfig, meta: ModelMeta) -
         config.set_flag(flavor.member("BuilderFlag", "INT8"))
 
 
-def _advice(flavor: Flavor, options: EngineOptions) -> str:
+def _advice(flavor: Flavor, options: EngineSettings) -> str:
     """What may help where an option, not the graph, is likely at fault."""
     if flavor.builds_on_cpu and installed_gpu() is None and (options.strip_weights or options.refit is not Refit.NONE):
         return f" ({flavor} needs a GPU to build plans for a refit: build there, or leave out refit and strip_weights)"
@@ -223,7 +223,7 @@ def _gpu_name(flavor: Flavor) -> str | None:
     return gpu.name if gpu else None
 
 
-def _compute_capabilities(flavor: Flavor, options: EngineOptions) -> tuple[str, ...]:
+def _compute_capabilities(flavor: Flavor, options: EngineSettings) -> tuple[str, ...]:
     """For which a plan is made."""
     gpu = installed_gpu()
     if flavor.builds_on_cpu or gpu is None:

@@ -3,14 +3,14 @@
 from yolov3_trt.builder.dla import check_dla
 from yolov3_trt.engine.api import IBuilderConfig, INetworkDefinition
 from yolov3_trt.engine.flavor import Flavor
-from yolov3_trt.engine.options import EngineOptions, FlavorName, HardwareCompatibility, Refit
 from yolov3_trt.errors import BuildError
 from yolov3_trt.meta import ModelMeta
+from yolov3_trt.settings import EngineSettings, FlavorName, HardwareCompatibility, Refit
 
 _REFIT_FLAGS = {Refit.ALL: "REFIT", Refit.IDENTICAL: "REFIT_IDENTICAL", Refit.INDIVIDUAL: "REFIT_INDIVIDUAL"}
 
 
-def check_options(flavor: Flavor, options: EngineOptions, meta: ModelMeta) -> None:
+def check_options(flavor: Flavor, options: EngineSettings, meta: ModelMeta) -> None:
     """Refuse options that this TensorRT lacks, or that do not go with the graph, before anything is built.
 
     Raises:
@@ -40,7 +40,7 @@ def check_options(flavor: Flavor, options: EngineOptions, meta: ModelMeta) -> No
 
 
 def set_options(
-    flavor: Flavor, network: INetworkDefinition, config: IBuilderConfig, options: EngineOptions
+    flavor: Flavor, network: INetworkDefinition, config: IBuilderConfig, options: EngineSettings
 ) -> tuple[str, ...]:
     """Write options that `check_options` let pass into a configuration, all but the timing cache and the DLA.
 
@@ -78,7 +78,7 @@ def set_options(
     return tuple(notes)
 
 
-def _check_rtx(flavor: Flavor, options: EngineOptions) -> None:
+def _check_rtx(flavor: Flavor, options: EngineSettings) -> None:
     """What TensorRT-RTX ignores or fails at, although its API has it (all tried with 1.7.1)."""
     compatibility = options.hardware_compatibility
     refused = (
@@ -120,7 +120,7 @@ def _require(flavor: Flavor, enum: str, member: str, option: str, fix: str) -> N
         raise BuildError(f"{option}: {flavor} does not have {enum}.{member}; {fix}, or install a newer TensorRT")
 
 
-def _set_compute_capabilities(flavor: Flavor, config: IBuilderConfig, options: EngineOptions) -> None:
+def _set_compute_capabilities(flavor: Flavor, config: IBuilderConfig, options: EngineSettings) -> None:
     if not hasattr(config, "num_compute_capabilities") or not hasattr(config, "set_compute_capability"):
         raise BuildError(f"compute_capabilities={_listed(options)}: {flavor} takes none; leave it out")
     config.num_compute_capabilities = len(options.compute_capabilities)
@@ -135,7 +135,7 @@ def _compute_capability(flavor: Flavor, capability: str) -> object | None:
     return flavor.member("ComputeCapability", f"SM{major}{minor}") if minor else None
 
 
-def _listed(options: EngineOptions) -> str:
+def _listed(options: EngineSettings) -> str:
     return ",".join(options.compute_capabilities)
 
 

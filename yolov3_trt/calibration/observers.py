@@ -8,7 +8,6 @@ the values nor on how they are cut into pieces, to the last bit.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from enum import Enum
 from fractions import Fraction
 
 import numpy as np
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from yolov3_trt.calibration.thresholds import entropy_threshold, mse_threshold
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.geometry import FloatArray
+from yolov3_trt.settings import DEFAULT_PERCENTILE, Method
 
-DEFAULT_PERCENTILE = 99.99
 NUM_BINS = 4096  # of a histogram; the upper half of them, at least, is in use
 # A tensor with no larger magnitude counts as zero: its scale would leave float32's normal numbers.
 NEGLIGIBLE = 2.0**-100
@@ -26,15 +25,6 @@ NEGLIGIBLE = 2.0**-100
 # in any type.
 ZERO_AMAX = 127 * 2.0**-14
 _PIECE = 1 << 15  # values at a time, so that what is computed of them stays in the cache
-
-
-class Method(str, Enum):
-    """How a range is chosen."""
-
-    MINMAX = "minmax"  # the largest magnitude: nothing is clipped
-    PERCENTILE = "percentile"  # this share of the magnitudes is not clipped
-    ENTROPY = "entropy"  # least loss of information (Kullback-Leibler), TensorRT's own
-    MSE = "mse"  # least squared error of rounding and clipping
 
 
 class Observer(ABC):

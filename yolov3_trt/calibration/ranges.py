@@ -5,8 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from yolov3_trt.calibration.observers import DEFAULT_PERCENTILE, Method, Observer, make_observer
+from yolov3_trt.calibration.observers import Observer, make_observer
 from yolov3_trt.errors import CalibrationError
+from yolov3_trt.settings import DEFAULT_PERCENTILE, Method
 
 Run = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
 

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from yolov3_trt.calibration.observers import Method
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import write_text
 from yolov3_trt.geometry import HW
 from yolov3_trt.meta import ModelMeta, Preprocess, to_json
+from yolov3_trt.settings import Method
 
 TABLE_FORMAT = "yolov3_trt.calibration/1"
 

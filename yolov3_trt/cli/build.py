@@ -40,10 +40,10 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import build_bar, say, track, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.engine.options import EngineOptions
     from yolov3_trt.jobs.build import Built
     from yolov3_trt.meta import EngineMeta
     from yolov3_trt.recipe import BuildRecipe, CalibrationRecipe
+    from yolov3_trt.settings import EngineSettings
 
 CompatibilityName = Literal["none", "ampere_plus", "same_compute_capability"]
 RefitName = Literal["none", "all", "identical", "individual"]
@@ -206,8 +206,8 @@ def _recipe(model: str, given: dict[str, Any]) -> "BuildRecipe":
 
 
 def _calibration(given: dict[str, Any], default_table: Path) -> "CalibrationRecipe | None":
-    from yolov3_trt.calibration.observers import Method
     from yolov3_trt.recipe import CalibrationRecipe
+    from yolov3_trt.settings import Method
 
     if given["calibration"] is None and given["images"] is None:
         return None
@@ -222,7 +222,7 @@ def _calibration(given: dict[str, Any], default_table: Path) -> "CalibrationReci
 
 def _overridden(recipe: "BuildRecipe", params: dict[str, Any], given: set[str]) -> "BuildRecipe":
     """A recipe with what differs from place to place: files, and the TensorRT at hand."""
-    from yolov3_trt.engine.options import FlavorName
+    from yolov3_trt.settings import FlavorName
 
     changes: dict[str, Any] = {name: params[name] for name in given & {"weights", "names"}}
     if "weights" in changes:
@@ -242,11 +242,11 @@ def _overridden(recipe: "BuildRecipe", params: dict[str, Any], given: set[str]) 
     return replace(recipe, engine=replace(recipe.engine, **engine), **changes)
 
 
-def _engine_options(given: dict[str, Any]) -> "EngineOptions":
-    from yolov3_trt.engine.options import EngineOptions, FlavorName, HardwareCompatibility, Refit
+def _engine_options(given: dict[str, Any]) -> "EngineSettings":
+    from yolov3_trt.settings import EngineSettings, FlavorName, HardwareCompatibility, Refit
 
     capabilities = given["compute_capabilities"]
-    return EngineOptions(
+    return EngineSettings(
         flavor=FlavorName(given["flavor"]),
         workspace_mib=given["workspace"],
         optimization_level=given["opt_level"],

@@ -61,11 +61,11 @@ def calibrate(
 
     A table that was made of the same model, pictures, preprocessing and method is reused, which is said.
     """
-    from yolov3_trt.calibration.observers import Method
     from yolov3_trt.calibration.tensorrt_cache import tensorrt_cache_text
     from yolov3_trt.files import write_text
     from yolov3_trt.images import find_sources
     from yolov3_trt.jobs import Calibration, Reporter, calibrated_table
+    from yolov3_trt.settings import Method
 
     check_output_suffix(output, ".json")
     if percentile is not None and method != "percentile":

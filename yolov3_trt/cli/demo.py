@@ -86,15 +86,15 @@ def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
     """An engine per graph; where there is no TensorRT, or nothing to run it on, the demo goes on without."""
     from yolov3_trt.backends import open_backend
     from yolov3_trt.cli.build import built_json, engine_text
-    from yolov3_trt.engine.options import EngineOptions
     from yolov3_trt.errors import BuildError, EngineError, MissingDependency
     from yolov3_trt.jobs.build import build_from_graph
+    from yolov3_trt.settings import EngineSettings
 
     engines = []
     for precision, graph in graphs.items():
         path = graph.with_suffix(".engine")
         try:
-            built = build_from_graph(graph, path, EngineOptions())
+            built = build_from_graph(graph, path, EngineSettings())
         except (BuildError, MissingDependency) as exc:
             say(f"   not built: {exc}")
             continue

@@ -146,7 +146,7 @@ def evaluate_artifact(
         "precision": detector.meta.precision.value,
         "resize": detector.meta.preprocess.resize.value,
         "nms": detector.postprocess.nms.kind.value,
-        "conf_threshold": detector.postprocess.conf_threshold,
+        "conf": detector.postprocess.conf,
         "size_bytes": _size_bytes(artifact),
         "images": len(found),
         **scores.metrics,
@@ -155,7 +155,7 @@ def evaluate_artifact(
         "fallbacks": list(detector.backend.fallbacks),
         "notes": [] if note is None else [note],
     }
-    confidence = detector.backend.meta.postprocess.conf_threshold
+    confidence = detector.backend.meta.postprocess.conf
     return Evaluated(artifact, truth, found, scores, resampled, confidence, json)
 
 
@@ -201,7 +201,7 @@ def _write_report(path: Path, content: dict[str, Any], rows: Sequence[Evaluated]
         "machine": machine(),
         "command": ["yolov3_trt", *sys.argv[1:]],
         "annotations": str(first.truth.path),
-        "conf_threshold": first.json["conf_threshold"],
+        "conf": first.json["conf"],
         "notes": content["notes"],
         **content,
         "rows": [{**row.json, "label": row.artifact} for row in rows],

@@ -128,8 +128,8 @@ class GraphOptions:
             rest=Precision(self.rest),
             preprocess=meta.preprocess.override(resize=detect.resize and Resize(detect.resize)),
             postprocess=meta.postprocess.override(
-                conf_threshold=detect.conf,
-                iou_threshold=detect.iou,
+                conf=detect.conf,
+                iou=detect.iou,
                 max_detections=detect.max_detections,
                 nms=Nms() if detect.nms == "plain" else None,
             ),

@@ -116,7 +116,7 @@ def _meta_text(meta: "ModelMeta") -> str:
         "resize": meta.preprocess.resize.value,
         "output": f"{meta.output_stage.value}: {', '.join(meta.output_names)}",
         "heads": heads,
-        "thresholds": f"conf {post.conf_threshold}, iou {post.iou_threshold} ({post.nms.kind.value})",
+        "thresholds": f"conf {post.conf}, iou {post.iou} ({post.nms.kind.value})",
         "opset": str(meta.opset),
         "weights": f"SHA-256 {meta.weights_sha256}",
         "graph": f"SHA-256 {meta.onnx_sha256}",

@@ -45,7 +45,6 @@ def quantize(
     json: JsonOption = None,
 ) -> None:
     """Calibrate, quantise, and leave as few layers float as the accuracy budget allows."""
-    from yolov3_trt.calibration.observers import Method
     from yolov3_trt.detector import open_detector
     from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, load_annotations
     from yolov3_trt.evaluate import evaluate as measure
@@ -54,6 +53,7 @@ def quantize(
     from yolov3_trt.jobs import Calibration, ExportOptions, Reporter, artifact_stem, calibrated_table, export_model
     from yolov3_trt.meta import Precision
     from yolov3_trt.quantize import Variants, int8_share, quantisable_layers, search_skipped
+    from yolov3_trt.settings import Method
 
     loaded = ModelOptions(weights, names, input_size).load(model)
     options = ExportOptions(rest=Precision(rest))

@@ -134,7 +134,7 @@ def _properties(artifact: Path, model: ModelMeta, labels: Path, parser: Parser |
 
 def _thresholds(model: ModelMeta) -> dict[str, str | int]:
     own = model.postprocess
-    thresholds: dict[str, str | int] = {"pre-cluster-threshold": str(own.conf_threshold), "topk": own.max_detections}
+    thresholds: dict[str, str | int] = {"pre-cluster-threshold": str(own.conf), "topk": own.max_detections}
     if model.output_stage is OutputStage.HEADS:
-        thresholds["nms-iou-threshold"] = str(own.iou_threshold)
+        thresholds["nms-iou-threshold"] = str(own.iou)
     return thresholds

@@ -104,7 +104,7 @@ class PictureService:
             raise MetaError(f"{POSTPROCESS} is {row.tolist()}; expected 3 finite float32: conf, iou, max_detections")
         # The shortest decimal: 0.45 as its sender wrote it, not as float32 holds it.
         conf, iou = (float(str(value)) for value in row[:2])
-        asked = self._own.override(conf_threshold=conf, iou_threshold=iou, max_detections=int(row[2]))
+        asked = self._own.override(conf=conf, iou=iou, max_detections=int(row[2]))
         if asked.max_detections != row[2] or asked.max_detections > self._own.max_detections:
             raise MetaError(
                 f"{POSTPROCESS}: max_detections={row[2]:g}; expected a whole number up to "
@@ -124,7 +124,7 @@ class PictureService:
 
         A box is suppressed by better ones only, so a higher confidence threshold may as well be applied afterwards.
         """
-        return asked.iou_threshold == self._own.iou_threshold and asked.conf_threshold >= self._own.conf_threshold
+        return asked.iou == self._own.iou and asked.conf >= self._own.conf
 
     def _detect(self, group: Sequence[_Picture]) -> list[Detections]:
         is_own = self._is_narrower(group[0].asked)
@@ -137,14 +137,14 @@ class PictureService:
         backend = self._detector.backend
         if isinstance(backend, PictureBackend):
             raise BackendError(
-                f"{backend.meta.name}: conf={asked.conf_threshold} and iou={asked.iou_threshold} were asked for, but this "
-                f"model runs with conf={self._own.conf_threshold} or more and iou={self._own.iou_threshold}"
+                f"{backend.meta.name}: conf={asked.conf} and iou={asked.iou} were asked for, but this "
+                f"model runs with conf={self._own.conf} or more and iou={self._own.iou}"
             )
         return Detector(backend, asked, self._detector.meta.preprocess.resize)
 
 
 def _narrowed(found: Detections, asked: Postprocess) -> Detections:
-    return found[found.scores > np.float32(asked.conf_threshold)][: asked.max_detections]
+    return found[found.scores > np.float32(asked.conf)][: asked.max_detections]
 
 
 def _bytes(row: NDArray[Any]) -> bytes:

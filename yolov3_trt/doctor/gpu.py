@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from yolov3_trt.doctor.findings import Finding, error, missing, ok, warning
 from yolov3_trt.doctor.probe import Probe
 from yolov3_trt.engine.machine import InstalledFlavor
-from yolov3_trt.engine.options import FlavorName
+from yolov3_trt.settings import FlavorName
 
 _SYSTEM_TENSORRT = "/usr/lib/python3*/dist-packages/tensorrt"
 _CONTAINER = "in a container, start it with --gpus all (on a Jetson --runtime nvidia)"

@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any
 
 from yolov3_trt.engine.driver import installed_gpu
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.errors import BuildError, MissingDependency, require
+from yolov3_trt.settings import FlavorName
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yolov3_trt.engine.driver import Gpu, installed_gpu
 from yolov3_trt.engine.flavor import MODULES, installed_flavors
-from yolov3_trt.engine.options import FlavorName
+from yolov3_trt.settings import FlavorName
 
 # What pip calls the packages that bring each module; a Jetson's own TensorRT is `tensorrt`.
 _DISTRIBUTIONS = {

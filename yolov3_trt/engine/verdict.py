@@ -19,9 +19,9 @@ from pathlib import Path
 
 from yolov3_trt.engine.driver import Gpu
 from yolov3_trt.engine.machine import InstalledFlavor, Machine
-from yolov3_trt.engine.options import FlavorName, HardwareCompatibility
 from yolov3_trt.meta import DEFAULT_OPSET, EngineMeta, InputStage, ModelMeta, OutputStage, Precision
 from yolov3_trt.models.architectures import BUILT_IN
+from yolov3_trt.settings import FlavorName, HardwareCompatibility
 
 _AMPERE = (8, 0)
 # Those that TensorRT-RTX's documents name; a plan for Ampere and newer may or may not run on others, such as 8.7 and 9.0.

@@ -112,7 +112,7 @@ class HeadsToDetections(nn.Module):
 
     def _candidates(self, xyxy: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All boxes (N, B, 4) and logits (N, B, 5+C) -> the best pairs: boxes (N, P, 4), scores and classes (N, P)."""
-        threshold = self.postprocess.conf_threshold
+        threshold = self.postprocess.conf
         best = values[..., 4].sigmoid() * values[..., 5:].amax(dim=2).sigmoid()
         # Comparisons first: NaN passes none, so it does not become the best of all.
         _, box = best.where(best > threshold, 0.0).topk(self.boxes, dim=1)
@@ -128,7 +128,7 @@ class HeadsToDetections(nn.Module):
 
     def _survivors(self, xyxy: Tensor, scores: Tensor, class_ids: Tensor) -> Tensor:
         """1.0 where a pair stays, 0.0 where it goes, (N, P)."""
-        similar = _similarity(xyxy / self.unit, self.postprocess.nms) > self.postprocess.iou_threshold
+        similar = _similarity(xyxy / self.unit, self.postprocess.nms) > self.postprocess.iou
         same_class = class_ids[:, :, None] == class_ids[:, None, :]
         better = self.position[:, None] < self.position[None, :]  # [i, j]: i before j
         drops = (similar & same_class & better).float()  # (N, P, P)

@@ -18,7 +18,6 @@ from yolov3_trt.calibration.image_set import CalibrationSet
 from yolov3_trt.calibration.manifest import load_set
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
-from yolov3_trt.engine.options import EngineOptions
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import locked, sha256_of_file
 from yolov3_trt.jobs.calibrate import Calibration, fitting_table, make_table, open_pictures
@@ -27,6 +26,7 @@ from yolov3_trt.jobs.reporter import SILENT, Reporter
 from yolov3_trt.meta import Batch, EngineMeta, Precision, load_engine_meta, load_model_meta
 from yolov3_trt.models import Model, load_model, load_spec
 from yolov3_trt.recipe import DEFAULT_NUM_IMAGES, BuildRecipe, CalibrationRecipe
+from yolov3_trt.settings import EngineSettings
 from yolov3_trt.spec import Nms
 
 
@@ -97,7 +97,7 @@ def build_from_recipe(
 def build_from_graph(
     onnx_path: Path,
     engine_path: Path,
-    options: EngineOptions,
+    options: EngineSettings,
     *,
     force: bool = False,
     reporter: Reporter = SILENT,
@@ -143,8 +143,8 @@ def export_options(recipe: BuildRecipe, model: Model, flavor: Flavor) -> ExportO
         opset=graph.opset,
         preprocess=preprocess.override(resize=detect.resize),
         postprocess=postprocess.override(
-            conf_threshold=detect.conf,
-            iou_threshold=detect.iou,
+            conf=detect.conf,
+            iou=detect.iou,
             max_detections=detect.max_detections,
             nms=Nms() if detect.nms == "plain" else None,
         ),
@@ -217,7 +217,7 @@ def _model_inputs(model: Model, options: ExportOptions) -> dict[str, str]:
     }
 
 
-def _builder_inputs(options: EngineOptions, flavor: Flavor) -> dict[str, str]:
+def _builder_inputs(options: EngineSettings, flavor: Flavor) -> dict[str, str]:
     """What the builder adds to that. A timing cache makes no other plan, only a quicker build."""
     gpu = installed_gpu()
     return {

@@ -12,7 +12,6 @@ from yolov3_trt import __version__
 from yolov3_trt.calibration.channels import means_of_channels, peaks_of_channels
 from yolov3_trt.calibration.fingerprints import content_hashes, repeat_warnings, set_warnings
 from yolov3_trt.calibration.image_set import CalibrationSet, ChosenPictures, open_set
-from yolov3_trt.calibration.observers import DEFAULT_PERCENTILE, Method
 from yolov3_trt.calibration.ranges import Run, ranges_of_tensors
 from yolov3_trt.calibration.table import (
     CalibratedModel,
@@ -26,6 +25,7 @@ from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs.reporter import SILENT, Reporter
 from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, Precision, load_model_meta
 from yolov3_trt.preprocess import InputBuffer, prepare_batch
+from yolov3_trt.settings import DEFAULT_PERCENTILE, Method
 
 
 @dataclass(frozen=True)

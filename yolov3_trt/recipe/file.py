@@ -11,17 +11,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolov3_trt.engine.options import EngineOptions
-from yolov3_trt.errors import BuildError, RecipeError
+from yolov3_trt.errors import RecipeError, SettingError
 from yolov3_trt.files import write_text
 from yolov3_trt.meta import Batch
 from yolov3_trt.recipe.paths import PATH_KEYS, absolute_path, relative_path
 from yolov3_trt.recipe.values import RECIPE_FORMAT, BuildRecipe, CalibrationRecipe, DetectRecipe, GraphRecipe
+from yolov3_trt.settings import EngineSettings
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
-_TABLES = {"graph": GraphRecipe, "calibration": CalibrationRecipe, "detect": DetectRecipe, "engine": EngineOptions}
+_TABLES = {"graph": GraphRecipe, "calibration": CalibrationRecipe, "detect": DetectRecipe, "engine": EngineSettings}
 _MAX_DEPTH = 3  # of a value in a list in a table
 
 
@@ -106,7 +106,7 @@ def _recipe_from_content(content: dict[str, Any], folder: str) -> BuildRecipe:
         return _adapter().validate_json(json.dumps(content), strict=True)
     except ValidationError as exc:
         raise RecipeError(_fault(exc)) from exc
-    except BuildError as exc:  # of EngineOptions; its texts begin with the key
+    except SettingError as exc:  # of EngineSettings; its texts begin with the key
         raise RecipeError(f"engine.{exc}") from exc
 
 

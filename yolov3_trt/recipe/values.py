@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from yolov3_trt.calibration.observers import Method
-from yolov3_trt.engine.options import EngineOptions, FlavorName
 from yolov3_trt.errors import MetaError, RecipeError
 from yolov3_trt.geometry import HW, Resize
 from yolov3_trt.meta import DEFAULT_OPSET, Batch, InputStage, OutputStage, Postprocess, Precision
 from yolov3_trt.recipe.paths import absolute_path
+from yolov3_trt.settings import EngineSettings, FlavorName, Method
 
 RECIPE_FORMAT = "yolov3_trt.recipe/1"
 DEFAULT_NUM_IMAGES = 64  # to calibrate on
@@ -132,7 +131,7 @@ class DetectRecipe:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     def __post_init__(self) -> None:
-        meant = {"conf": "conf_threshold", "iou": "iou_threshold", "max_detections": "max_detections"}
+        meant = {"conf": "conf", "iou": "iou", "max_detections": "max_detections"}
         for name, keyword in meant.items():
             try:
                 Postprocess().override(**{keyword: getattr(self, name)})
@@ -157,7 +156,7 @@ class BuildRecipe:
     input_size: HW | None = None  # None: the model's own
     calibration: CalibrationRecipe | None = None  # of INT8
     detect: DetectRecipe = field(default_factory=DetectRecipe)
-    engine: EngineOptions = field(default_factory=EngineOptions)
+    engine: EngineSettings = field(default_factory=EngineSettings)
     format: str = RECIPE_FORMAT
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -195,7 +194,7 @@ class BuildRecipe:
         if engine.flavor is FlavorName.TENSORRT_RTX:
             for name in ("dla_core", "timing_cache", "hardware_compatibility", "version_compatible"):
                 _need(
-                    getattr(engine, name) == getattr(EngineOptions(), name),
+                    getattr(engine, name) == getattr(EngineSettings(), name),
                     f'engine.{name}: given with flavor = "tensorrt_rtx", which has no such thing; expected "tensorrt": set '
                     f"that, or leave {name} out",
                 )

@@ -102,7 +102,7 @@ def _method_section(content: Json) -> Section | None:
         "threads": content.get("threads"),
         "annotations": content.get("annotations"),
         "resamples": content.get("resamples"),
-        "confidence": content.get("conf_threshold"),
+        "confidence": content.get("conf"),
     }
     lines = [(name, plain(value, ".6g")) for name, value in said.items() if value is not None]
     if number(content.get("timer_overhead_us")) is not None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from yolov3_trt.engine.api import ICudaEngine, IExecutionContext, Runtime
 from yolov3_trt.engine.flavor import Flavor, open_flavor
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.engine.plan import Plan
 from yolov3_trt.errors import DeviceError, EngineError
 from yolov3_trt.runtime.device import Device, Stream
 from yolov3_trt.runtime.runtime_cache import RuntimeCache, cache_path
+from yolov3_trt.settings import FlavorName
 
 # TensorRT's names of the types that an input or output of ours may have.
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "UINT8": "uint8"}

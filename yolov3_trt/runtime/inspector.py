@@ -6,10 +6,10 @@ from typing import Any
 
 from yolov3_trt.engine.api import ICudaEngine
 from yolov3_trt.engine.flavor import open_flavor
-from yolov3_trt.engine.options import FlavorName
 from yolov3_trt.engine.plan import load_plan
 from yolov3_trt.errors import EngineError
 from yolov3_trt.runtime.execution import engine_from_plan
+from yolov3_trt.settings import FlavorName
 
 
 def layer_report(engine_path: Path, *, trust: bool = False) -> list[dict[str, Any]]:

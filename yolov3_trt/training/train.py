@@ -232,7 +232,7 @@ class TrainingRun:
         loaded = load_model(self.output / f"{self.name}.cfg", weights_path, str(self.output / f"{self.name}.names"))
         model = Model(self.spec, loaded.weights, names, weights_path)
         backend = TorchBackend(model, device=self.resources.device)
-        postprocess = backend.meta.postprocess.override(conf_threshold=EVAL_CONF_THRESHOLD)
+        postprocess = backend.meta.postprocess.override(conf=EVAL_CONF_THRESHOLD)
         truth = Annotations(self.data.path, annotations_of(self.data.val, names), tuple(range(1, len(names) + 1)))
 
         def watched(items: Any) -> Iterator[Any]:

@@ -79,8 +79,8 @@ class TritonPictureBackend(OpenBackend):
             raise BackendError(
                 f"{self.meta.name}: max_detections={postprocess.max_detections} was asked for; the server gives {most} at most"
             )
-        given = (postprocess.conf_threshold, postprocess.iou_threshold, postprocess.max_detections)
-        is_own = given == (own.conf_threshold, own.iou_threshold, own.max_detections)
+        given = (postprocess.conf, postprocess.iou, postprocess.max_detections)
+        is_own = given == (own.conf, own.iou, own.max_detections)
         self._thresholds = None if is_own else np.array([given], np.float32)
 
     def submit(self, images: Sequence[Image]) -> None:

@@ -1,0 +1,141 @@
+"""What callers hand in becomes the value it stands for, or is refused in one line that names the argument.
+
+Each function takes the argument's name first, since the name is how the caller knows it: a keyword in Python, a key in a
+recipe, an option on the command line (which shows `float_layers` as `--float-layers`).
+"""
+
+import operator
+import os
+import re
+from collections.abc import Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from yolov3_trt.errors import SettingError
+from yolov3_trt.geometry import HW
+
+MAX_SIDE = 99_999  # px
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def one_of(name: str, value: Any, choices: type[_Choice]) -> _Choice:
+    """A member of an enum, or its value: `one_of("precision", "fp16", Precision) -> Precision.FP16`.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    try:
+        return choices(value)
+    except ValueError:
+        expected = ", ".join(str(member.value) for member in choices)
+        raise SettingError(name, f"got {value!r}; expected one of {expected}") from None
+
+
+def integer(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number within limits, of Python or NumPy; a bool or a text is none.
+
+    Raises:
+        SettingError: it is none, or out of its limits.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise SettingError(name, f"got {value!r}; expected a whole number, {least} to {most}") from None
+    if isinstance(value, bool) or not least <= number <= most:
+        raise SettingError(name, f"got {value!r}; expected {least} to {most}")
+    return number
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """A finite number within limits, of Python or NumPy; a bool or a text is none.
+
+    Raises:
+        SettingError: it is none, or out of its limits.
+    """
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise SettingError(name, f"got {value!r}; expected a number, {least:g} to {most:g}")
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise SettingError(name, f"got {value!r}; expected a number, {least:g} to {most:g}") from None
+    if not least <= found <= most:  # NaN is not either
+        raise SettingError(name, f"got {value!r}; expected {least:g} to {most:g}")
+    return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, and nothing that only counts as such.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise SettingError(name, f"got {value!r}; expected True or False")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """A text, or a path as a text.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise SettingError(name, f"got {value!r}; expected a text")
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def path(name: str, value: Any) -> Path:
+    """A path, given as a text or as one.
+
+    Raises:
+        SettingError: it is neither, or empty.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise SettingError(name, f"got {value!r}; expected a path")
+    return Path(value)
+
+
+def size(name: str, value: Any, multiple: int = 1) -> HW:
+    """A size in px as (height, width).
+
+    Args:
+        name: of the argument.
+        value: one number for a square, a text `WIDTHxHEIGHT` as cameras and video tools write it (or `N`), or a pair (height,
+            width) as NumPy's shape has it.
+        multiple: both sides must be multiples of it.
+
+    Raises:
+        SettingError: it is none of these, or out of its limits.
+
+    >>> size("frame_size", "1280x720")
+    (720, 1280)
+    """
+    if isinstance(value, str):
+        found = re.fullmatch(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?", value.strip())
+        if not found:
+            raise SettingError(name, f"got {value!r}; expected WIDTHxHEIGHT or one number, e.g. 1280x720 or 416")
+        sides: tuple[Any, ...] = (int(found[2] or found[1]), int(found[1]))
+    elif isinstance(value, Iterable):
+        sides = tuple(value)
+    else:
+        sides = (value, value)
+    if len(sides) != 2:
+        raise SettingError(name, f"got {value!r}; expected a pair (height, width)")
+    most = MAX_SIDE // multiple * multiple
+    steps = f" in steps of {multiple}, e.g. 416" if multiple > 1 else ""
+    try:
+        height, width = (integer(name, side, multiple, most) for side in sides)
+    except SettingError:
+        raise SettingError(name, f"got {value!r}; expected {multiple} to {most} px a side{steps}") from None
+    if height % multiple or width % multiple:
+        raise SettingError(name, f"got width {width}, height {height}; expected {multiple} to {most} px{steps}")
+    return height, width
+
+
+def size_text(hw: HW) -> str:
+    """A size as people write it, `WIDTHxHEIGHT`; one number for a square."""
+    height, width = hw
+    return str(width) if height == width else f"{width}x{height}"
