@@ -49,7 +49,7 @@ DECODE = np.dtype(
         ("num_heads", "i4"),
         ("num_classes", "i4"),
         ("capacity", "i4"),
-        ("conf", "f4"),
+        ("conf_threshold", "f4"),
         ("conf_logit", "f4"),
     ],
     align=True,
@@ -70,7 +70,7 @@ NMS = np.dtype(
         ("max_detections", "i4"),
         ("input_w", "f4"),
         ("input_h", "f4"),
-        ("iou", "f4"),
+        ("iou_threshold", "f4"),
         ("distance_power", "f4"),
     ],
     align=True,
@@ -151,7 +151,7 @@ def decode(
         num_heads=len(meta.heads),
         num_classes=meta.num_classes,
         capacity=into.capacity,
-        conf=postprocess.conf,
+        conf_threshold=postprocess.conf,
         conf_logit=logit(np.float32(postprocess.conf)),
     )
     return Launch(kernel, (blocks, rows, 1), _DECODE_BLOCK, args)
@@ -190,7 +190,7 @@ def nms(
         max_detections=postprocess.max_detections,
         input_w=meta.input_hw[1],
         input_h=meta.input_hw[0],
-        iou=postprocess.iou,
+        iou_threshold=postprocess.iou,
         distance_power=np.nan if power is None else power,
     )
     return Launch("nms", (rows, 1, 1), _NMS_BLOCK, args)
