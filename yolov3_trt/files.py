@@ -24,6 +24,11 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where fetched weights and compiled kernels are kept, in the user's cache (`XDG_CACHE_HOME`); it need not be there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolov3_trt"
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder for results, and its parents, unless it is there.
 

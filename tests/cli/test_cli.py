@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+import yolov3_trt
 from tests.cli_runner import Outcome, call, files_in
 from yolov3_trt.backends import BackendName
 from yolov3_trt.cli import options
@@ -868,3 +869,9 @@ def test_ctrl_c_ends_detect_with_130_and_leaves_whole_files_only(onnx: Path, dog
     assert (process.returncode, stdout) == (130, "")
     assert stderr.splitlines() == ["detecting ..."]
     assert files_in(out) == {"dog.jpg"}
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_one_line_that_a_bug_report_can_have(option, capsys):
+    assert call(option) == 0
+    assert capsys.readouterr().out == f"yolov3_trt {yolov3_trt.__version__}\n"

@@ -1,6 +1,8 @@
 """The doctor: a Jetson, a PC and a bare container, each healthy and with the faults that people really have."""
 
+import importlib.metadata
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import yolov3_trt
 from tests.cli_runner import call
 from yolov3_trt import doctor as doctor_module
 from yolov3_trt.doctor import Finding, Probe, Status, findings
@@ -188,6 +191,7 @@ def test_a_healthy_pc_lacks_only_gstreamer_and_is_asked_nothing_of_a_jetson():
 def test_on_a_bare_container_much_is_missing_but_nothing_is_broken():
     found = look(BARE)
     assert {name: finding.status.value for name, finding in found.items()} == {
+        "yolov3_trt": "ok",
         "python": "ok",
         "numpy": "ok",
         "gpu": "missing",
@@ -608,8 +612,33 @@ def test_what_is_installed_but_broken_ends_with_1_after_the_report(capsys, monke
     assert code == 1
     assert stderr == "yolov3_trt: installed but broken: opencv; the fixes are in the report\n"
     assert json.loads(stdout) == {
+        "version": yolov3_trt.__version__,
         "findings": [
             {"name": "opencv", "status": "error", "detail": "does not import", "fix": "reinstall it"},
             {"name": "nvcc", "status": "ok", "detail": "CUDA 12.6", "fix": None},
-        ]
+        ],
     }
+
+
+def test_the_bug_report_has_versions_and_no_home_folder(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("MY_PASSWORD", "secret")
+    found = (ok("opencv", f"4.6.0 at {tmp_path}/v/cv2"), missing("nvcc", "not installed", "install it"))
+    code, stdout, _ = run(capsys, monkeypatch, found, "--report")
+    lines = stdout.splitlines()
+    assert code == 0
+    assert (lines[0], lines[-1]) == ("```text", "```")
+    assert lines[1].startswith(f"yolov3_trt {yolov3_trt.__version__}, Python {platform.python_version()}, ")
+    assert "ok       opencv: 4.6.0 at ~/v/cv2" in lines
+    assert "missing  nvcc: not installed (fix: install it)" in lines
+    assert f"numpy=={importlib.metadata.version('numpy')}" in lines
+    assert "CUDA_VISIBLE_DEVICES=1" in lines
+    assert "secret" not in stdout and str(tmp_path) not in stdout
+
+
+def test_the_report_says_which_package_this_is_and_where_it_keeps_what_it_fetches(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    detail = look(BARE)["yolov3_trt"].detail
+    package = Path(yolov3_trt.__file__).parent
+    assert detail == f"{yolov3_trt.__version__} at {package}, cache {tmp_path / 'yolov3_trt'}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
+from yolov3_trt import __version__
 from yolov3_trt.cli.bench import bench
 from yolov3_trt.cli.build import build
 from yolov3_trt.cli.calibrate import calibrate
@@ -52,8 +53,19 @@ app.command(name="eval")(evaluate)
 app.add_typer(deploy, name="deploy")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"yolov3_trt {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main(verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on stderr.")) -> None:
+def _main(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on stderr."),
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version and leave."
+    ),
+) -> None:
     set_up_logging(verbose)
 
 

@@ -1,6 +1,6 @@
 """`doctor`: what this machine has for the edge, what is missing or broken, and what to do."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from yolov3_trt.doctor import Finding
 
 
-def doctor(json: JsonOption = None) -> None:
+def doctor(
+    report: Annotated[
+        bool, typer.Option("--report", help="Print what a bug report needs, as Markdown to be pasted there.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
     """Check the machine: TensorRT, CUDA, OpenCV, cameras, memory, power mode. Ends with 1 where something is broken."""
-    from yolov3_trt.doctor import Status, findings
+    from yolov3_trt import __version__
+    from yolov3_trt.doctor import Status, bug_report, findings
 
     found = findings()
-    write_result(json, {"findings": [_finding_json(finding) for finding in found]}, _text(found))
+    content = {"version": __version__, "findings": [_finding_json(finding) for finding in found]}
+    write_result(json, content, bug_report(found) if report else _text(found))
     broken = [finding.name for finding in found if finding.status is Status.ERROR]
     if broken:
         say(f"yolov3_trt: installed but broken: {', '.join(broken)}; the fixes are in the report")

@@ -3,12 +3,22 @@
 from yolov3_trt.doctor.findings import Finding, Status
 from yolov3_trt.doctor.gpu import check_gpu, check_nvcc, check_onnxruntime, check_pycuda, check_tensorrt, check_torch
 from yolov3_trt.doctor.probe import Probe
-from yolov3_trt.doctor.system import check_clocks, check_disk, check_memory, check_numpy, check_power_mode, check_python
+from yolov3_trt.doctor.report import bug_report
+from yolov3_trt.doctor.system import (
+    check_clocks,
+    check_disk,
+    check_memory,
+    check_numpy,
+    check_package,
+    check_power_mode,
+    check_python,
+)
 from yolov3_trt.doctor.vision import check_argus, check_cameras, check_opencv
 
-__all__ = ["Finding", "Probe", "Status", "findings"]
+__all__ = ["Finding", "Probe", "Status", "bug_report", "findings"]
 
 _CHECKS = (
+    check_package,
     check_python,
     check_numpy,
     check_gpu,

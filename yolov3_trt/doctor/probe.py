@@ -4,8 +4,10 @@ Packages are imported in a child process, so that one that crashes, hangs or tak
 """
 
 import glob
+import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from yolov3_trt.engine.machine import Machine, distribution_version, this_machine
+from yolov3_trt.opencv import PIP_PACKAGES
 
 _IMPORT_TIMEOUT_S = 60.0  # the first import from a slow SD card takes long
 
@@ -95,6 +98,11 @@ class Probe:
         """Of a package that pip knows."""
         return distribution_version(distribution)
 
+    def packages(self) -> dict[str, str]:
+        """Versions of what this package needs or can use, by pip name; what is not installed is left out."""
+        names = {*requirement_names(), *PIP_PACKAGES}
+        return {name: version for name in sorted(names) if (version := self.version(name)) is not None}
+
     def module_folder(self, module: str) -> str | None:
         """Where a package would be imported from."""
         try:
@@ -110,3 +118,13 @@ class Probe:
             return shutil.disk_usage(existing).free
         except (OSError, StopIteration):
             return None
+
+
+def requirement_names() -> frozenset[str]:
+    """Of the packages that this one asks for, in its extras too, less those for working on it."""
+    try:
+        asked = importlib.metadata.requires("yolov3-trt") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its source
+        return frozenset({"numpy"})
+    names = (re.match(r"[A-Za-z0-9._-]+", text) for text in asked if not re.search(r"extra == ['\"]dev['\"]", text))
+    return frozenset(name[0].lower() for name in names if name and name[0] != "yolov3-trt")

@@ -6,13 +6,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import yolov3_trt
+from yolov3_trt import __version__
 from yolov3_trt.doctor.findings import Finding, missing, ok, warning
 from yolov3_trt.doctor.probe import Probe
+from yolov3_trt.files import cache_folder
 
 # Building a full-size YOLOv3 takes about 3 GB on a board (ceccocats/tkDNN #26), its files together under 1 GB.
 _BUILD_MEMORY_BYTES = 3 << 30
 _BUILD_DISK_BYTES = 2 << 30
 _ENGINES = Path("engines")  # where `build` writes unless told otherwise
+
+
+def check_package(probe: Probe) -> Iterator[Finding]:
+    """This package: which, from where, and where it keeps what it fetches."""
+    yield ok("yolov3_trt", f"{__version__} at {Path(yolov3_trt.__file__).parent}, cache {cache_folder()}")
 
 
 def check_python(probe: Probe) -> Iterator[Finding]:

@@ -1,13 +1,12 @@
 """From a model's name or `.cfg`, and its `.weights`, to a checked spec and arrays."""
 
 import logging
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from yolov3_trt.errors import CfgError, WeightsError
-from yolov3_trt.files import sha256_of_file
+from yolov3_trt.files import cache_folder, sha256_of_file
 from yolov3_trt.geometry import HW
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.class_names import BUILT_IN_NAMES, SHAPE_NAMES, default_class_names, load_class_names
@@ -86,8 +85,7 @@ def default_weights_path(name: str) -> Path:
     """Where the weights of a built-in network are looked for when none are given: in the package, or in the cache."""
     if name in BUNDLED:
         return Path(__file__).with_name(f"{name}.weights")
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "yolov3_trt" / f"{name}.weights"
+    return cache_folder() / f"{name}.weights"
 
 
 def _find_weights(name_or_cfg: str | Path, name: str) -> Path:

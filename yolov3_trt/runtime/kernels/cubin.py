@@ -5,13 +5,12 @@ A file is the cubin and its SHA-256 after it. One that is damaged counts as miss
 
 import hashlib
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from yolov3_trt.errors import DeviceError, OutputError
-from yolov3_trt.files import write_bytes
+from yolov3_trt.files import cache_folder, write_bytes
 from yolov3_trt.runtime.kernels.source import COMPILE_OPTIONS, FOLDER, MODULE, source, source_sha256
 
 _LOG = logging.getLogger(__name__)
@@ -53,8 +52,7 @@ def module_of_kernels(driver: Any, compiler: Any, compute_capability: tuple[int,
 
 def default_cache() -> Path:
     """The folder of compiled kernels, in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "yolov3_trt" / "kernels"
+    return cache_folder() / "kernels"
 
 
 def cubin_path(folder: Path, compute_capability: tuple[int, int], nvcc_version: str) -> Path:
