@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from yolov3_trt.errors import OutputError
 
@@ -121,6 +122,13 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 text file atomically; see `replacing`."""
     write_bytes(path, text.encode())
+
+
+def silence(stream: TextIO) -> None:
+    """Send what is still buffered in a stream nowhere, or Python would complain as it ends that nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _is_about(partial: Path, exc: OSError) -> bool:

@@ -15,6 +15,7 @@ from yolov3_trt.cli.demo import demo
 from yolov3_trt.cli.deploy import app as deploy
 from yolov3_trt.cli.detect import detect
 from yolov3_trt.cli.doctor import doctor
+from yolov3_trt.cli.ending import Verbs, sigterm_unwinds
 from yolov3_trt.cli.eval import evaluate
 from yolov3_trt.cli.export import export
 from yolov3_trt.cli.info import info
@@ -27,6 +28,7 @@ from yolov3_trt.errors import Yolov3TrtError
 
 app = typer.Typer(
     name="yolov3_trt",
+    cls=Verbs,
     help="Run a Darknet YOLOv3 at the edge: export, build a TensorRT engine, detect, measure.",
     no_args_is_help=True,
     add_completion=False,
@@ -70,9 +72,10 @@ def _main(
 
 
 def entrypoint(args: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process with 0, 1 (the job failed), 2 (wrong usage) or 130 (Ctrl-C)."""
+    """Run the command line; ends the process with 0, 1 (the job failed), 2 (wrong usage) or as a signal does (130, 143)."""
     try:
-        app(args)
+        with sigterm_unwinds():
+            app(args)
     except (Yolov3TrtError, OSError) as exc:  # OSError: of the file system, where no better text was found for it
         print(f"yolov3_trt: {' '.join(str(exc).split())}", file=sys.stderr)
         sys.exit(1)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from yolov3_trt.cli.live_line import ended_by_signals, live_line
+from yolov3_trt.cli.ending import ended_by_signals
+from yolov3_trt.cli.live_line import live_line
 from yolov3_trt.cli.options import (
     ArtifactArgument,
     BackendOption,

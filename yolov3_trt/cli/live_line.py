@@ -1,13 +1,10 @@
-"""How a live loop is watched and ended from a terminal."""
+"""How a live loop is watched from a terminal."""
 
 import logging
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from yolov3_trt.cli.output import say
@@ -80,30 +77,3 @@ def line_text(stats: dict[str, Any]) -> str:
     ]
     parts += [f"{row['source']} {row['state']}" for row in stats["sources"] if row["state"] not in ("running", "ended")]
     return "  ".join(parts)
-
-
-@contextmanager
-def ended_by_signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM calls `stop`; after it the signals do what they did before.
-
-    In a thread other than the main one, which gets no signals, nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        restore()
-        stop(signal.Signals(number).name)
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield
-    finally:
-        restore()

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from yolov3_trt.builder.progress import BuildProgress, BuildState
 
 _Item = TypeVar("_Item")
+
+_TELL_EVERY_S = 10.0  # where no bar can be drawn
 
 
 def set_up_logging(verbose: bool) -> None:
@@ -29,15 +32,20 @@ def set_up_logging(verbose: bool) -> None:
 def write_result(json_target: str | None, content: dict[str, Any], text: str) -> None:
     """Give a verb's result: as text on stdout, and as JSON in a file, or on stdout instead of the text for `-`."""
     if json_target == "-":
-        print(json.dumps(content, indent=1, allow_nan=False))
+        show(json.dumps(content, indent=1, allow_nan=False))
         return
-    # File names need not be text in the terminal's encoding; a result must not be lost to that.
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    show(text)
     if json_target is not None:
         from yolov3_trt.files import write_text
 
         write_text(Path(json_target), json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def show(text: str) -> None:
+    """A line or more of the result on stdout, there at once."""
+    # File names need not be text in the terminal's encoding; a result must not be lost to that.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def say(message: str) -> None:
@@ -57,13 +65,30 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def track(items: Iterable[_Item], description: str, total: int | None = None) -> Iterator[_Item]:
-    """Iterate with a progress bar on stderr when it is a terminal, with a plain line at the start otherwise."""
+    """Iterate with a progress bar on stderr when it is a terminal, with a plain line now and then otherwise."""
     if not sys.stderr.isatty():
-        say(f"{description} ..." if total is None else f"{description}: {total} ...")
-        yield from items
+        yield from _told_now_and_then(items, description, total)
         return
     with progress_bar() as progress:
         yield from progress.track(items, total=total, description=description)
+
+
+def _told_now_and_then(items: Iterable[_Item], description: str, total: int | None) -> Iterator[_Item]:
+    say(f"{description} ..." if total is None else f"{description}: {total} ...")
+    started_s = told_s = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now_s = time.monotonic()
+        if now_s - told_s >= _TELL_EVERY_S:
+            told_s = now_s
+            say(f"{description}: {progress_text(done, total, now_s - started_s)} ...")
+
+
+def progress_text(done: int, total: int | None, elapsed_s: float) -> str:
+    """How far a job is: `717 of 5000, 10 s, 60 s to go`."""
+    if total is None or total < done:  # a video may have more frames than it says
+        return f"{done}, {elapsed_s:.0f} s"
+    return f"{done} of {total}, {elapsed_s:.0f} s, {elapsed_s / done * (total - done):.0f} s to go"
 
 
 @contextmanager
@@ -114,4 +139,6 @@ def progress_bar() -> "Progress":
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    # Rich would draw what is printed to stdout on stderr, above the bar: right on a terminal, but not for a file or pipe.
+    is_terminal = sys.stdout.isatty()
+    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=is_terminal)

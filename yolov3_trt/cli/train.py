@@ -1,6 +1,5 @@
 """`train`: a model on a user's own classes."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yolov3_trt.cli.ending import ended_by_signals, exit_code
 from yolov3_trt.cli.options import (
     BoxLossName,
     DeviceName,
@@ -66,7 +66,7 @@ def train(
 ) -> None:
     """Train or fine-tune a model on a data set in YOLO format; writes a Darknet .cfg and .weights.
 
-    Ctrl-C stops after the current step; `--resume` goes on from there, as it does after a crash.
+    Ctrl-C and SIGTERM stop after the current step; `--resume` goes on from there, as it does after a crash.
     """
     from yolov3_trt.errors import require
 
@@ -104,12 +104,18 @@ def train(
         f"{run.name}: {len(data_set.train)} pictures to train on, {len(data_set.val)} to validate; "
         f"{run.settings.epochs} epochs of {run.steps_per_epoch} steps on {run.device.type}"
     )
+    asked: list[str] = []  # the signal to stop, when it has come
+
+    def stop(signal_name: str) -> None:
+        asked.append(signal_name)
+        say("stopping after this step ...")
+
     try:
-        with _stop_on_signal() as stop, _progress(run.settings, stop) as watcher:
+        with ended_by_signals(stop), _progress(run.settings, lambda: bool(asked)) as watcher:
             history = run.run(watcher)
     except Stopped:
         say(f"stopped; go on with: yolov3_trt train --data {data} --resume {run.output}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(asked[0])) from None
     best = max(history, key=lambda entry: entry.get("AP") or 0.0)
     content = {"cfg": str(run.output / f"{run.name}.cfg"), "best": best, "history": history}
     write_result(json, content, _summary(run.output / run.name, best))
@@ -176,26 +182,6 @@ def _refuse_with_resume(context: typer.Context) -> None:
                 "goes not with --resume, which takes everything from the checkpoint",
                 param_hint=f"--{name.replace('_', '-')}",
             )
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the run to stop at the next step; a second Ctrl-C does not wait."""
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked = True
-        say("stopping after this step ...")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

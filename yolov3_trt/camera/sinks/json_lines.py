@@ -1,7 +1,6 @@
 """Results as JSON, a line per frame, into a file or a stream."""
 
 import json
-import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TextIO
 from yolov3_trt.camera.frames import Result
 from yolov3_trt.camera.sinks.base import FileSink, Sink
 from yolov3_trt.errors import CameraError, OutputError
+from yolov3_trt.files import silence
 
 _FLUSH_EVERY_S = 1.0
 
@@ -109,17 +109,11 @@ class JsonLinesStream(Sink):
             self._stream.write(_line(result))
             self._stream.flush()
         except BrokenPipeError as exc:
-            self._silence()
+            silence(self._stream)
             raise CameraError(f"{self.name}: the reader of these lines has gone") from exc
         except OSError as exc:
-            self._silence()
+            silence(self._stream)
             raise OutputError(f"{self.name}: cannot be written ({exc.strerror})") from exc
 
     def close(self) -> None:
         """Nothing to give up."""
-
-    def _silence(self) -> None:
-        """Send what is still buffered nowhere, or Python would complain about the stream as it ends."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)

@@ -1,0 +1,79 @@
+"""Verbs that end before their time: signals, and readers of stdout that go away."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli_runner import call
+from yolov3_trt.cli.ending import Terminated, ended_by_signals, exit_code, name_of_end, sigterm_unwinds, undivided
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+
+
+def test_sigterm_unwinds_what_is_under_way_and_is_then_what_it_was():
+    before, steps = signal.getsignal(signal.SIGTERM), []
+    with pytest.raises(Terminated) as caught, sigterm_unwinds():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            steps.append("finished")
+    assert steps == ["finished"]
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert (name_of_end(caught.value), name_of_end(KeyboardInterrupt())) == ("SIGTERM", "SIGINT")
+    assert (exit_code("SIGINT"), exit_code("SIGTERM")) == (130, 143)
+
+
+def test_sigterm_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with sigterm_unwinds():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number, kind", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_takes_effect_at_the_end_of_what_is_undivided(number: signal.Signals, kind: type[BaseException]):
+    steps = []
+    with pytest.raises(kind), sigterm_unwinds(), undivided():
+        signal.raise_signal(number)
+        steps.append("whole")
+    assert steps == ["whole"]
+
+
+def test_a_second_signal_does_not_wait():
+    steps = []
+    with pytest.raises(KeyboardInterrupt), undivided():
+        signal.raise_signal(signal.SIGINT)
+        steps.append("first")
+        signal.raise_signal(signal.SIGINT)
+        steps.append("second")
+    assert steps == ["first"]
+
+
+def test_a_loop_is_asked_to_stop_once():
+    asked: list[str] = []
+    with sigterm_unwinds():
+        with pytest.raises(KeyboardInterrupt), ended_by_signals(asked.append):
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        assert asked == ["SIGTERM"]
+
+
+def test_sigterm_ends_a_verb_with_143_and_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("yolov3_trt.files._flush", lambda path: signal.raise_signal(signal.SIGTERM))
+    assert call("models", "--json", tmp_path / "models.json") == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_ends_a_verb_quietly():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "yolov3_trt", "models"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
