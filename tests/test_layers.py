@@ -13,7 +13,7 @@ PACKAGE = Path(yolov3_trt.__file__).parent
 
 # From the bottom up; the modules of a line never import each other.
 LAYERS = [
-    "errors",
+    "errors _version sizes",
     "files geometry layers opencv",
     "arguments",
     "spec detections coco",

@@ -7,6 +7,8 @@ it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from yolov3_trt._version import __version__
+
 if TYPE_CHECKING:
     from yolov3_trt.detections import Detection, Detections
     from yolov3_trt.detector import Detector, open_detector
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from yolov3_trt.meta import EngineMeta, ModelMeta, Postprocess, Precision, Preprocess
     from yolov3_trt.models import Model, load_model
     from yolov3_trt.spec import ModelSpec
-
-__version__ = "0.1.0"
 
 _HOME_OF = {
     "Detection": "detections",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from yolov3_trt.errors import SettingError
-from yolov3_trt.geometry import HW
+from yolov3_trt.sizes import HW
 
 MAX_SIDE = 99_999  # px
 

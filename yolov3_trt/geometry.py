@@ -5,20 +5,14 @@ pixel (0, 0) spans 0..1 and has its centre at (0.5, 0.5); coordinates are contin
 """
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov3_trt.sizes import HW as HW
+from yolov3_trt.sizes import Resize as Resize
+
 FloatArray = NDArray[np.float32]
-HW = tuple[int, int]  # (height, width), px
-
-
-class Resize(str, Enum):
-    """How an image is brought to the network's input size."""
-
-    LETTERBOX = "letterbox"  # keep the aspect ratio, pad the rest
-    STRETCH = "stretch"  # fill the input, aspect ratio lost
 
 
 @dataclass(frozen=True)

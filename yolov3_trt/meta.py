@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from yolov3_trt.arguments import integer, number, one_of
-from yolov3_trt.errors import MetaError, SettingError
+from yolov3_trt.errors import MetaError, SettingError, Yolov3TrtError
 from yolov3_trt.files import sha256_of_file, write_text
-from yolov3_trt.geometry import HW, Placement, Resize
+from yolov3_trt.sizes import HW, Resize
 from yolov3_trt.spec import Head, ModelSpec, Nms
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
+
+    from yolov3_trt.geometry import Placement
 
 MODEL_FORMAT = "yolov3_trt.model/1"
 ENGINE_FORMAT = "yolov3_trt.engine/1"
@@ -235,8 +237,10 @@ class ModelMeta:
         return "uint8" if self.input_stage is InputStage.PIXELS else "float32"
 
     @property
-    def frame_placement(self) -> Placement | None:
+    def frame_placement(self) -> "Placement | None":
         """Where the graph puts a whole frame; None where the host resizes."""
+        from yolov3_trt.geometry import Placement  # here: it needs NumPy
+
         return None if self.frame_hw is None else Placement.of(self.frame_hw, self.input_hw, self.preprocess.resize)
 
     def input_shape(self, batch: int) -> tuple[int, int, int, int]:
@@ -252,7 +256,7 @@ class ModelMeta:
         if self.input_stage is not InputStage.PIXELS:
             raise MetaError(
                 f"{self.name}: frame_hw={self.frame_hw} with the input stage {self.input_stage.value}; expected pixels: only "
-                "such a graph resizes by itself (--input-stage pixels)"
+                "such a graph resizes by itself"
             )
 
 
@@ -389,11 +393,20 @@ def _parse(kind: type[_Meta], expected_format: str, text: str | bytes, where: st
     try:
         meta: _Meta = _adapter(expected_format).validate_python(content)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        part = ".".join(map(str, first["loc"])) or "the whole"
-        problem = first["msg"].removeprefix("Value error, ")
-        raise MetaError(f"{where}: {part}: {problem}; export or build the artifact again") from exc
+        raise MetaError(f"{where}: {first_fault(exc)}; export or build the artifact again") from exc
     return meta
+
+
+def first_fault(exc: "ValidationError") -> str:
+    """The first thing that is wrong with a file's content: its key and what, in this package's words where it has some."""
+    first = exc.errors(include_url=False)[0]
+    keys = [str(part) for part in first["loc"]]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, SettingError):
+        return f"{'.'.join(keys if keys[-1:] == [cause.setting] else [*keys, cause.setting])}: {cause.problem}"
+    if isinstance(cause, Yolov3TrtError):
+        return str(cause)
+    return f"{'.'.join(keys) or 'the whole'}: {first['msg']}"
 
 
 def _rename_old_keys(content: dict[str, Any]) -> None:

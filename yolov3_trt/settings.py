@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from yolov3_trt.arguments import flag, integer, number, one_of, path, size, text
 from yolov3_trt.errors import SettingError
-from yolov3_trt.geometry import HW, Resize
 from yolov3_trt.meta import DEFAULT_OPSET, Batch, InputStage, ModelMeta, OutputStage, Precision
+from yolov3_trt.sizes import HW, Resize
 from yolov3_trt.spec import Nms
 
 OLDEST_OPSET, NEWEST_OPSET = 14, 25  # the exporter reaches none before, no TensorRT reads one after

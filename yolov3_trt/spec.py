@@ -13,8 +13,8 @@ from enum import Enum
 from functools import cached_property
 
 from yolov3_trt.errors import SpecError
-from yolov3_trt.geometry import HW, Resize
 from yolov3_trt.layers import CHW, Conv, Layer, Route, ScaleChannels, Shortcut, Yolo, output_shape
+from yolov3_trt.sizes import HW, Resize
 
 IMAGE = -1  # source index of the network's input
 BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")

@@ -113,7 +113,7 @@ def test_a_percentile_belongs_to_its_method(method: Method, percentile: float | 
         ({"amax": {"x": "wide"}}, "amax.x: Input should be a valid number"),
         ({"amax": {"x": math.nan}}, "tensor 'x': amax nan; expected a float32 above 0; calibrate again"),
         ({"images": {"count": 2}}, "images.sha256: Field required"),
-        ({"preprocess": {"pad_value": 300}}, "preprocess: Value error, pad_value=300; expected 0..255"),
+        ({"preprocess": {"pad_value": 300}}, "preprocess.pad_value: got 300; expected 0 to 255"),
         ({"input_hw": [64]}, "input_hw.1: Field required"),
     ],
 )

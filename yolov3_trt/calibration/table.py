@@ -20,7 +20,7 @@ import numpy as np
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import write_text
 from yolov3_trt.geometry import HW
-from yolov3_trt.meta import ModelMeta, Preprocess, to_json
+from yolov3_trt.meta import ModelMeta, Preprocess, first_fault, to_json
 from yolov3_trt.settings import Method
 
 TABLE_FORMAT = "yolov3_trt.calibration/1"
@@ -152,9 +152,7 @@ def load_table(path: Path) -> CalibrationTable:
     try:
         return TypeAdapter(CalibrationTable).validate_python(content)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise CalibrationError(f"{path}: {where}: {first['msg']}; calibrate again") from exc
+        raise CalibrationError(f"{path}: {first_fault(exc)}; calibrate again") from exc
     except CalibrationError as exc:
         raise CalibrationError(f"{path}: {exc}; calibrate again") from exc
 

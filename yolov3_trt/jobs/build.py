@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt import __version__
+from yolov3_trt._version import __version__
 from yolov3_trt.builder.build import BuiltEngine, CheckedGraph, build_engine, estimated_build_s
 from yolov3_trt.builder.progress import BuildProgress
 from yolov3_trt.builder.resources import memory_bytes_needed, plan_bytes_needed

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from yolov3_trt import __version__
+from yolov3_trt._version import __version__
 from yolov3_trt.calibration.channels import means_of_channels, peaks_of_channels
 from yolov3_trt.calibration.fingerprints import content_hashes, repeat_warnings, set_warnings
 from yolov3_trt.calibration.image_set import CalibrationSet, ChosenPictures, open_set

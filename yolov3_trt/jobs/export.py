@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from yolov3_trt import __version__
+from yolov3_trt._version import __version__
 from yolov3_trt.calibration.table import CalibrationTable, check_table, load_table
 from yolov3_trt.errors import ExportError, require
 from yolov3_trt.files import replacing, sha256_of_file

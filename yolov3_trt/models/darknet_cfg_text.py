@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from yolov3_trt import __version__
+from yolov3_trt._version import __version__
 from yolov3_trt.errors import CfgError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.layers import (
