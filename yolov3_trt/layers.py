@@ -102,7 +102,10 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax over the channels, in `groups` equal parts: (C, H, W) -> (C, H, W)."""
+    """Softmax over all values, in `groups` equal parts, as Darknet does (src/softmax_layer.c): (C, H, W) -> (C, H, W).
+
+    On a map of one pixel, a classifier's last, that is over the channels.
+    """
 
     groups: int = 1
 
@@ -156,8 +159,8 @@ def _output_shape(layer: Layer, inputs: list[CHW]) -> CHW:
             return inputs[0]
         case Softmax(groups=groups):
             _at_least_one(groups=groups)
-            if channels % groups:
-                raise SpecError(f"softmax of {channels} channels in groups={groups}; expected a divisor of {channels}")
+            if (values := channels * height * width) % groups:
+                raise SpecError(f"softmax of {values} values in groups={groups}; expected a divisor of {values}")
             return inputs[0]
         case Yolo():
             return _yolo_shape(layer, inputs[0])

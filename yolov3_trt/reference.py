@@ -254,7 +254,7 @@ class _Softmax(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(x.shape[0], self.groups, -1, *x.shape[2:])  # (N, G, C/G, H, W)
+        grouped = x.reshape(x.shape[0], self.groups, -1)  # (N, G, C*H*W/G)
         return grouped.softmax(dim=2).reshape(x.shape)
 
 

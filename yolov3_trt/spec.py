@@ -108,6 +108,12 @@ class ModelSpec:
             for source in self.sources(index):
                 if not IMAGE <= source < index:
                     raise SpecError(f"layer {index} reads layer {source}; expected 0..{index - 1}", layer=index)
+                if source != IMAGE and isinstance(self.layers[source], Yolo):
+                    raise SpecError(
+                        f"layer {index} reads layer {source}, a head: Darknet passes on its activated values, this package has "
+                        "its logits only; expected a head to be read by no layer",
+                        layer=index,
+                    )
             inputs = [self._input_shape if i == IMAGE else shapes[i] for i in self.sources(index)]
             try:
                 shapes.append(output_shape(layer, inputs))

@@ -231,7 +231,7 @@ def test_batch_norm_rule_is_the_callers():
     [
         lambda text: text.replace("\n", "\r\n"),
         lambda text: "\ufeff" + text,
-        lambda text: text.replace("\n", "  # why\n").replace("8", "8 ; not 9"),
+        lambda text: text.replace("8\n", "8 ; not 9\n").replace("size=1\n", "size=1# why\n"),
         lambda text: text.replace("\n", "\n  ").replace("=", " = "),
         lambda text: text.replace("\n", "\n\n#[route]\n;stride=7\n"),
         lambda text: text.replace("[net]", "[network]").replace("[yolo]", "[ yolo ]"),
@@ -251,13 +251,45 @@ def test_repeated_key_takes_the_first_and_warns(caplog: pytest.LogCaptureFixture
 
 # --- what is refused ---
 
+TRAINED = "; the weights were trained with it, so changing the line would change the results without a word"
 KNOWN = "[convolutional], [maxpool], [avgpool], [upsample], [route], [shortcut], [scale_channels], [dropout], [softmax], [yolo]"
 
 
 @pytest.mark.parametrize(
     "text, error",
     [
-        (f"{NET}[lstm]\n", f"a.cfg:5: [lstm] is not a layer this package knows; it knows {KNOWN}"),
+        (f"{NET}[lstm]\n", "a.cfg:5: [lstm] is a recurrent layer; this package runs networks that end in [yolo]"),
+        (f"{NET}[region]\n", "a.cfg:5: [region] is the head of YOLOv2; this package runs networks that end in [yolo]"),
+        (f"{NET}[nn.Upsample]\n", f"a.cfg:5: [nn.Upsample] is not a layer this package knows; it knows {KNOWN}"),
+        (
+            f"{NET}[conv] # the first\n",
+            "a.cfg:5: [conv] has a comment behind it, so Darknet does not know this section; put the "
+            "comment on a line of its own",
+        ),
+        (
+            f"{NET}[conv]\nactivation=leaky ; slope .1",
+            "a.cfg:6: [convolutional] activation=leaky has a comment behind it, which Darknet takes for a part of the value, "
+            "and so runs something else; put the comment on a line of its own",
+        ),
+        (
+            f"{NET}{CONV}[route]\nlayers=0 # not 1,2",
+            "a.cfg:9: [route] layers= has a comment with a comma behind it, and Darknet counts the commas of the whole "
+            "line; put the comment on a line of its own",
+        ),
+        (
+            f"{NET}[conv]\nshare_index=0",
+            "a.cfg:6: [convolutional] share_index=0 is not supported: this layer would use the weights of that layer",
+        ),
+        (
+            f"{NET}{CONV}[shortcut]\nfrom=0\nalpha=.5",
+            "a.cfg:10: [shortcut] alpha=0.5 is not supported: pjreddie's Darknet multiplies this layer's input by it"
+            + TRAINED,
+        ),
+        (
+            f"{NET}{CONV}[avgpool]\n[scale_channels]\nfrom=0\nactivation=mish",
+            "a.cfg:11: [scale_channels] activation=mish is not supported: Darknet's own [scale_channels] has no mish and gives "
+            "zeros",
+        ),
         (
             f"{NET}[conv]\nfilters=4\n\nfilter_size=3",
             "a.cfg:8: [convolutional] filter_size= is not known here; it may change the results, so remove the line if only "
@@ -313,34 +345,57 @@ KNOWN = "[convolutional], [maxpool], [avgpool], [upsample], [route], [shortcut],
             f"{NET}[conv]\nsize=99\npad=0",
             "a.cfg:5: [convolutional] layer 0: a 99x99 kernel with pad=0 does not fit 8x16",
         ),
-        (f"{NET}[conv]\ndilation=2", "a.cfg:6: [convolutional] dilation=2 is not supported; only dilation=1 is"),
-        (f"{NET}[conv]\nxnor=1", "a.cfg:6: [convolutional] xnor=1 is not supported; only xnor=0 is"),
-        (f"{NET}[conv]\nstride_y=2", "a.cfg:6: [convolutional] stride_y=2 is not supported; only stride_y=1 is"),
-        (f"{NET}[max]\nsize=3\npadding=0", "a.cfg:7: [maxpool] padding=0 is not supported; only padding=2 is"),
+        (
+            f"{NET}[conv]\nsize=3\ndilation=2",
+            "a.cfg:7: [convolutional] dilation=2 is not supported: the kernel has holes" + TRAINED,
+        ),
+        (
+            f"{NET}[conv]\nxnor=1",
+            "a.cfg:6: [convolutional] xnor=1 is not supported: the convolution has binary weights and inputs (XNOR-Net)"
+            + TRAINED,
+        ),
+        (
+            f"{NET}[conv]\nstride_y=2",
+            "a.cfg:6: [convolutional] stride_y=2 is not supported: this package computes stride_y=1 only" + TRAINED,
+        ),
+        (
+            f"{NET}[max]\nsize=3\npadding=0",
+            "a.cfg:7: [maxpool] padding=0 is not supported: this package computes padding=2 only" + TRAINED,
+        ),
         (f"{NET}[upsample]\nscale=.5", "a.cfg:6: [upsample] scale=.5 is not supported; only scale=1 is"),
         (f"{NET}[upsample]\nstride=-2", "a.cfg:6: [upsample] stride=-2; expected 1 or more"),
-        (f"{NET}[dropout]\ndropblock=1", "a.cfg:6: [dropout] dropblock=1 is not supported; only dropblock=0 is"),
+        (
+            f"{NET}[dropout]\ndropblock=1",
+            "a.cfg:6: [dropout] dropblock=1 is not supported: this package computes dropblock=0 only" + TRAINED,
+        ),
         (f"{NET}[softmax]\ntemperature=2", "a.cfg:6: [softmax] temperature other than 1 is not supported"),
         (
             f"{NET}{CONV}[scale_channels]\nfrom=0\nscale_wh=1",
-            "a.cfg:10: [scale_channels] scale_wh=1 is not supported; only scale_wh=0 is",
+            "a.cfg:10: [scale_channels] scale_wh=1 is not supported: this package computes scale_wh=0 only" + TRAINED,
         ),
         (
             f"{NET}{CONV}[shortcut]\nfrom=0\nweights_type=per_feature",
             "a.cfg:10: [shortcut] weights_type=per_feature is not supported; only none is",
         ),
-        (yolo("anchors=1,2\nnew_coords=1"), "a.cfg:10: [yolo] new_coords=1 is not supported; only new_coords=0 is"),
-        (yolo("anchors=1,2\nmask=1"), "a.cfg:10: [yolo] mask=1; expected different indices in 0..0"),
+        (
+            yolo("anchors=1,2\nnew_coords=1"),
+            "a.cfg:10: [yolo] new_coords=1 is not supported: this is a head of Scaled-YOLOv4 or YOLOv7, which is decoded in "
+            "another way" + TRAINED,
+        ),
+        (
+            yolo("anchors=1,2\nmask=1"),
+            "a.cfg:10: [yolo] mask=1; expected different indices in 0..0, of num=1 and 1 pairs of anchors",
+        ),
         (
             yolo("anchors=1,2,3,4\nnum=2\nmask=1,1"),
-            "a.cfg:11: [yolo] mask=1,1; expected different indices in 0..1",
+            "a.cfg:11: [yolo] mask=1,1; expected different indices in 0..1, of num=2 and 2 pairs of anchors",
         ),
         (
             yolo("anchors=1,2\nmask=" + "1," * 500),
-            f"a.cfg:10: [yolo] mask={'1,' * 20}; expected different indices in 0..0",
+            f"a.cfg:10: [yolo] mask={'1,' * 20}; expected different indices in 0..0, of num=1 and 1 pairs of anchors",
         ),
-        (yolo("anchors=1,2,3"), "a.cfg:9: [yolo] anchors= has 3 values; expected 2 x num = 2, all above 0"),
-        (yolo("anchors=1,-2"), "a.cfg:9: [yolo] anchors= has 2 values; expected 2 x num = 2, all above 0"),
+        (yolo("anchors=1,2,3"), "a.cfg:9: [yolo] anchors= has 3 values; expected pairs of width and height"),
+        (yolo("anchors=1,-2"), "a.cfg:9: [yolo] anchors= has 1,-2 as number 0; expected widths and heights above 0"),
         (yolo(""), "a.cfg:8: [yolo] has no anchors=; expected one"),
         (yolo("anchors=1,2\nscale_x_y=0"), "a.cfg:10: [yolo] scale_x_y=0.0; expected a number above 0"),
         (

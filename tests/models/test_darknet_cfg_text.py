@@ -128,7 +128,8 @@ def any_spec(draw: st.DrawFn) -> ModelSpec:
         layers = longer
     heads = draw(st.lists(ANCHORS, max_size=2))
     for anchors in heads:
-        layers = (*layers, Conv(len(anchors) * 7), Yolo(anchors, 2, draw(NUMBERS)))
+        body = (Route((len(layers) - 2,)),) if layers and isinstance(layers[-1], Yolo) else ()  # no layer reads a head
+        layers = (*layers, *body, Conv(len(anchors) * 7), Yolo(anchors, 2, draw(NUMBERS)))
     return model(
         *layers,
         resize=draw(st.sampled_from(Resize)),
@@ -241,7 +242,7 @@ def test_squeeze_and_excite_is_written():
     ],
 )
 def test_heads_share_one_list_of_anchors(first, second, anchors: str, masks: list[str]):
-    spec = model(Conv(12), Yolo(first, 1), Conv(12), Yolo(second, 1))
+    spec = model(Conv(12), Yolo(first, 1), Route((0,)), Conv(12), Yolo(second, 1))
     heads = [values for kind, values in sections(cfg_from_spec(spec)) if kind == "[yolo]"]
     assert [head["mask"] for head in heads] == masks
     assert [head["anchors"] for head in heads] == [anchors] * 2
@@ -249,7 +250,7 @@ def test_heads_share_one_list_of_anchors(first, second, anchors: str, masks: lis
 
 
 def test_nms_is_written_on_every_head_and_only_when_it_is_not_the_default():
-    spec = model(*HEAD, *HEAD, nms=Nms(NmsKind.GREEDY))
+    spec = model(*HEAD, Route((0,)), *HEAD, nms=Nms(NmsKind.GREEDY))
     assert cfg_from_spec(spec).count("nms_kind=greedynms\nbeta_nms=0.6\n") == 2
     assert "nms" not in cfg_from_spec(model(*HEAD))
 

@@ -195,10 +195,10 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     "index, value, text",
     [
-        (0, np.nan, "layers.0.batch_norm.bias holds values that are not finite"),
-        (6, np.inf, "layers.0.batch_norm.running_var holds values that are not finite"),
-        (20, -np.inf, "layers.2.conv.bias holds values that are not finite"),
-        (7, -0.5, "layers.0.batch_norm.running_var holds a negative variance"),
+        (0, np.nan, "layers.0.batch_norm.bias holds 1 of 2 values that are not finite"),
+        (6, np.inf, "layers.0.batch_norm.running_var holds 1 of 2 values that are not finite"),
+        (20, -np.inf, "layers.2.conv.bias holds 1 of 7 values that are not finite"),
+        (7, -0.5, "layers.0.batch_norm.running_var holds a negative variance, -0.5"),
     ],
 )
 def test_damaged_values_are_refused(file: Path, index: int, value: float, text: str):
@@ -206,6 +206,22 @@ def test_damaged_values_are_refused(file: Path, index: int, value: float, text: 
     values[index] = value
     file.write_bytes(HEADER + values.tobytes())
     assert refusal(file) == f"{file}: {text}; the file is damaged or not this model's"
+
+
+@pytest.mark.parametrize("value, taken", [(-7e-44, 0.0), (-5e-6, np.float32(-5e-6))])
+def test_variance_negative_by_rounding_is_taken_as_darknet_takes_it(file: Path, value: float, taken: float):
+    values = VALUES.copy()
+    values[7] = value
+    file.write_bytes(HEADER + values.tobytes())
+    assert weights_from_darknet(TINY, file).arrays["layers.0.batch_norm.running_var"][1] == taken
+    assert file.read_bytes() == HEADER + values.tobytes()
+
+
+def test_nan_in_a_kernel_is_found(file: Path):
+    values = VALUES.copy()
+    values[9] = np.nan
+    file.write_bytes(HEADER + values.tobytes())
+    assert "layers.0.conv.weight holds 1 of" in refusal(file)
 
 
 def test_model_without_convolution_has_no_weights(file: Path):

@@ -206,3 +206,11 @@ def test_softmax_works_in_groups():
     with torch.inference_mode():
         (output,) = module_from_spec(spec, {})(torch.tensor([0.0, 0.0, 5.0, 5.0]).reshape(1, 4, 1, 1))
     assert output.flatten().tolist() == [0.5] * 4
+
+
+def test_softmax_of_a_map_is_over_all_its_values_as_darknets():
+    spec = ModelSpec("map", (Softmax(2),), (2, 3), channels=4)
+    x = torch.arange(24.0).reshape(1, 4, 2, 3) / 7
+    (out,) = module_from_spec(spec, {})(x)
+    halves = np.exp(x.numpy().reshape(2, 12))
+    np.testing.assert_allclose(out.numpy().reshape(2, 12), halves / halves.sum(axis=1, keepdims=True), rtol=1e-6)

@@ -125,7 +125,7 @@ def test_sources_name_the_previous_layer_first():
         ((Conv(4, size=9),), "layer 0: a 9x9 kernel with pad=0 does not fit 8x8", 0),
         ((MaxPool(2, 0),), "layer 0: stride=0; expected 1 or more", 0),
         ((Upsample(0),), "layer 0: stride=0; expected 1 or more", 0),
-        ((Softmax(2),), "layer 0: softmax of 3 channels in groups=2; expected a divisor of 3", 0),
+        ((Softmax(5),), "layer 0: softmax of 192 values in groups=5; expected a divisor of 192", 0),
         (
             (Conv(4), MaxPool(2, 2), Route((0, 1))),
             "layer 2: joins maps of different sizes (layer 0: 4x8x8, layer 1: 4x4x4)",
@@ -158,7 +158,13 @@ def test_sources_name_the_previous_layer_first():
         ((Upsample(10**9),), "layer 0: its output is 3x8000000000x8000000000; expected at most 2^31 - 1 values", 0),
         ((), "m: there are no layers", None),
         (
-            (Conv(6), Yolo(ANCHOR, 1), Conv(7), Yolo(ANCHOR, 2)),
+            (Conv(6), Yolo(ANCHOR, 1), Conv(6)),
+            "layer 2 reads layer 1, a head: Darknet passes on its activated values, this package has its logits only; expected "
+            "a head to be read by no layer",
+            2,
+        ),
+        (
+            (Conv(6), Yolo(ANCHOR, 1), Route((0,)), Conv(7), Yolo(ANCHOR, 2)),
             "m: the heads have [1, 2] classes; expected one number",
             None,
         ),

@@ -92,11 +92,22 @@ class _Section:
     file: str
     line: int
     values: dict[str, tuple[str, int]] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)  # what follows a value behind `#` or `;`, by key
     asked: set[str] = field(default_factory=set)
 
     def error(self, message: str, key: str | None = None) -> CfgError:
         line = self.values[key][1] if key in self.values else self.line
         return CfgError(f"{self.file}:{line}: [{self.kind}] {message}")
+
+    def word(self, key: str, default: str) -> str:
+        """A value that Darknet reads as text: to the end of the line, since it knows comments at the start of a line only."""
+        if key in self.comments:
+            raise self.error(
+                f"{key}={self.values[key][0][:40]} has a comment behind it, which Darknet takes for a part of the "
+                "value, and so runs something else; put the comment on a line of its own",
+                key,
+            )
+        return self.text(key, default)
 
     def text(self, key: str, default: str | None = None) -> str:
         self.asked.add(key)
@@ -128,7 +139,7 @@ class _Section:
         return [int(value) for value in values]
 
     def activation(self, default: Activation) -> Activation:
-        text = self.text("activation", default.value)
+        text = self.word("activation", default.value)
         try:
             return Activation(text)
         except ValueError:
@@ -140,9 +151,14 @@ class _Section:
     def expect(self, **defaults: int) -> None:
         """Accept a key that is supported in its neutral value only."""
         for key, neutral in defaults.items():
-            value = self.integer(key, neutral)
+            value = self.number(key, neutral)
             if value != neutral:
-                raise self.error(f"{key}={value} is not supported; only {key}={neutral} is", key)
+                meaning = _MEANING.get(key, f"this package computes {key}={neutral} only")
+                raise self.error(
+                    f"{key}={value:g} is not supported: {meaning}; the weights were trained with it, so changing the line "
+                    "would change the results without a word",
+                    key,
+                )
 
     def refuse_unasked(self, ignored: str) -> None:
         for key in self.values:
@@ -153,6 +169,12 @@ class _Section:
                 )
 
     def _parts(self, key: str) -> list[str]:
+        if "," in self.comments.get(key, ""):
+            raise self.error(
+                f"{key}= has a comment with a comma behind it, and Darknet counts the commas of the whole line; put the "
+                "comment on a line of its own",
+                key,
+            )
         return [part.strip() for part in self.text(key).strip(", \t").split(",")]
 
     def _parse_number(self, key: str, text: str) -> float:
@@ -171,10 +193,16 @@ def _sections(content: bytes, file: str) -> list[_Section]:
         ) from exc
     sections: list[_Section] = []
     for number, raw in enumerate(lines, start=1):
-        line = re.split("[#;]", raw, maxsplit=1)[0].strip()
+        line, comment = [*re.split("[#;]", raw, maxsplit=1), ""][:2]
+        line = line.strip()
         if not line:
             continue
-        if header := re.fullmatch(r"\[\s*(\w+)\s*\]", line):
+        if header := re.fullmatch(r"\[\s*([^\[\]]*?)\s*\]", line):
+            if re.search("[#;]", raw):
+                raise CfgError(
+                    f"{file}:{number}: {line[:60]} has a comment behind it, so Darknet does not know this section; put the "
+                    "comment on a line of its own"
+                )
             sections.append(_Section(_ALIASES.get(header[1], header[1]), file, number))
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
@@ -189,12 +217,16 @@ def _sections(content: bytes, file: str) -> list[_Section]:
             )
         else:
             section.values[key] = (value, number)
+            if re.search("[#;]", raw):
+                section.comments[key] = comment
     if not sections:
         raise CfgError(f"{file}:1: there are no sections; expected a Darknet .cfg that starts with [net]")
     return sections
 
 
 def _layer(section: _Section, index: int) -> Layer:
+    if section.kind in _FAMILIES:
+        raise section.error(f"is {_FAMILIES[section.kind]}; this package runs networks that end in [yolo]")
     if section.kind not in _LAYERS:
         raise section.error(f"is not a layer this package knows; it knows {', '.join(f'[{kind}]' for kind in _LAYERS)}")
     parse, ignored = _LAYERS[section.kind]
@@ -207,7 +239,14 @@ def _conv(section: _Section, index: int) -> Conv:
     size = section.integer("size", 1, minimum=1)
     padding = section.integer("padding", 0, minimum=0)
     batch_norm = bool(section.integer("batch_normalize", 0))
-    section.expect(dilation=1, antialiasing=0, binary=0, xnor=0, flipped=0, dot=0, share_index=0, cbn=0, reverse=0)
+    if "share_index" in section.values:  # with any value: 0 is a layer too
+        raise section.error(
+            f"share_index={section.text('share_index')[:40]} is not supported: this layer would use the weights of that layer",
+            "share_index",
+        )
+    if size > 1:  # a single pixel has no holes
+        section.expect(dilation=1)
+    section.expect(antialiasing=0, binary=0, xnor=0, flipped=0, dot=0, cbn=0, reverse=0)
     section.expect(sway=0, rotate=0, stretch=0, stretch_sway=0, assisted_excitation=0, deform=0, bin_output=0)
     stride = section.integer("stride", 1, minimum=1)
     section.expect(stride_x=stride, stride_y=stride)
@@ -245,9 +284,9 @@ def _route(section: _Section, index: int) -> Route:
 
 
 def _shortcut(section: _Section, index: int) -> Shortcut:
-    if (kind := section.text("weights_type", "none")) != "none":
+    if (kind := section.word("weights_type", "none")) != "none":
         raise section.error(f"weights_type={kind[:40]} is not supported; only none is", "weights_type")
-    section.expect(assisted_excitation=0)
+    section.expect(assisted_excitation=0, alpha=1, beta=1)  # pjreddie's factors, which AlexeyAB's Darknet ignores
     return Shortcut(_sources(section, "from", index), section.activation(Activation.LINEAR))
 
 
@@ -256,7 +295,14 @@ def _scale_channels(section: _Section, index: int) -> ScaleChannels:
     sources = _sources(section, "from", index)
     if len(sources) != 1:
         raise section.error(f"from={section.text('from')[:40]}; expected one layer", "from")
-    return ScaleChannels(sources[0], section.activation(Activation.LINEAR))
+    activation = section.activation(Activation.LINEAR)
+    if activation in (Activation.MISH, Activation.SWISH):
+        raise section.error(
+            f"activation={activation.value} is not supported: Darknet's own [scale_channels] has no {activation.value} and "
+            "gives zeros",
+            "activation",
+        )
+    return ScaleChannels(sources[0], activation)
 
 
 def _dropout(section: _Section, index: int) -> Dropout:
@@ -273,13 +319,15 @@ def _softmax(section: _Section, index: int) -> Softmax:
 
 def _yolo(section: _Section, index: int) -> Yolo:
     num = section.integer("num", 1, minimum=1)
-    values = section.numbers("anchors")
-    if len(values) != 2 * num or min(values) <= 0:
-        raise section.error(f"anchors= has {len(values)} values; expected 2 x num = {2 * num}, all above 0", "anchors")
-    anchors = list(zip(values[::2], values[1::2], strict=True))
+    anchors = _anchors(section)
     mask = section.integers("mask") if "mask" in section.values else list(range(num))
-    if len(set(mask)) != len(mask) or not all(0 <= i < num for i in mask):
-        raise section.error(f"mask={section.text('mask')[:40]}; expected different indices in 0..{num - 1}", "mask")
+    last = min(num, len(anchors)) - 1
+    if len(set(mask)) != len(mask) or not all(0 <= i <= last for i in mask):
+        given = section.text("mask", ",".join(map(str, mask)))
+        raise section.error(
+            f"mask={given[:40]}; expected different indices in 0..{last}, of num={num} and {len(anchors)} pairs of anchors",
+            "mask" if "mask" in section.values else "anchors",
+        )
     section.expect(new_coords=0)
     _nms(section)
     scale_xy = section.number("scale_x_y", 1.0)
@@ -288,8 +336,20 @@ def _yolo(section: _Section, index: int) -> Yolo:
     return Yolo(tuple(anchors[i] for i in mask), section.integer("classes", 20, minimum=1), scale_xy)
 
 
+def _anchors(section: _Section) -> list[tuple[float, float]]:
+    """(width, height) of every anchor listed, input px; a head masks some of them."""
+    values = section.numbers("anchors")
+    if len(values) % 2:
+        raise section.error(f"anchors= has {len(values)} values; expected pairs of width and height", "anchors")
+    if wrong := [value for value in values if value <= 0]:
+        at = values.index(wrong[0]) // 2
+        pair = f"{values[2 * at]:g},{values[2 * at + 1]:g}"
+        raise section.error(f"anchors= has {pair} as number {at}; expected widths and heights above 0", "anchors")
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
 def _nms(section: _Section) -> Nms:
-    kind, beta = section.text("nms_kind", "default"), section.number("beta_nms", 0.6)
+    kind, beta = section.word("nms_kind", "default"), section.number("beta_nms", 0.6)
     try:
         return Nms(NmsKind(kind), beta)
     except ValueError:
@@ -318,14 +378,40 @@ _YOLO_TRAINING = (
     "track_ciou_norm thresh mosaic_bound bflops uc_normalizer"
 )
 
+# What keys mean that are supported in one value only, for those that users meet.
+_MEANING = {
+    "new_coords": "this is a head of Scaled-YOLOv4 or YOLOv7, which is decoded in another way",
+    "dilation": "the kernel has holes",
+    "xnor": "the convolution has binary weights and inputs (XNOR-Net)",
+    "binary": "the convolution has binary weights",
+    "alpha": "pjreddie's Darknet multiplies this layer's input by it",
+    "beta": "pjreddie's Darknet multiplies the layers of from= by it",
+}
+
+# Sections of other families, by what they are.
+_FAMILIES = {
+    "region": "the head of YOLOv2",
+    "reorg": "a layer of YOLOv2",
+    "reorg3d": "a layer of YOLOv2's kind",
+    "reorg_old": "a layer of YOLOv2",
+    "detection": "the head of YOLOv1",
+    "Gaussian_yolo": "the head of Gaussian YOLOv3",
+    "crnn": "a recurrent layer",
+    "rnn": "a recurrent layer",
+    "gru": "a recurrent layer",
+    "lstm": "a recurrent layer",
+    "conv_lstm": "a recurrent layer",
+    "cost": "the loss of a classifier's training",
+}
+
 # Each layer's parser, and the keys of its section that inference does not read.
 _LAYERS: dict[str, tuple[Callable[[_Section, int], Layer], str]] = {
-    "convolutional": (_conv, "angle wait_stream"),
+    "convolutional": (_conv, "angle wait_stream dilation"),
     "maxpool": (_maxpool, "out_channels"),
     "avgpool": (lambda section, index: AvgPool(), ""),
     "upsample": (_upsample, ""),
     "route": (_route, "stream wait_stream"),
-    "shortcut": (_shortcut, "weights_normalization alpha beta"),
+    "shortcut": (_shortcut, "weights_normalization"),
     "scale_channels": (_scale_channels, ""),
     "dropout": (_dropout, "dropblock_size_rel dropblock_size_abs"),
     "softmax": (_softmax, ""),

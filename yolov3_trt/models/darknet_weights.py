@@ -19,7 +19,7 @@ from yolov3_trt.errors import WeightsError
 from yolov3_trt.files import replacing
 from yolov3_trt.geometry import FloatArray
 from yolov3_trt.layers import Conv, Yolo
-from yolov3_trt.spec import ModelSpec
+from yolov3_trt.spec import BatchNorm, ModelSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def weights_from_darknet(spec: ModelSpec, path: Path) -> DarknetWeights:
         stop = start + math.prod(shape)
         arrays[key] = values[start:stop].view(np.ndarray).reshape(shape)
         start = stop
-    _check_finite(path, arrays)
+    _check_values(path, arrays, spec.batch_norm)
     _warn_about_tiny_mask(spec, path)
     return DarknetWeights(header, arrays)
 
@@ -186,15 +186,26 @@ def _classes_that_fit(spec: ModelSpec, surplus_bytes: int) -> int | None:
     return classes if classes >= 1 else None
 
 
-def _check_finite(path: Path, arrays: Weights) -> None:
-    # Only the small arrays: they are a hundredth of the file, and random bytes show there as well.
+def _check_values(path: Path, arrays: Weights, rule: BatchNorm) -> None:
+    """Refuse what no training leaves; a variance that is negative by rounding is taken as Darknet takes it.
+
+    Published files hold variances of -7e-44, denormal numbers that vanish in `var + epsilon` and that a GPU takes for 0.
+    """
     for key, array in arrays.items():
-        if array.ndim == 1 and not np.isfinite(array).all():
+        # A sum of float32 in float64 is finite exactly where all of them are, and needs no array beside the file's.
+        if not np.isfinite(array.sum(dtype=np.float64)):
+            count = int(array.size - np.isfinite(array).sum())
             raise WeightsError(
-                f"{path}: {key} holds values that are not finite; the file is damaged or not this model's"
+                f"{path}: {key} holds {count} of {array.size} values that are not finite; the file is damaged or not this "
+                "model's"
             )
-        if key.endswith("running_var") and (array < 0).any():
-            raise WeightsError(f"{path}: {key} holds a negative variance; the file is damaged or not this model's")
+        if key.endswith("running_var"):
+            array[(array < 0) & (array > -np.finfo(np.float32).tiny)] = 0  # the map is private: the file stays as it is
+            least = 0.0 if rule.after_sqrt else -rule.epsilon  # below, the divisor is not a number
+            if (array < least).any():
+                raise WeightsError(
+                    f"{path}: {key} holds a negative variance, {array.min():g}; the file is damaged or not this model's"
+                )
 
 
 _TINY_ANCHORS = ((10.0, 14.0), (23.0, 27.0), (37.0, 58.0))  # mask 0,1,2 of the published yolov3-tiny.cfg
