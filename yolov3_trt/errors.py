@@ -30,6 +30,8 @@ exits with 1; a traceback is a bug.
 import importlib
 from types import ModuleType
 
+from yolov3_trt.packages import how_to_install_extra
+
 
 class Yolov3TrtError(Exception):
     """Base of every error this package raises on purpose."""
@@ -161,4 +163,4 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as exc:
         if exc.name != module.partition(".")[0]:
             raise  # installed, but one of *its* imports is missing: show the real cause
-        raise MissingDependency(f"{module} is not installed; run: pip install 'yolov3-trt[{extra}]'") from exc
+        raise MissingDependency(f"{module} is not installed; {how_to_install_extra(extra)}") from exc

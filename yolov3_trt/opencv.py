@@ -1,8 +1,6 @@
 """What the installed OpenCV was built with, and which package brought it."""
 
 import importlib.metadata
-import platform
-from pathlib import Path
 
 PIP_PACKAGES = (
     "opencv-python",
@@ -27,11 +25,3 @@ def installed_pip_packages() -> tuple[str, ...]:
             continue
         installed.append(name)
     return tuple(installed)
-
-
-def is_jetson() -> bool:
-    """Whether this is a Jetson, or a container on one."""
-    if platform.machine() != "aarch64":
-        return False
-    model = Path("/proc/device-tree/model")
-    return Path("/etc/nv_tegra_release").exists() or (model.exists() and b"jetson" in model.read_bytes().lower())

@@ -20,6 +20,7 @@ from yolov3_trt.cli.eval import evaluate
 from yolov3_trt.cli.export import export
 from yolov3_trt.cli.info import info
 from yolov3_trt.cli.models import models
+from yolov3_trt.cli.needs import CheckedVerb
 from yolov3_trt.cli.output import set_up_logging
 from yolov3_trt.cli.quantize import quantize
 from yolov3_trt.cli.shapes import shapes
@@ -50,8 +51,8 @@ for _verb in (
     shapes,
     demo,
 ):
-    app.command()(_verb)
-app.command(name="eval")(evaluate)
+    app.command(cls=CheckedVerb)(_verb)
+app.command(name="eval", cls=CheckedVerb)(evaluate)
 app.add_typer(deploy, name="deploy")
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from yolov3_trt.camera.sources.base import Capture
 from yolov3_trt.errors import CameraError, require
 from yolov3_trt.geometry import HW
-from yolov3_trt.opencv import installed_pip_packages, is_built_with, is_jetson
+from yolov3_trt.opencv import installed_pip_packages, is_built_with
+from yolov3_trt.packages import is_jetson
 from yolov3_trt.preprocess import Image
 
 _LOG = logging.getLogger(__name__)

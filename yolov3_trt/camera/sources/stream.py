@@ -9,7 +9,7 @@ from yolov3_trt.camera.sources.base import Capture, LiveSource, SourceOptions
 from yolov3_trt.camera.sources.capture import OpenCvCapture, Way, open_way, opencv_has, why_no_gstreamer
 from yolov3_trt.camera.sources.pipelines import http_pipeline, rtsp_pipeline
 from yolov3_trt.errors import CameraError, require
-from yolov3_trt.opencv import is_jetson
+from yolov3_trt.packages import is_jetson
 
 _LOG = logging.getLogger(__name__)
 
