@@ -64,7 +64,7 @@ $(VENV86)/installed:
 # A venv with NVIDIA's Triton Inference Server (0.4 GB), in which these tests serve models on the CPU. The
 # package that carries it wants NumPy 1, for which OpenCV 4.11 is the last; all else is as in $(VENV), so that results are equal.
 triton: $(VENV)/installed $(VENV_TRITON)/installed
-	$(BIN)/python -m pytest tests/deploy/test_deploy_server.py tests/test_triton_*.py
+	$(BIN)/python -m pytest tests/deploy/test_deploy_server.py tests/backends/test_triton_*.py
 
 $(VENV_TRITON)/installed:
 	$(PYTHON) -m venv $(VENV_TRITON)

@@ -1,47 +1,35 @@
-"""A Triton server inside this process, with faults on demand, for tests of the client that need no socket."""
+"""Triton's gRPC service inside this process, with faults on demand, for tests of the client."""
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.fakes import FakeBackend
-from yolov3_trt.backends.triton.connection import (
-    Answer,
-    CallError,
-    ModelName,
-    Region,
-    ServedModel,
-    ServedTensor,
-    Tensor,
-)
+from yolov3_trt.backends.triton.model_config import ModelConfig
 from yolov3_trt.deploy import triton as deploy
 from yolov3_trt.detector import Detector
 from yolov3_trt.meta import ModelMeta
 
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed (extra triton)")
+service_pb2 = pytest.importorskip(
+    "tritonclient.grpc.service_pb2", reason="tritonclient is not installed (extra triton)"
+)
+
 Arrays = Mapping[str, np.ndarray]
-REFUSED = CallError("UNAVAILABLE", "failed to connect to all addresses")
-_NUMPY_TYPES = {"UINT8": np.uint8, "FP32": np.float32}
+Fault = tuple[str, str]  # gRPC's name of a status, and what the server says
+_NUMPY_TYPES = {"UINT8": np.uint8, "FP32": np.float32, "INT32": np.int32, "FP64": np.float64}
+_TYPES = {np.dtype(kind): name for name, kind in _NUMPY_TYPES.items()}
 
 
-def served_model(meta: ModelMeta = FakeBackend.meta, variant: str = "python") -> ServedModel:
+def served_model(meta: ModelMeta = FakeBackend.meta, variant: str = "python") -> ModelConfig:
     """What a server says of a model that `deploy triton` configured."""
-    config = deploy.config_from_model(deploy.ServedModel(meta.name, meta, deploy.Variant(variant), on_gpu=False))
-    return ServedModel(
-        {parameter["key"]: parameter["value"]["string_value"] for parameter in config["parameters"]},
-        tuple(_tensor(tensor) for tensor in config["input"]),
-        tuple(_tensor(tensor) for tensor in config["output"]),
-        config["max_batch_size"],
-    )
-
-
-def _tensor(tensor: Mapping[str, Any]) -> ServedTensor:
-    dtype = tensor["data_type"].removeprefix("TYPE_")
-    return ServedTensor(tensor["name"], "BYTES" if dtype == "STRING" else dtype, tuple(tensor["dims"]))
+    return deploy.config_from_model(deploy.ServedModel(meta.name, meta, deploy.Variant(variant), on_gpu=False))
 
 
 def detect(inputs: Arrays) -> Arrays:
@@ -58,137 +46,114 @@ def detect(inputs: Arrays) -> Arrays:
     return outputs
 
 
-@dataclass(eq=False)
 class FakeServer:
-    """What stands behind one host:port. It runs, hangs, or fails with `fault`; `restart` forgets what clients told it."""
+    """A server at a port of its own. It runs, hangs, refuses with `fault`, or is killed and started again."""
 
-    model: ServedModel = field(default_factory=served_model)
-    run: Callable[[Arrays], Arrays | CallError] = detect
-    fault: CallError | None = None
-    hangs: bool = False
-    takes_s: float = 0.0
-    maps_memory: bool = True
-    regions: dict[str, np.ndarray] = field(default_factory=dict)
-    inputs: list[dict[str, np.ndarray]] = field(default_factory=list)
-    by_region: list[bool] = field(default_factory=list)  # of each request: whether a tensor came by shared memory
-    probes: int = 0
-    running: int = 0
-    most_running: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self, model: ModelConfig | None = None, run: Callable[[Arrays], Arrays | Fault] = detect, takes_s: float = 0.0
+    ) -> None:
+        self.model = model or served_model()
+        self.run, self.takes_s = run, takes_s
+        self.fault: Fault | None = None
+        self.hangs = False
+        self.inputs: list[dict[str, np.ndarray]] = []  # of each request that was run
+        self.questions = self.running = self.most_running = 0
+        self._lock = threading.Lock()
+        self._port = 0
+        self.start()
+
+    @property
+    def name(self) -> str:
+        """Its host:port."""
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Listen, where it did before."""
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                getattr(self, f"_{name}"),
+                request_deserializer=getattr(service_pb2, f"{name}Request").FromString,
+                response_serializer=getattr(service_pb2, f"{name}Response").SerializeToString,
+            )
+            for name in ("ModelConfig", "ModelReady", "RepositoryIndex", "ModelInfer")
+        }
+        options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
+        self._server = grpc.server(ThreadPoolExecutor(16), options=options)
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)]
+        )
+        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        self._server.start()
 
     def kill(self) -> None:
         """As a killed process: nothing answers any more."""
-        self.fault = REFUSED
+        self._server.stop(None).wait()
 
-    def restart(self) -> None:
-        """It runs again, and what it had mapped is gone."""
-        self.fault, self.hangs = None, False
-        self.regions.clear()
+    def _ModelConfig(self, request: Any, context: Any) -> Any:
+        from google.protobuf.json_format import ParseDict
 
-    def answer(self, tensors: tuple[Tensor, ...]) -> Arrays | CallError:
-        """What a request gives."""
+        with self._lock:
+            self.questions += 1
+        self._fail(context)
+        answer = service_pb2.ModelConfigResponse()
+        ParseDict(dict(self.model), answer.config)
+        return answer
+
+    def _ModelReady(self, request: Any, context: Any) -> Any:
+        self._fail(context)
+        return service_pb2.ModelReadyResponse(ready=True)
+
+    def _RepositoryIndex(self, request: Any, context: Any) -> Any:
+        self._fail(context)
+        return service_pb2.RepositoryIndexResponse()
+
+    def _ModelInfer(self, request: Any, context: Any) -> Any:
         with self._lock:
             self.running += 1
             self.most_running = max(self.most_running, self.running)
         try:
             time.sleep(self.takes_s)
-            if self.fault is not None:
-                return self.fault
-            inputs = {tensor.name: self._read(tensor) for tensor in tensors}
+            self._fail(context)
+            inputs = {
+                tensor.name: _array(tensor, content)
+                for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)
+            }
             self.inputs.append(inputs)
-            self.by_region.append(any(tensor.region is not None for tensor in tensors))
-            return self.run(inputs)
-        except CallError as exc:
-            return exc
+            outputs = self.run(inputs)
         finally:
             with self._lock:
                 self.running -= 1
+        if isinstance(outputs, tuple):
+            context.abort(grpc.StatusCode[outputs[0]], outputs[1])
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for name, array in outputs.items():
+            answer.outputs.add(name=name, datatype=_TYPES[array.dtype], shape=array.shape)
+            answer.raw_output_contents.append(array.tobytes())
+        return answer
 
-    def _read(self, tensor: Tensor) -> np.ndarray:
-        if tensor.region is None:
-            content = tensor.data()
-        elif tensor.region.name in self.regions:
-            content = self.regions[tensor.region.name][: tensor.num_bytes].tobytes()
-        else:
-            raise CallError("NOT_FOUND", f"Unable to find shared memory region: '{tensor.region.name}'")
-        assert len(content) == tensor.num_bytes
-        if tensor.dtype == "BYTES":
-            return np.array([[content]], object)
-        return np.frombuffer(content, _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
+    def _fail(self, context: Any) -> None:
+        while self.hangs and context.is_active():
+            time.sleep(0.005)
+        if self.fault is not None:
+            context.abort(grpc.StatusCode[self.fault[0]], self.fault[1])
 
 
-class FakeConnection:
-    """A `Connection` to a `FakeServer`; what takes time is done on threads, as gRPC does it."""
+@contextmanager
+def running(*fakes: FakeServer) -> Iterator[tuple[FakeServer, ...]]:
+    """Servers that are killed in the end."""
+    try:
+        yield fakes
+    finally:
+        for fake in fakes:
+            fake.hangs = False
+            fake.kill()
 
-    def __init__(self, name: str, server: FakeServer) -> None:
-        self.server = name
-        self._closing = threading.Event()
-        self._to = server
-        self._threads: list[threading.Thread] = []
 
-    def served(self, model: ModelName, timeout_s: float) -> ServedModel:
-        self._check(timeout_s)
-        return self._to.model
-
-    def probe(self, model: ModelName, timeout_s: float, done: Callable[[CallError | None], None]) -> None:
-        self._to.probes += 1
-
-        def run() -> None:
-            try:
-                self._check(timeout_s)
-            except CallError as exc:
-                done(exc)
-            else:
-                done(None)
-
-        self._start(run)
-
-    def infer(
-        self, model: ModelName, tensors: tuple[Tensor, ...], timeout_s: float, done: Callable[[Answer], None]
-    ) -> None:
-        def run() -> None:
-            if not self._to.hangs:
-                done(Answer(self._to.answer(tensors), time.perf_counter()))
-                return
-            is_cancelled = self._closing.wait(timeout_s)
-            error = CallError("CANCELLED" if is_cancelled else "DEADLINE_EXCEEDED", "it took too long")
-            done(Answer(error, time.perf_counter()))
-
-        self._start(run)
-
-    def register(self, region: Region, timeout_s: float) -> None:
-        self._check(timeout_s)
-        if not self._to.maps_memory:
-            raise CallError("INTERNAL", f"Unable to open shared memory region: '{region.key}'")
-        if region.name in self._to.regions:
-            raise CallError("ALREADY_EXISTS", f"shared memory region '{region.name}' already in manager")
-        self._to.regions[region.name] = np.memmap(f"/dev/shm{region.key}", np.uint8, "r", shape=(region.num_bytes,))
-
-    def unregister(self, region: Region, timeout_s: float) -> None:
-        self._check(timeout_s)
-        with suppress(KeyError):
-            del self._to.regions[region.name]
-
-    def registered(self, timeout_s: float) -> frozenset[str]:
-        self._check(timeout_s)
-        return frozenset(self._to.regions)
-
-    def close(self) -> None:
-        self._closing.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _check(self, timeout_s: float) -> None:
-        if self._to.hangs:
-            time.sleep(timeout_s)
-            raise CallError("DEADLINE_EXCEEDED", "Deadline Exceeded")
-        if self._to.fault is not None:
-            raise self._to.fault
-
-    def _start(self, run: Callable[[], None]) -> None:
-        thread = threading.Thread(target=run, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+def _array(tensor: Any, content: bytes) -> np.ndarray:
+    if tensor.datatype == "BYTES":
+        assert int.from_bytes(content[:4], "little") == len(content) - 4
+        return np.array([[content[4:]]], object).reshape(tuple(tensor.shape))
+    return np.frombuffer(content, _NUMPY_TYPES[tensor.datatype]).reshape(tuple(tensor.shape))
 
 
 def wait_until(is_so: Callable[[], bool], step: Callable[[], object], within_s: float = 5.0) -> None:

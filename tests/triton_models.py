@@ -1,6 +1,5 @@
 """Models of a real Triton server for the tests of the client, and what they must find."""
 
-import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -71,10 +70,3 @@ def assert_equal(found: Detections, expected: Detections) -> None:
     np.testing.assert_array_equal(found.scores, expected.scores)
     np.testing.assert_array_equal(found.xyxy, expected.xyxy)
     assert found.class_names == expected.class_names
-
-
-def memory_left() -> list[str]:
-    """Shared memory of this process, or of one that has ended; that of other test processes is theirs."""
-    names = [path.name for path in Path("/dev/shm").glob("yolov3_trt_*")]
-    pids = {name: name.split("_")[2] for name in names}
-    return [name for name in names if pids[name] == str(os.getpid()) or not Path("/proc", pids[name]).exists()]

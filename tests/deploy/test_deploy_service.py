@@ -17,7 +17,7 @@ from yolov3_trt.deploy.pictures import check_frame, decode_picture
 from yolov3_trt.deploy.service import PictureService
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
-from yolov3_trt.errors import BackendError, ImageError, MetaError, Yolov3TrtError
+from yolov3_trt.errors import BackendError, ImageError, Yolov3TrtError
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Postprocess, Preprocess
 
 
@@ -127,17 +127,17 @@ def test_one_row_of_thresholds_for_each_picture():
 @pytest.mark.parametrize(
     "row, text",
     [
-        ([0.5, 0.45, 0], "max_detections=0, max_candidates=512; expected 1 <= max_detections"),
+        ([0.5, 0.45, 0], "max_detections: got 0; expected 1 to "),
         ([0.5, 0.45, 301], "max_detections=301; expected a whole number up to 300, the rows of the outputs"),
         ([0.5, 0.45, 2.5], "max_detections=2.5; expected a whole number"),
-        ([-0.1, 0.45, 10], "conf=-0.1; expected 0..1"),
+        ([-0.1, 0.45, 10], "conf: got -0.1; expected 0 to 1"),
         ([np.inf, 0.45, 10], "expected 3 finite float32: conf, iou, max_detections"),
     ],
 )
 def test_thresholds_out_of_range_are_refused(row: list[float], text: str):
     service = PictureService(Detector(CountingBackend()))
     (answer,) = service.answer([{"frame": level(1)[None], "postprocess": np.array([row], np.float32)}])
-    assert isinstance(answer, MetaError) and text in str(answer)
+    assert isinstance(answer, Yolov3TrtError) and text in str(answer)
 
 
 def test_a_graph_for_whole_frames_takes_frames_of_its_size_only():

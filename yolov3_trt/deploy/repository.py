@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolov3_trt.backends.triton.contract import Variant
-from yolov3_trt.deploy.pbtxt import message_from_text, text_from_message
+from yolov3_trt.backends.triton.model_config import config_from_text, text_from_config
 from yolov3_trt.deploy.python_model import MODEL_SOURCE
 from yolov3_trt.deploy.triton import (
     LABELS_FILE,
@@ -52,10 +52,11 @@ def add_version(repository: Path, artifact: Path, model: ServedModel) -> Deploye
     Raises:
         MetaError: clients of the model would notice a difference, which the text names.
         BackendError: the artifact cannot be served like that.
+        MissingDependency: tritonclient, which knows the form of a configuration, is not installed.
         OutputError: the repository cannot be written.
     """
+    content = _HEADER + text_from_config(config_from_model(model))
     folder = make_folder(repository) / model.name
-    content = _HEADER + text_from_message(config_from_model(model))
     with locked(folder):
         is_new = _check_existing(folder, content)
         make_folder(folder)
@@ -86,7 +87,7 @@ def _check_existing(folder: Path, content: str) -> bool:
         return True
     except (OSError, UnicodeDecodeError) as exc:
         raise MetaError(f"{path}: cannot be read ({exc}); restore it, or give another --name") from exc
-    difference = contract_difference(message_from_text(existing, str(path)), message_from_text(content, "the new one"))
+    difference = contract_difference(config_from_text(existing, str(path)), config_from_text(content, "the new one"))
     if difference is not None:
         raise MetaError(f"{path}: this version does not fit this model: {difference}; give it another --name")
     return False

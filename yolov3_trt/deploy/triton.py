@@ -6,37 +6,32 @@ own inputs and outputs; PYTHON runs this package's `Detector` inside the server,
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from yolov3_trt.backends.triton.contract import CONTRACT, ENCODED, FRAME, POSTPROCESS, Variant
-from yolov3_trt.deploy.pbtxt import Message, Symbol
+from yolov3_trt.arguments import integer
+from yolov3_trt.backends.triton.contract import (
+    CLIENT_FIELDS,
+    CONTRACT,
+    CONTRACT_KEY,
+    FRAME,
+    META_KEY,
+    VARIANT_KEY,
+    TensorSpec,
+    Variant,
+    inputs_of,
+    outputs_of,
+)
+from yolov3_trt.backends.triton.model_config import ModelConfig, parameters_of
 from yolov3_trt.errors import BackendError
-from yolov3_trt.meta import DETECTION_OUTPUTS, INPUT_NAME, InputStage, ModelMeta, OutputStage, to_json
-
-CONTRACT_KEY = "yolov3_trt_contract"
-VARIANT_KEY = "yolov3_trt_variant"
-META_KEY = "yolov3_trt_meta"
+from yolov3_trt.meta import ModelMeta, to_json
 
 LABELS_FILE = "labels.txt"
 WARMUP_FILE = "frame"  # in the folder `warmup`, which is Triton's name for it
 
-# What of the sidecar clients rely on; the rest (precision, hashes, versions) may change from version to version.
-_META_FIELDS = (
-    "class_names",
-    "input_stage",
-    "output_stage",
-    "input_hw",
-    "frame_hw",
-    "heads",
-    "batch",
-    "preprocess",
-    "postprocess",
-)
 _CONFIG_FIELDS = ("backend", "max_batch_size", "input", "output")
 _TENSOR_FIELDS = ("name", "data_type", "dims", "optional")
-_PLATFORMS = {Variant.TENSORRT: "tensorrt_plan", Variant.ONNXRUNTIME: "onnxruntime_onnx"}
+_PLATFORMS = {Variant.TENSORRT: "tensorrt_plan", Variant.ONNXRUNTIME: "onnxruntime_onnx", Variant.PYTHON: ""}
 _MODEL_FILES = {Variant.TENSORRT: "model.plan", Variant.ONNXRUNTIME: "model.onnx", Variant.PYTHON: "model.py"}
 
 
@@ -52,9 +47,8 @@ class Serving:
 
     def __post_init__(self) -> None:
         for name, least in (("queue_delay_us", 0), ("instances", 1), ("num_versions", 1), ("max_batch", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise BackendError(f"{name}={value}; expected {least} or more")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, integer(name, getattr(self, name), least, 2**31 - 1))
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ class ServedModel:
         return asked or batch.max
 
 
-def config_from_model(model: ServedModel) -> Message:
+def config_from_model(model: ServedModel) -> ModelConfig:
     """The content of `config.pbtxt`.
 
     Raises:
@@ -110,35 +104,36 @@ def config_from_model(model: ServedModel) -> Message:
             f"{model.name}: CUDA graphs were asked for, but Triton captures them of the tensorrt variant only; this is "
             f"{model.variant.value}"
         )
-    config: Message = {"name": model.name, "backend": model.variant.value}
-    if model.variant in _PLATFORMS:
-        config["platform"] = _PLATFORMS[model.variant]
-    config |= {
+    sizes = sorted({1, model.max_batch_size or 1})
+    config: dict[str, Any] = {
+        "name": model.name,
+        "backend": model.variant.value,
+        "platform": _PLATFORMS[model.variant],
         "default_model_filename": model.model_file,
         "max_batch_size": model.max_batch_size,
-        "input": list(_inputs(model)),
-        "output": list(_outputs(model)),
+        "input": [_input(model, tensor) for tensor in inputs_of(model.variant, model.meta)],
+        "output": [_output(model, tensor) for tensor in outputs_of(model.variant, model.meta)],
         "version_policy": {"latest": {"num_versions": model.serving.num_versions}},
         "instance_group": [_instance_group(model)],
+        "model_warmup": [_warmup(model, size) for size in sizes],
+        "parameters": {
+            CONTRACT_KEY: {"string_value": CONTRACT},
+            VARIANT_KEY: {"string_value": model.variant.value},
+            META_KEY: {"string_value": json.dumps(to_json(model.meta), separators=(",", ":"))},
+        },
     }
     if model.max_batch_size > 1:
         config["dynamic_batching"] = _dynamic_batching(model)
     if model.serving.cuda_graphs:
         config["optimization"] = {"cuda": {"graphs": True}}
-    config["model_warmup"] = [_warmup(model, size) for size in sorted({1, model.max_batch_size or 1})]
-    config["parameters"] = [
-        _parameter(CONTRACT_KEY, CONTRACT),
-        _parameter(VARIANT_KEY, model.variant.value),
-        _parameter(META_KEY, json.dumps(to_json(model.meta), separators=(",", ":"))),
-    ]
     return config
 
 
-def contract_difference(old: dict[str, list[Any]], new: dict[str, list[Any]]) -> str | None:
+def contract_difference(old: ModelConfig, new: ModelConfig) -> str | None:
     """What a client of a model would notice if one configuration took the place of the other.
 
     Args:
-        old: a configuration as `message_from_text` reads it.
+        old: a configuration as `config_from_text` reads it.
         new: another.
 
     Returns:
@@ -149,7 +144,7 @@ def contract_difference(old: dict[str, list[Any]], new: dict[str, list[Any]]) ->
         return f"the parameter {CONTRACT_KEY}: none, it was not written by `deploy triton`; {CONTRACT}"
     pairs: list[tuple[str, Any, Any]] = [(key, before.get(key), after.get(key)) for key in (CONTRACT_KEY, VARIANT_KEY)]
     old_meta, new_meta = (_meta_json(parameters) for parameters in (before, after))
-    pairs += [(key, old_meta.get(key), new_meta.get(key)) for key in _META_FIELDS]
+    pairs += [(key, old_meta.get(key), new_meta.get(key)) for key in CLIENT_FIELDS]
     pairs += [(key, _visible(old, key), _visible(new, key)) for key in _CONFIG_FIELDS]
     for key, was, now in pairs:
         if was != now:
@@ -157,68 +152,43 @@ def contract_difference(old: dict[str, list[Any]], new: dict[str, list[Any]]) ->
     return None
 
 
-def parameters_of(config: dict[str, list[Any]]) -> dict[str, str]:
-    """The parameters of a configuration, as `message_from_text` reads it, by their keys."""
-    return {
-        str(entry.get("key", [""])[0]): str(value.get("string_value", [""])[0])
-        for entry in config.get("parameters", ())
-        for value in entry.get("value", ())
-    }
-
-
-def _inputs(model: ServedModel) -> Iterator[Message]:
-    meta = model.meta
+def _input(model: ServedModel, tensor: TensorSpec) -> ModelConfig:
     if model.variant is not Variant.PYTHON:
-        data_type = Symbol("TYPE_UINT8" if meta.input_stage is InputStage.PIXELS else "TYPE_FP32")
-        yield {"name": INPUT_NAME, "data_type": data_type, "dims": _dims(model, meta.input_shape(meta.batch.max))}
-        return
-    height, width = meta.frame_hw or (-1, -1)
-    yield {"name": ENCODED, "data_type": Symbol("TYPE_STRING"), "dims": [1], "optional": True}
-    yield {
-        "name": FRAME,
-        "data_type": Symbol("TYPE_UINT8"),
-        "dims": [height, width, 3],
-        "optional": True,
-        "allow_ragged_batch": True,  # frames of different sizes may share a call
-    }
-    yield {"name": POSTPROCESS, "data_type": Symbol("TYPE_FP32"), "dims": [3], "optional": True}
+        return _tensor(model, tensor)
+    # Frames of different sizes may share a call.
+    return {**_tensor(model, tensor), "optional": True, "allow_ragged_batch": tensor.name == FRAME}
 
 
-def _outputs(model: ServedModel) -> Iterator[Message]:
-    meta = model.meta
-    if model.variant is not Variant.PYTHON and meta.output_stage is OutputStage.HEADS:
-        for head in meta.heads:
-            dims = _dims(model, (meta.batch.max, head.channels, *head.grid_hw))
-            yield {"name": head.name, "data_type": Symbol("TYPE_FP32"), "dims": dims}
-        return
-    rows, count = meta.batch.max, meta.postprocess.max_detections
-    shapes: tuple[tuple[int, ...], ...] = ((rows,), (rows, count, 4), (rows, count), (rows, count))
-    for name, shape in zip(DETECTION_OUTPUTS, shapes, strict=True):
-        is_whole = name in ("num_detections", "class_ids")
-        output: Message = {"name": name, "data_type": Symbol("TYPE_INT32" if is_whole else "TYPE_FP32")}
-        output["dims"] = _dims(model, shape) or [1]
-        if not _dims(model, shape) and model.variant is not Variant.PYTHON:
-            output["reshape"] = {"shape": []}  # Triton wants one dimension besides the batch, the graph has none
-        if name == "class_ids":
-            output["label_filename"] = LABELS_FILE
-        yield output
+def _output(model: ServedModel, tensor: TensorSpec) -> ModelConfig:
+    output = _tensor(model, tensor)
+    if not output["dims"]:
+        output |= {
+            "dims": [1],
+            "reshape": {"shape": []},
+        }  # Triton wants one dimension besides the batch, the graph has none
+    if tensor.name == "class_ids":
+        output["label_filename"] = LABELS_FILE
+    return output
 
 
-def _dims(model: ServedModel, shape: tuple[int, ...]) -> list[int]:
-    """A shape as Triton lists it: without the batch where that may vary."""
-    return list(shape[1:] if model.max_batch_size else shape)
+def _tensor(model: ServedModel, tensor: TensorSpec) -> dict[str, Any]:
+    dtype = "STRING" if tensor.dtype == "BYTES" else tensor.dtype
+    # As Triton lists dimensions: without the batch where that may vary.
+    dims = tensor.dims if model.max_batch_size else (model.meta.batch.max, *tensor.dims)
+    return {"name": tensor.name, "data_type": f"TYPE_{dtype}", "dims": list(dims)}
 
 
-def _instance_group(model: ServedModel) -> Message:
-    group: Message = {"count": model.serving.instances}
-    if model.variant is Variant.TENSORRT:
-        return {**group, "kind": Symbol("KIND_GPU")}
-    if model.variant is Variant.ONNXRUNTIME:
-        return {**group, "kind": Symbol("KIND_AUTO")}  # a GPU where there is one
-    return {**group, "kind": Symbol("KIND_GPU"), "gpus": [0]} if model.on_gpu else {**group, "kind": Symbol("KIND_CPU")}
+def _instance_group(model: ServedModel) -> ModelConfig:
+    count = model.serving.instances
+    if model.variant is Variant.PYTHON:
+        return (
+            {"count": count, "kind": "KIND_GPU", "gpus": [0]} if model.on_gpu else {"count": count, "kind": "KIND_CPU"}
+        )
+    # AUTO: a GPU where there is one
+    return {"count": count, "kind": "KIND_GPU" if model.variant is Variant.TENSORRT else "KIND_AUTO"}
 
 
-def _dynamic_batching(model: ServedModel) -> Message:
+def _dynamic_batching(model: ServedModel) -> ModelConfig:
     """Batches of the sizes that the artifact was made for, as far as requests come in time."""
     sizes = {min(model.meta.batch.opt, model.max_batch_size), model.max_batch_size} - {1}
     return {
@@ -227,19 +197,11 @@ def _dynamic_batching(model: ServedModel) -> Message:
     }
 
 
-def _warmup(model: ServedModel, batch_size: int) -> Message:
-    """A request that Triton makes before it says that the model is ready."""
-    if model.variant is Variant.PYTHON:
-        name, data_type, dims = ENCODED, Symbol("TYPE_STRING"), [1]
-    else:
-        first = next(_inputs(model))
-        name, data_type, dims = first["name"], first["data_type"], first["dims"]
-    content = {"data_type": data_type, "dims": dims, "input_data_file": WARMUP_FILE}
-    return {"name": f"batch {batch_size}", "batch_size": batch_size, "inputs": {"key": name, "value": content}}
-
-
-def _parameter(key: str, value: str) -> Message:
-    return {"key": key, "value": {"string_value": value}}
+def _warmup(model: ServedModel, batch_size: int) -> ModelConfig:
+    """A request that Triton makes before it says that the model is ready: with the first of its inputs."""
+    tensor = _tensor(model, inputs_of(model.variant, model.meta)[0])
+    content = {"data_type": tensor["data_type"], "dims": tensor["dims"], "input_data_file": WARMUP_FILE}
+    return {"name": f"batch {batch_size}", "batch_size": batch_size, "inputs": {tensor["name"]: content}}
 
 
 def _meta_json(parameters: dict[str, str]) -> dict[str, Any]:
@@ -250,12 +212,11 @@ def _meta_json(parameters: dict[str, str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _visible(config: dict[str, list[Any]], key: str) -> list[Any]:
+def _visible(config: ModelConfig, key: str) -> Any:
     """A field of a configuration, of tensors what a client sees."""
-    values = config.get(key, [])
     if key not in ("input", "output"):
-        return values
-    return [{name: tensor.get(name, []) for name in _TENSOR_FIELDS} for tensor in values]
+        return config.get(key)
+    return [{name: tensor.get(name) for name in _TENSOR_FIELDS} for tensor in config.get(key, [])]
 
 
 def _short(value: Any) -> str:

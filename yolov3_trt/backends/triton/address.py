@@ -1,15 +1,18 @@
 """What a `triton://` artifact names: servers, a model, and how to call it."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from yolov3_trt.arguments import integer, one_of
 from yolov3_trt.backends import TRITON_SCHEME
-from yolov3_trt.errors import BackendError
+from yolov3_trt.errors import BackendError, SettingError
 
 GRPC_PORT = 8001  # Triton's own; its HTTP is at 8000
 _FORM = "triton://host:port[,host:port]/model[:version][?option=value&...]"
-_SWITCH = {"on": True, "off": False}
+_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 class Encoding(str, Enum):
@@ -24,19 +27,20 @@ class Encoding(str, Enum):
 class CallOptions:
     """How a model is called; the options of the address."""
 
-    deadline_s: float = 10.0  # the longest wait for a result, other servers and repeats included
+    deadline_ms: int = 10_000  # longest time of a request, other servers and repeats included
     retries: int = 8  # of a request, on other servers or on one that comes back
     in_flight: int = 4  # requests on their way at a time, and calls of `submit`
     encoding: Encoding = Encoding.RAW
-    shared_memory: bool = True  # with servers on this machine
 
     def __post_init__(self) -> None:
-        if not 0 < self.deadline_s <= 3600:
-            raise BackendError(f"deadline_ms={self.deadline_s * 1e3:g}; expected more than 0 and at most an hour")
-        if not 0 <= self.retries <= 1000 or not 1 <= self.in_flight <= 1024:
-            raise BackendError(
-                f"retries={self.retries}, in_flight={self.in_flight}; expected 0 to 1000 retries, 1 to 1024 in flight"
-            )
+        for name, least, most in (("deadline_ms", 1, 3_600_000), ("retries", 0, 1000), ("in_flight", 1, 1024)):
+            object.__setattr__(self, name, integer(name, getattr(self, name), least, most))
+        object.__setattr__(self, "encoding", one_of("encoding", self.encoding, Encoding))
+
+    @property
+    def deadline_s(self) -> float:
+        """The same in seconds."""
+        return self.deadline_ms / 1e3
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class TritonAddress:
 
 
 def parse_address(text: str) -> TritonAddress:
-    """Read `triton://host:port[,host:port]/model[:version]`; its options are those of `CallOptions`, times as `_ms`.
+    """Read `triton://host:port[,host:port]/model[:version]`; its options are those of `CallOptions`.
 
     Raises:
         BackendError: it is of another form, or an option is unknown or out of its range.
@@ -69,7 +73,7 @@ def parse_address(text: str) -> TritonAddress:
         raise BackendError(f"{text}: {parts.path!r} names no model or version; expected {_FORM}, the version a number")
     try:
         return TritonAddress(servers, model, version, _call_options(dict(options)))
-    except BackendError as exc:
+    except SettingError as exc:
         raise BackendError(f"{text}: {exc}") from exc
 
 
@@ -85,20 +89,8 @@ def _server(text: str, server: str) -> str:
 
 
 def _call_options(given: dict[str, str]) -> CallOptions:
-    default = CallOptions()
-    known = ("deadline_ms", "retries", "in_flight", "encoding", "shared_memory")
+    known = [field.name for field in fields(CallOptions)]
     if unknown := [name for name in given if name not in known]:
-        raise BackendError(f"there is no option {unknown[0]!r}; expected {', '.join(known)}")
-    for name in ("deadline_ms", "retries", "in_flight"):
-        if not given.get(name, "1").isdecimal():
-            raise BackendError(f"{name}={given[name]!r}; expected a whole number")
-    encoding, shared = given.get("encoding", default.encoding.value), given.get("shared_memory", "on")
-    if encoding not in [one.value for one in Encoding] or shared not in _SWITCH:
-        raise BackendError(f"encoding={encoding!r}, shared_memory={shared!r}; expected raw, png or jpeg, and on or off")
-    return CallOptions(
-        deadline_s=int(given.get("deadline_ms", default.deadline_s * 1e3)) / 1e3,
-        retries=int(given.get("retries", default.retries)),
-        in_flight=int(given.get("in_flight", default.in_flight)),
-        encoding=Encoding(encoding),
-        shared_memory=_SWITCH[shared],
-    )
+        raise SettingError(unknown[0], f"there is no such option; expected {', '.join(known)}")
+    values: dict[str, Any] = {name: int(value) if _WHOLE.fullmatch(value) else value for name, value in given.items()}
+    return CallOptions(**values)

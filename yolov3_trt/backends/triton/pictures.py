@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from yolov3_trt.backends import STAGES, BackendName, OpenBackend, Timed
 from yolov3_trt.backends.triton.address import Encoding
-from yolov3_trt.backends.triton.contract import ENCODED, FRAME, POSTPROCESS, detection_outputs
-from yolov3_trt.backends.triton.remote import Flight, Outputs, RemoteModel, array_of
+from yolov3_trt.backends.triton.contract import ENCODED, FRAME, POSTPROCESS, outputs_of
+from yolov3_trt.backends.triton.remote import Flight, RemoteModel, array_of
+from yolov3_trt.backends.triton.wire import Outputs
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, require
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
@@ -64,7 +65,7 @@ class TritonPictureBackend(OpenBackend):
 
     def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
         """See `PictureBackend.configure`; only the two thresholds and a lower number of detections can be asked for."""
-        own, most = self.meta.postprocess, self._remote.contract.max_detections
+        own = self.meta.postprocess
         if preprocess != self.meta.preprocess:
             raise BackendError(
                 f"{self.meta.name}: resize={preprocess.resize.value} was asked for; the server fits pictures with "
@@ -75,9 +76,10 @@ class TritonPictureBackend(OpenBackend):
                 f"{self.meta.name}: {postprocess.nms.kind.value} suppression of {postprocess.max_candidates} candidates was "
                 f"asked for; the server does {own.nms.kind.value} of {own.max_candidates}; serve an artifact exported with that"
             )
-        if most is not None and postprocess.max_detections > most:
+        if postprocess.max_detections > own.max_detections:
             raise BackendError(
-                f"{self.meta.name}: max_detections={postprocess.max_detections} was asked for; the server gives {most} at most"
+                f"{self.meta.name}: max_detections={postprocess.max_detections} was asked for; the server gives "
+                f"{own.max_detections} at most"
             )
         given = (postprocess.conf, postprocess.iou, postprocess.max_detections)
         is_own = given == (own.conf, own.iou, own.max_detections)
@@ -101,15 +103,16 @@ class TritonPictureBackend(OpenBackend):
             raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
         call = self._calls.popleft()
         try:
-            outputs = [self._remote.wait(flight) for flight in call.flights]
+            answers = self._remote.wait(call.flights)
             waited_s = time.perf_counter()
-            found = [self._detections(one) for one in outputs]
+            found = [self._detections(answer.outputs) for answer in answers]
         except BackendError:
+            for flight in (flight for one in (call, *self._calls) for flight in one.flights):
+                flight.cancel()
             self._calls.clear()
-            self._remote.abandon()
             raise
         # While it waited its turn here, an answer may long have been there.
-        arrived_s = max(flight.answered_s for flight in call.flights)
+        arrived_s = max(answer.at_s for answer in answers)
         inference_s = max(arrived_s - call.started_s, 0)
         seconds = (call.started_s - call.submitted_s, inference_s, time.perf_counter() - waited_s)
         return Timed(found, dict(zip(STAGES, seconds, strict=True)))
@@ -138,8 +141,9 @@ class TritonPictureBackend(OpenBackend):
         return self._remote.begin(inputs)
 
     def _detections(self, outputs: Outputs) -> Detections:
-        most = self._remote.contract.max_detections or 0
-        number, xyxy, scores, class_ids = (array_of(outputs, wanted) for wanted in detection_outputs(most, (1,)))
+        most = self.meta.postprocess.max_detections
+        expected = outputs_of(self._remote.contract.variant, self.meta)
+        number, xyxy, scores, class_ids = (array_of(outputs, wanted) for wanted in expected)
         count = int(number[0])
         if not 0 <= count <= most or not all(0 <= class_id < self.meta.num_classes for class_id in class_ids[:count]):
             raise BackendError(

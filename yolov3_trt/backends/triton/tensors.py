@@ -6,8 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from yolov3_trt.backends import BackendName, OpenBackend
-from yolov3_trt.backends.triton.connection import ServedTensor
-from yolov3_trt.backends.triton.contract import tensor_input, tensor_outputs
+from yolov3_trt.backends.triton.contract import TensorSpec, inputs_of, outputs_of
 from yolov3_trt.backends.triton.remote import RemoteModel, array_of
 from yolov3_trt.meta import ModelMeta
 
@@ -36,11 +35,12 @@ class TritonBackend(OpenBackend):
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """See `Backend.infer`."""
         self.check_batch(images)
-        tensor = tensor_input(self.meta)
-        outputs = self._remote.wait(self._remote.begin({tensor.name: (tensor.dtype, images)}))
+        variant = self._remote.contract.variant
+        (tensor,) = inputs_of(variant, self.meta)
+        (answer,) = self._remote.wait([self._remote.begin({tensor.name: (tensor.dtype, images)})])
         return {
-            wanted.name: array_of(outputs, ServedTensor(wanted.name, wanted.dtype, (len(images), *wanted.dims)))
-            for wanted in tensor_outputs(self.meta)
+            wanted.name: array_of(answer.outputs, TensorSpec(wanted.name, wanted.dtype, (len(images), *wanted.dims)))
+            for wanted in outputs_of(variant, self.meta)
         }
 
     def close(self) -> None:

@@ -1,22 +1,18 @@
 """gRPC to one Triton server, by the stubs that tritonclient carries."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.backends.triton.connection import (
-    Answer,
-    CallError,
-    ModelName,
-    Region,
-    ServedModel,
-    ServedTensor,
-    Tensor,
-)
+from yolov3_trt.backends.triton.model_config import ModelConfig, config_from_message
 from yolov3_trt.errors import require
+
+Inputs = Mapping[str, tuple[str, NDArray[Any]] | bytes]
+Outputs = Mapping[str, NDArray[Any]]
 
 _LARGEST = 2**31 - 1  # bytes of a message; gRPC's own limit is 4 MiB, less than a frame
 _OPTIONS = (
@@ -27,13 +23,54 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+# A server that says so may be at fault or away, and not the request: another one, or the same one later, may do it.
+_ELSEWHERE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "NOT_FOUND"})
 
 
-class GrpcConnection:
-    """A `Connection` over gRPC, unencrypted."""
+class CallError(Exception):
+    """A call that a server did not do.
+
+    Attributes:
+        code: gRPC's name of the status.
+        text: what the server said, or gRPC where there was none.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        self.text = " ".join(text.split())[:500]
+        super().__init__(f"{self.code}: {self.text}")
+
+    @property
+    def is_worth_repeating(self) -> bool:
+        """Whether it may go well on another server, or on this one later."""
+        # The process that ran a python model died. The server says that the model is ready, but it never is again.
+        return self.code in _ELSEWHERE or "Stub process" in self.text
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model, and a version of it or an empty string."""
+
+    name: str
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}" if self.version else self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a request gave."""
+
+    outputs: Outputs
+    at_s: float  # time.perf_counter() when it came
+
+
+class Connection:
+    """An unencrypted gRPC channel to one server; any thread may use it."""
 
     def __init__(self, server: str) -> None:
-        """Prepare a channel; nothing is sent before the first call.
+        """Prepare a channel to host:port; nothing is sent before the first call.
 
         Raises:
             MissingDependency: tritonclient or grpcio is not installed.
@@ -41,75 +78,36 @@ class GrpcConnection:
         self.server = server
         self._grpc: Any = require("grpc", extra="triton")
         self._messages: Any = require("tritonclient.grpc.service_pb2", extra="triton")
-        self._config: Any = require("tritonclient.grpc.model_config_pb2", extra="triton")
         stubs: Any = require("tritonclient.grpc.service_pb2_grpc", extra="triton")
-        self._numpy_dtype: Any = require("tritonclient.utils", extra="triton").triton_to_np_dtype
         self._channel = self._grpc.insecure_channel(server, options=_OPTIONS)
         self._stub = stubs.GRPCInferenceServiceStub(self._channel)
 
-    def served(self, model: ModelName, timeout_s: float) -> ServedModel:
-        """See `Connection.served`."""
+    def config(self, model: ModelName, timeout_s: float) -> ModelConfig:
+        """The configuration of a model that is ready.
+
+        Raises:
+            CallError: the server is not reached, or the model is not there or not ready.
+        """
         names = {"name": model.name, "version": model.version}
         try:
-            config = self._call(self._stub.ModelConfig, self._messages.ModelConfigRequest(**names), timeout_s).config
+            answer = self._call(self._stub.ModelConfig, self._messages.ModelConfigRequest(**names), timeout_s)
         except CallError as exc:
             raise CallError(exc.code, f"{exc.text}{self._why_missing(model, timeout_s)}") from exc
         if not self._call(self._stub.ModelReady, self._messages.ModelReadyRequest(**names), timeout_s).ready:
             raise CallError("UNAVAILABLE", f"model {model} is there but not ready")
-        return ServedModel(
-            {key: value.string_value for key, value in config.parameters.items()},
-            tuple(self._served_tensor(tensor) for tensor in config.input),
-            tuple(self._served_tensor(tensor) for tensor in config.output),
-            config.max_batch_size,
-        )
+        return config_from_message(answer.config)
 
-    def probe(self, model: ModelName, timeout_s: float, done: Callable[[CallError | None], None]) -> None:
-        """See `Connection.probe`."""
-        request = self._messages.ModelReadyRequest(name=model.name, version=model.version)
+    def infer(self, request: Any, timeout_s: float) -> Answer:
+        """Send what `infer_request` made, and wait for what comes back.
 
-        def finish(future: Any) -> None:
-            answer = self._result(future)
-            if isinstance(answer, CallError):
-                done(answer)
-            else:
-                done(None if answer.ready else CallError("UNAVAILABLE", f"model {model} is not ready"))
-
-        self._stub.ModelReady.future(request, timeout=timeout_s).add_done_callback(finish)
-
-    def infer(
-        self, model: ModelName, tensors: tuple[Tensor, ...], timeout_s: float, done: Callable[[Answer], None]
-    ) -> None:
-        """See `Connection.infer`."""
-        request = self._messages.ModelInferRequest(model_name=model.name, model_version=model.version)
-        for tensor in tensors:
-            self._add_tensor(request, tensor)
-
-        def finish(future: Any) -> None:
-            at_s = time.perf_counter()
-            answer = self._result(future)
-            done(Answer(answer if isinstance(answer, CallError) else self._outputs(answer), at_s))
-
-        self._stub.ModelInfer.future(request, timeout=timeout_s).add_done_callback(finish)
-
-    def register(self, region: Region, timeout_s: float) -> None:
-        """See `Connection.register`."""
-        request = self._messages.SystemSharedMemoryRegisterRequest(
-            name=region.name, key=region.key, offset=0, byte_size=region.num_bytes
-        )
-        self._call(self._stub.SystemSharedMemoryRegister, request, timeout_s)
-
-    def unregister(self, region: Region, timeout_s: float) -> None:
-        """See `Connection.unregister`."""
-        request = self._messages.SystemSharedMemoryUnregisterRequest(name=region.name)
-        self._call(self._stub.SystemSharedMemoryUnregister, request, timeout_s)
-
-    def registered(self, timeout_s: float) -> frozenset[str]:
-        """See `Connection.registered`."""
-        request = self._messages.SystemSharedMemoryStatusRequest()
-        return frozenset(self._call(self._stub.SystemSharedMemoryStatus, request, timeout_s).regions)
+        Raises:
+            CallError: nothing came within the time, or the server did not do it.
+        """
+        response = self._call(self._stub.ModelInfer, request, timeout_s)
+        return Answer(_outputs(response), time.perf_counter())
 
     def close(self) -> None:
-        """See `Connection.close`."""
+        """End all calls: those under way, and those to come, raise CallError."""
         self._channel.close()
 
     def _why_missing(self, model: ModelName, timeout_s: float) -> str:
@@ -127,38 +125,37 @@ class GrpcConnection:
         try:
             return method(request, timeout=timeout_s)
         except self._grpc.RpcError as exc:
-            raise CallError(exc.code().name, exc.details()) from exc
+            raise CallError(exc.code().name, exc.details() or "") from exc
+        except ValueError as exc:  # gRPC's error for a channel that was closed
+            raise CallError("CANCELLED", str(exc)) from exc
 
-    def _result(self, future: Any) -> Any:
-        """What a finished call gave, or the CallError that it ended with."""
-        try:
-            return future.result()
-        except self._grpc.RpcError as exc:
-            return CallError(exc.code().name, exc.details())
-        except self._grpc.FutureCancelledError:
-            return CallError("CANCELLED", "given up by this client")
 
-    def _add_tensor(self, request: Any, tensor: Tensor) -> None:
-        added = request.inputs.add(name=tensor.name, datatype=tensor.dtype, shape=tensor.shape)
-        if tensor.region is not None:
-            added.parameters["shared_memory_region"].string_param = tensor.region.name
-            added.parameters["shared_memory_byte_size"].int64_param = tensor.num_bytes
-            return
-        content = tensor.data()
-        # A string travels with its length before it.
-        request.raw_input_contents.append(
-            len(content).to_bytes(4, "little") + content if tensor.dtype == "BYTES" else content
-        )
+def infer_request(model: ModelName, inputs: Inputs) -> Any:
+    """A request for a model, which holds a copy of its inputs.
 
-    def _outputs(self, response: Any) -> dict[str, NDArray[Any]] | CallError:
-        try:
-            return {
-                output.name: np.frombuffer(raw, self._numpy_dtype(output.datatype)).reshape(tuple(output.shape))
-                for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
-            }
-        except (TypeError, ValueError) as exc:
-            return CallError("DATA_LOSS", f"the response is malformed: {exc}")
+    Args:
+        model: that shall run.
+        inputs: by name: bytes for one text in a batch of one, or Triton's name of a type and the values.
+    """
+    request = require("tritonclient.grpc.service_pb2", extra="triton").ModelInferRequest(
+        model_name=model.name, model_version=model.version
+    )
+    for name, given in inputs.items():
+        if isinstance(given, bytes):  # a text travels with its length before it
+            dtype, shape, content = "BYTES", (1, 1), len(given).to_bytes(4, "little") + given
+        else:
+            dtype, shape, content = given[0], given[1].shape, given[1].tobytes()
+        request.inputs.add(name=name, datatype=dtype, shape=shape)
+        request.raw_input_contents.append(content)
+    return request
 
-    def _served_tensor(self, tensor: Any) -> ServedTensor:
-        dtype = self._config.DataType.Name(tensor.data_type).removeprefix("TYPE_")
-        return ServedTensor(tensor.name, "BYTES" if dtype == "STRING" else dtype, tuple(tensor.dims))
+
+def _outputs(response: Any) -> Outputs:
+    numpy_dtype = require("tritonclient.utils", extra="triton").triton_to_np_dtype
+    try:
+        return {
+            output.name: np.frombuffer(raw, numpy_dtype(output.datatype)).reshape(tuple(output.shape))
+            for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
+        }
+    except (TypeError, ValueError) as exc:
+        raise CallError("DATA_LOSS", f"the response is malformed: {exc}") from exc
