@@ -60,7 +60,9 @@ def build(
     ctx: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(metavar="RECIPE|MODEL|ONNX", help="A recipe (.toml), a model (built-in or .cfg), or an .onnx."),
+        typer.Argument(
+            metavar="RECIPE|MODEL|ONNX", help="A recipe (.toml, or a packaged one's name), a model, or an .onnx."
+        ),
     ],
     weights: WeightsOption = None,
     names: NamesOption = None,
@@ -132,7 +134,7 @@ def build(
     """
     from yolov3_trt.jobs import Reporter
     from yolov3_trt.jobs.build import build_from_graph, build_from_recipe, engine_stem
-    from yolov3_trt.recipe import load_recipe
+    from yolov3_trt.recipe import find_recipe, load_found
     from yolov3_trt.recipe import save_recipe as write_recipe
 
     check_output_suffix(output, ".engine", ".plan")
@@ -145,10 +147,11 @@ def build(
         with build_bar() as progress:
             built = build_from_graph(Path(source), path, options, force=force, reporter=reporter, progress=progress)
     else:
-        if source.endswith(".toml"):
+        found = find_recipe(source)
+        if found is not None:
             _refuse(given - _WITH_RECIPE, f"{source} says it itself; leave it out, or change the recipe")
-            recipe = _overridden(load_recipe(Path(source)), ctx.params, given)
-            path = output or Path("engines") / f"{Path(source).stem}.engine"
+            recipe = _overridden(load_found(found), ctx.params, given)
+            path = output or Path("engines") / f"{found.stem}.engine"
         else:
             recipe = _recipe(source, ctx.params)
             path = output or Path("engines") / f"{engine_stem(recipe)}.engine"
