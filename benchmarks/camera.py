@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tests.fakes import FakeBackend, ScriptedCamera, SlowBackend
-from yolov3_trt.backends import Timed
+from yolov3_trt.backends import TimedDetections
 from yolov3_trt.benchmark.latency import machine
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.loop import LoopOptions, run_loop
@@ -50,8 +50,10 @@ class Nothing(FakeBackend):
     def submit(self, images: Sequence[np.ndarray]) -> None:
         self._count = len(images)
 
-    def result(self) -> Timed:
-        return Timed([Detections.none()] * self._count, {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0})
+    def result(self) -> TimedDetections:
+        return TimedDetections(
+            [Detections.none()] * self._count, {"preprocess": 0.0, "inference": 0.0, "postprocess": 0.0}
+        )
 
 
 class Memory(Source):

@@ -53,8 +53,8 @@ def realistic_threshold(subject: Subject, detector: Detector, picture: NDArray[n
     """0.25; for fabricated weights, to which everything is an object, what leaves 60 pairs of box and class."""
     if subject.pretrained:
         return 0.25
-    batch, _ = detector.prepare([picture])
-    heads = [head[0] for head in detector.backend.infer(batch).values()]
+    batch, _ = detector.backend.prepare([picture])
+    heads = [head[0] for head in detector.backend.network.infer(batch).values()]
     everything = replace(detector.postprocess, max_candidates=10**9)
     scores = candidates_from_heads(heads, detector.meta.heads, detector.meta.input_hw, everything).scores
     return float(scores[60])

@@ -19,7 +19,6 @@ from benchmarks.peers import (
     realistic_threshold,
     seeded_heads,
 )
-from yolov3_trt.benchmark.peers import OpenCvPeer
 from yolov3_trt.camera.draw import draw_detections
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
@@ -119,8 +118,7 @@ def test_whole_image(benchmark: BenchmarkFixture, subject: tuple[Subject, Model,
     detect: Callable[[np.ndarray], object]
     if who == "opencv":
         cv2.setNumThreads(THREADS)
-        meta = meta_from_spec(model.spec)
-        detect = OpenCvPeer(model, meta.preprocess, Postprocess(conf=conf))
+        detect = open_detector(model, backend="opencv", conf=conf, nms="plain")
     elif who == "torch":
         detect = open_detector(cfg, weights=model.weights_path, conf=conf, threads=THREADS)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from yolov3_trt.backends import BackendName, Timed
+from yolov3_trt.backends import BackendName, TimedDetections
 from yolov3_trt.camera.frames import Frame, FrameStatus, Result
 from yolov3_trt.camera.sinks import Sink
 from yolov3_trt.camera.sources import Capture, LiveSource, Source
@@ -142,7 +142,7 @@ class TwoSlots(FakeBackend):
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds, self.max_pending = seconds, 0
-        self._pending: deque[tuple[Timed, float]] = deque()
+        self._pending: deque[tuple[TimedDetections, float]] = deque()
         self._free_s = 0.0
 
     @property
@@ -159,10 +159,10 @@ class TwoSlots(FakeBackend):
         )
         self._free_s = max(self._free_s, time.monotonic()) + self.seconds
         stages = {"preprocess": 0.0, "inference": self.seconds, "postprocess": 0.0}
-        self._pending.append((Timed(found, stages), self._free_s))
+        self._pending.append((TimedDetections(found, stages), self._free_s))
         self.max_pending = max(self.max_pending, len(self._pending))
 
-    def result(self) -> Timed:
+    def result(self) -> TimedDetections:
         timed, done_s = self._pending.popleft()
         time.sleep(max(0.0, done_s - time.monotonic()))
         return timed

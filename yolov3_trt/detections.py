@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.errors import require
 from yolov3_trt.geometry import FloatArray
+
+_SHOWN = 5  # rows in the text of `Detections`
 
 
 class Detection(NamedTuple):
@@ -24,7 +26,7 @@ class Detection(NamedTuple):
 class Detections:
     """The objects of one image as columns, by descending score.
 
-    Iterating gives `Detection` rows; indexing by a mask, slice or index array gives `Detections`.
+    Iterating gives `Detection` rows, and so does a number as index; a mask, slice or index array gives `Detections`.
     """
 
     xyxy: FloatArray  # (N, 4) corners, image px
@@ -54,9 +56,27 @@ class Detections:
         for xyxy, score, class_id in rows:
             yield Detection(tuple(xyxy), score, class_id, self.class_name(class_id))
 
-    def __getitem__(self, selection: slice | NDArray[Any]) -> "Detections":
-        """The selected rows; they must still descend in score."""
+    @overload
+    def __getitem__(self, selection: int | np.integer[Any]) -> Detection: ...
+    @overload
+    def __getitem__(self, selection: slice | NDArray[Any]) -> "Detections": ...
+    def __getitem__(self, selection: int | np.integer[Any] | slice | NDArray[Any]) -> "Detection | Detections":
+        """One row by its number, the best is 0; or the selected rows, which must still descend in score.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not isinstance(selection, slice | np.ndarray):
+            row = range(len(self))[selection]
+            return next(iter(self[row : row + 1]))
         return Detections(self.xyxy[selection], self.scores[selection], self.class_ids[selection], self.class_names)
+
+    def __repr__(self) -> str:
+        """`<Detections: 2 objects: dog 0.97, car 0.61>`; of many the first ones."""
+        rows = [f"{row.class_name} {row.score:.2f}" for row in self[:_SHOWN]]
+        more = [f"{len(self) - _SHOWN} more"] if len(self) > _SHOWN else []
+        objects = f"{len(self)} object{'' if len(self) == 1 else 's'}"
+        return f"<Detections: {': '.join([objects, *([', '.join([*rows, *more])] if rows else [])])}>"
 
     def class_name(self, class_id: int) -> str:
         """Its name, or its number where the model has no names."""

@@ -1,47 +1,56 @@
 """The object users hold: pictures in, detections out."""
 
-import time
-from collections import deque
-from collections.abc import Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from yolov3_trt.backends import STAGES, Backend, BackendName, PictureBackend, Timed, open_backend
+from yolov3_trt.arguments import flag, integer, size, size_text, text
+from yolov3_trt.backends import STAGES, Backend, BackendName, DeviceName, TensorBackend, TimedDetections, open_backend
+from yolov3_trt.backends.host_path import as_backend
 from yolov3_trt.detections import Detections
-from yolov3_trt.errors import BackendError
-from yolov3_trt.geometry import HW, Placement, Resize
+from yolov3_trt.errors import BackendError, ImageError, Yolov3TrtError
+from yolov3_trt.geometry import HW, Resize
+from yolov3_trt.images import load_image
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
-from yolov3_trt.models import is_model, load_model
-from yolov3_trt.postprocess import Outputs, detections_from_outputs
-from yolov3_trt.preprocess import Image, InputBuffer, prepare_batch
+from yolov3_trt.models import Model, is_model, load_model
+from yolov3_trt.preprocess import Image
+from yolov3_trt.settings import DetectSettings
 from yolov3_trt.spec import Nms
+
+MAX_THREADS = 1024
+AnyImage = Image | str | os.PathLike[str]  # uint8 (H, W, 3) BGR, or the path of a picture
 
 
 class Detector:
-    """Preprocess, backend and postprocess as one callable.
+    """Finds objects in pictures: preprocess, network and postprocess as one callable.
 
     It owns the backend: use it as a context manager, or `close` it. One thread at a time.
+
+    >>> with open_detector("shapes") as detect:  # doctest: +SKIP
+    ...     for found in detect("picture.jpg"):
+    ...         print(found.class_name, found.score, found.xyxy)
     """
 
-    def __init__(self, backend: Backend, postprocess: Postprocess | None = None, resize: Resize | None = None) -> None:
+    def __init__(
+        self, backend: Backend | TensorBackend, postprocess: Postprocess | None = None, resize: Resize | None = None
+    ) -> None:
         """Take over a backend.
 
         Args:
-            backend: what runs the model.
+            backend: what runs the model; one that only runs the network gets the host's path around it.
             postprocess: thresholds; by default the artifact's own.
             resize: by default the artifact's own.
 
         Raises:
             BackendError: a graph that detects or resizes by itself cannot do what `postprocess` or `resize` asks for.
         """
-        self.backend = backend
-        meta = backend.meta
+        self.backend = as_backend(backend)
+        meta = self.backend.meta
         self.postprocess = postprocess or meta.postprocess
         self.meta: ModelMeta = replace(meta, preprocess=meta.preprocess.override(resize=resize))
         if meta.frame_hw is not None and self.meta.preprocess != meta.preprocess:
@@ -51,98 +60,70 @@ class Detector:
             )
         if meta.output_stage is OutputStage.DETECTIONS:
             _check_within(self.postprocess, meta)
-        self._buffer: InputBuffer | None = None  # reused from call to call
-        self._pictures = backend if isinstance(backend, PictureBackend) else None
-        self._results: deque[Timed] = deque()  # of `submit`, where the backend takes no pictures
-        if self._pictures is not None:
-            self._pictures.configure(self.meta.preprocess, self.postprocess)
+        self.backend.configure(self.meta.preprocess, self.postprocess)
 
     @overload
-    def __call__(self, images: Image) -> Detections: ...
+    def __call__(self, images: AnyImage) -> Detections: ...  # type: ignore[overload-overlap]  # a str is iterable too
     @overload
-    def __call__(self, images: Sequence[Image]) -> list[Detections]: ...
-    def __call__(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
+    def __call__(self, images: Iterable[AnyImage]) -> list[Detections]: ...
+    def __call__(self, images: AnyImage | Iterable[AnyImage]) -> Detections | list[Detections]:
         """Detect objects.
 
         Args:
-            images: one picture, uint8 (H, W, 3) BGR as OpenCV reads it, or any number of them, of any sizes; of
+            images: one picture, uint8 (H, W, 3) BGR as OpenCV reads it, or its path; or any number of them, of any sizes. Of
                 `meta.frame_hw` where the graph takes whole frames.
 
         Returns:
-            Detections in image px, clipped to the picture; a list when a list was given.
+            Detections in image px, clipped to the picture; a list when several were given.
 
         Raises:
-            ImageError: a picture is of another shape or type.
+            ImageError: a picture is of another shape or type, or its file cannot be read.
+            BackendError: running it failed, or the detector is closed.
         """
-        if isinstance(images, np.ndarray):
+        if isinstance(images, (np.ndarray, str, os.PathLike)):
             return self.timed([images]).detections[0]
         return self.timed(images).detections
 
-    def timed(self, images: Sequence[Image]) -> Timed:
-        """Detect objects, as calling it does, and say where the time went.
+    def timed(self, images: Iterable[AnyImage]) -> TimedDetections:
+        """Detect objects, as calling it with several pictures does, and say where the time went; reading files is not in it.
 
         Raises:
-            ImageError: a picture is of another shape or type.
+            ImageError: a picture is of another shape or type, or its file cannot be read.
+            BackendError: running it failed, or the detector is closed.
         """
-        step = self.meta.batch.max
+        if not isinstance(images, Iterable):
+            raise _no_picture(images)
+        waiting, step = list(images), self.meta.batch.max
         calls = []
-        for start in range(0, len(images), step):
-            self.submit(images[start : start + step])
+        for start in range(0, len(waiting), step):
+            self.submit(waiting[start : start + step])
             calls.append(self.result())
+        if len(calls) == 1:
+            return calls[0]
         found = [detections for call in calls for detections in call.detections]
-        return Timed(found, {stage: sum(call.stages_s[stage] for call in calls) for stage in STAGES})
+        return TimedDetections(found, {stage: sum(call.stages_s[stage] for call in calls) for stage in STAGES})
 
     @property
     def num_slots(self) -> int:
         """Calls of `submit` that may wait for their `result` at a time: more than 1 where a backend overlaps them."""
-        return self._pictures.num_slots if self._pictures is not None else 1
+        return self.backend.num_slots
 
-    def submit(self, images: Sequence[Image]) -> None:
+    def submit(self, images: Sequence[AnyImage]) -> None:
         """Begin with pictures, 1 to `meta.batch.max` of them; for throughput, `num_slots` calls at a time.
 
         Raises:
-            ImageError: a picture is of another shape or type.
-            BackendError: as many are under way as there are slots.
+            ImageError: a picture is of another shape or type, or its file cannot be read.
+            BackendError: as many are under way as there are slots, or the detector is closed.
         """
-        if self._pictures is not None:
-            self._pictures.submit(images)
-            return
-        if self._results:
-            raise BackendError(f"{self.meta.name}: a result is waiting; take it before the next pictures")
-        started_s = time.perf_counter()
-        batch, placements = self.prepare(images)
-        prepared_s = time.perf_counter()
-        outputs = self.backend.infer(batch)
-        inferred_s = time.perf_counter()
-        found = self.finish(outputs, placements)
-        seconds = (prepared_s - started_s, inferred_s - prepared_s, time.perf_counter() - inferred_s)
-        self._results.append(Timed(found, dict(zip(STAGES, seconds, strict=True))))
+        self.backend.submit([image if isinstance(image, np.ndarray) else _read(image) for image in images])
 
-    def result(self) -> Timed:
+    def result(self) -> TimedDetections:
         """Wait for the pictures submitted first, of those whose result was not asked for yet.
 
         Raises:
             BackendError: none are under way, or running them failed.
         """
-        if self._pictures is not None:
-            return self._pictures.result()
-        if not self._results:
-            raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
-        return self._results.popleft()
-
-    def prepare(self, images: Sequence[Image]) -> tuple[NDArray[Any], tuple[Placement, ...]]:
-        """Pictures -> the input of `backend.infer` (valid until the next call) and where each lies in it.
-
-        The batch has at least as many rows as the artifact takes; surplus ones hold whatever was there.
-        """
-        rows = max(len(images), self.meta.batch.min)
-        if self._buffer is None or len(self._buffer.batch) != rows:
-            self._buffer = InputBuffer(self.meta, rows)
-        return prepare_batch(images, self.meta, self._buffer)
-
-    def finish(self, outputs: Outputs, placements: Sequence[Placement]) -> list[Detections]:
-        """What the backend gave for a prepared batch -> detections in image px, one per placement."""
-        return detections_from_outputs(outputs, self.meta, self.postprocess, placements)
+        return self.backend.result()
 
     def close(self) -> None:
         """Close the backend."""
@@ -156,51 +137,104 @@ class Detector:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        meta, post = self.meta, self.postprocess
+        return (
+            f"<Detector {meta.name} on {self.backend.name.value}: {meta.precision.value}, input {size_text(meta.input_hw)}, "
+            f"{meta.num_classes} classes, conf {post.conf:g}, iou {post.iou:g}>"
+        )
+
 
 def open_detector(
-    artifact: str | Path,
+    artifact: str | os.PathLike[str] | Model,
     *,
-    weights: str | Path | None = None,
+    weights: str | os.PathLike[str] | None = None,
     names: str | None = None,
-    input_hw: HW | None = None,
+    input_size: int | str | HW | None = None,
     backend: BackendName | str = BackendName.AUTO,
+    device: DeviceName | str = DeviceName.AUTO,
+    threads: int | None = None,
+    trust: bool = False,
+    detect: DetectSettings | None = None,
     conf: float | None = None,
     iou: float | None = None,
     max_detections: int | None = None,
-    nms: Nms | None = None,
+    nms: str | Nms | None = None,
     resize: Resize | str | None = None,
-    threads: int | None = None,
-    trust: bool = False,
 ) -> Detector:
     """Open an artifact for detection.
 
     Args:
-        artifact: a built-in model, a `.cfg`, an `.onnx`, an `.engine` or `triton://host:port/model`.
+        artifact: a built-in model, a `.cfg`, an `.onnx`, an `.engine` or `triton://host:port/model`; or a loaded model.
         weights: of a model; see `load_model`.
         names: of a model's classes; see `load_model`.
-        input_hw: of a model, px; see `load_model`.
+        input_size: of a model, px: one number, `WIDTHxHEIGHT` or a pair (height, width); by default the model's own.
         backend: what must run it; by default what the artifact is for.
-        conf: replaces the artifact's own `Postprocess.conf`; so do the next three theirs.
-        iou: `Postprocess.iou`.
-        max_detections: `Postprocess.max_detections`.
-        nms: `Postprocess.nms`.
-        resize: `letterbox` or `stretch`; by default the artifact's own.
+        device: `cpu`, `cuda`, or `auto` for the GPU where the backend has one, else the CPU.
         threads: CPU threads of the backend.
         trust: of an engine, see `open_backend`.
+        detect: thresholds and the like; what is None in it is as the artifact says.
+        conf: confidence threshold, 0..1, in place of that in `detect`; so are the next four. See `DetectSettings`.
+        iou: threshold of non-maximum suppression, 0..1.
+        max_detections: per picture at most.
+        nms: `cfg`, `plain` or an `Nms`.
+        resize: `letterbox` or `stretch`.
 
     Raises:
-        Yolov3TrtError: says where, what and how to fix it.
+        SettingError: an argument has no such value; the text begins with its name.
+        Yolov3TrtError: the artifact cannot be opened; says where, what and how to fix it.
+
+    >>> detect = open_detector("yolov3.onnx", conf=0.4, nms="plain", device="cpu")  # doctest: +SKIP
     """
-    if not is_model(artifact) and (weights or names or input_hw):
-        raise BackendError(f"{artifact}: weights, names and input size are those it was exported with; leave them out")
-    source = load_model(artifact, weights, names, input_hw) if is_model(artifact) else artifact
-    opened = open_backend(source, BackendName(backend), threads=threads, trust=trust)
-    with ExitStack() as on_failure:
-        on_failure.callback(opened.close)
-        postprocess = opened.meta.postprocess.override(conf=conf, iou=iou, max_detections=max_detections, nms=nms)
-        detector = Detector(opened, postprocess, None if resize is None else Resize(resize))
-        on_failure.pop_all()
-    return detector
+    given: dict[str, Any] = {"conf": conf, "iou": iou, "max_detections": max_detections, "nms": nms, "resize": resize}
+    settings = replace(
+        detect or DetectSettings(), **{name: value for name, value in given.items() if value is not None}
+    )
+    threads = None if threads is None else integer("threads", threads, 1, MAX_THREADS)
+    source = _source(artifact, weights, names, input_size)
+    opened = open_backend(source, backend, device=device, threads=threads, trust=flag("trust", trust))
+    return detector_on(opened, settings)
+
+
+def detector_on(opened: Backend | TensorBackend, settings: DetectSettings) -> Detector:
+    """A detector of a backend that is open already, and that is closed if it cannot do what the settings ask for.
+
+    Raises:
+        BackendError: a graph that detects or resizes by itself has something else built in.
+        SettingError: settings do not go with the artifact's own.
+    """
+    try:
+        meta = settings.apply(opened.meta)
+        return Detector(opened, meta.postprocess, meta.preprocess.resize)
+    except Yolov3TrtError:
+        opened.close()
+        raise
+
+
+def _source(artifact: Any, weights: Any, names: Any, input_size: Any) -> str | Model:
+    """What `open_backend` takes: a model with its options, or the path or address of an artifact."""
+    hw = None if input_size is None else size("input_size", input_size)
+    if not isinstance(artifact, Model):
+        artifact = text("artifact", artifact)
+        if is_model(artifact):
+            return load_model(artifact, None if weights is None else text("weights", weights), names, hw)
+    if weights or names or hw:
+        name = artifact.spec.name if isinstance(artifact, Model) else artifact
+        raise BackendError(f"{name}: weights, names and input size are those it was exported with; leave them out")
+    return artifact
+
+
+def _read(image: Any) -> Image:
+    if not isinstance(image, (str, os.PathLike)):
+        raise _no_picture(image)
+    return load_image(Path(image))
+
+
+def _no_picture(value: Any) -> ImageError:
+    got = "None (as OpenCV's imread gives for a file that it cannot read)" if value is None else type(value).__name__
+    return ImageError(
+        f"got {got}; expected a picture, uint8 (height, width, 3) BGR, the path of one, or several of these"
+    )
 
 
 def _check_within(postprocess: Postprocess, meta: ModelMeta) -> None:

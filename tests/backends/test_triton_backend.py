@@ -124,12 +124,12 @@ def test_jpeg_finds_the_same_objects_and_is_said_to_be_lossy(server: TritonServe
 def test_a_network_alone_is_fed_and_read_from_here(server: TritonServer, export: Export, scenes: list[Image]):
     url = f"triton://{server.grpc_url}/graph"
     with open_detector(export("shapes")) as local, open_detector(url) as remote:
-        assert isinstance(remote.backend, TritonBackend) and remote.meta == local.meta
+        assert isinstance(remote.backend.network, TritonBackend) and remote.meta == local.meta
         for detections, wanted in zip(remote(scenes), local(scenes), strict=True):
             assert_equal(detections, wanted)
-        batch, _ = local.prepare(scenes[:3])
-        outputs = remote.backend.infer(batch)
-        for name, array in local.backend.infer(batch).items():
+        batch, _ = local.backend.prepare(scenes[:3])
+        outputs = remote.backend.network.infer(batch)
+        for name, array in local.backend.network.infer(batch).items():
             np.testing.assert_array_equal(outputs[name], array)
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from tests.fake_triton import Arrays, FakeServer, Fault, detect, running, served_model, wait_until
 from tests.fakes import FakeBackend, grey_pictures
-from yolov3_trt.backends import STAGES, PictureBackend
+from yolov3_trt.backends import STAGES, Backend
+from yolov3_trt.backends.host_path import network_of
 from yolov3_trt.backends.triton import TritonBackend, TritonPictureBackend, open_triton, servers
 from yolov3_trt.backends.triton.address import Encoding
 from yolov3_trt.deploy.pictures import decode_picture
@@ -64,7 +65,7 @@ def same(a: Detections, b: Detections) -> bool:
 def test_pictures_come_back_as_the_servers_detections():
     fake = FakeServer(served_model(BATCHED))
     with opened(fake) as backend:
-        assert isinstance(backend, TritonPictureBackend) and isinstance(backend, PictureBackend)
+        assert isinstance(backend, TritonPictureBackend) and isinstance(backend, Backend)
         timed = Detector(backend).timed(PICTURES)
         assert backend.fallbacks == () and backend.statistics["failovers"] == 0
     local = Detector(FakeBackend())(PICTURES)
@@ -142,7 +143,7 @@ def test_batches_come_back_as_heads_and_are_finished_here():
         with pytest.raises(BackendError, match=r"got a batch of float32 \(3, 3, 48, 60\); expected float32 Nx3x48x64"):
             backend.infer(images[..., :60])
         assert Detector(backend).num_slots == 1 and len(Detector(backend)(PICTURES)) == 3
-        assert isinstance(backend, TritonBackend) and not isinstance(backend, PictureBackend)
+        assert isinstance(backend, TritonBackend) and not isinstance(backend, Backend)
 
 
 def test_the_scalar_that_triton_wraps_is_unwrapped():
@@ -344,10 +345,7 @@ def test_wrong_use_is_refused_and_an_error_leaves_no_results_behind():
             backend.submit(PICTURES[:2])
         with pytest.raises(ImageError, match=r"an image is uint8 \(48, 64\); expected uint8 \(height, width, 3\) BGR"):
             backend.submit([PICTURES[0][..., 0]])
-        with pytest.raises(
-            BackendError, match="this server takes pictures and gives detections; use it through Detector"
-        ):
-            backend.infer(np.zeros((1, 48, 64, 3), np.uint8))
+        assert network_of(backend) is None
         fake.fault = INVALID
         backend.submit(PICTURES[:1])
         backend.submit(PICTURES[1:2])

@@ -12,7 +12,7 @@ from tests.conftest import COCO_MODELS
 from tests.sim.cuda_device import SimulatedCuda
 from tests.sim.device import has_compiler
 from tests.sim.engine import SimulatedEngine, simulated_plan
-from yolov3_trt.backends import STAGES, PictureBackend
+from yolov3_trt.backends import STAGES, Backend
 from yolov3_trt.backends.trt import TensorRTBackend
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
@@ -143,7 +143,7 @@ def test_detections_equal_those_of_the_onnxruntime_backend(
 ):
     frames = pictures(5)
     with open_detector(graph(kind)) as expected, rig(kind, is_integrated=is_integrated).detector() as detector:
-        assert isinstance(detector.backend, PictureBackend)
+        assert isinstance(detector.backend, Backend)
         wanted = expected(frames)
         assert sum(map(len, wanted)) > 5
         same_lists(detector(frames), wanted)
@@ -188,8 +188,8 @@ def test_the_network_alone_gives_the_heads_that_onnxruntime_gives(
     graph: Callable[[str], Path], rig: Callable[..., Rig]
 ):
     with open_detector(graph("dynamic")) as expected, rig("dynamic").open() as backend:
-        batch, _ = expected.prepare(pictures(3))
-        wanted = expected.backend.infer(batch)
+        batch, _ = expected.backend.prepare(pictures(3))
+        wanted = expected.backend.network.infer(batch)
         for name, values in backend.infer(batch).items():
             np.testing.assert_array_equal(values, wanted[name])
         with pytest.raises(BackendError, match=r"got a batch of float64"):
@@ -595,10 +595,9 @@ def test_use_after_close_is_refused_and_closing_again_does_nothing(rig: Callable
     detector.close()
     assert made.device.num_live == 0
     assert not made.engines[0].is_open
-    with pytest.raises(DeviceError, match="the device is closed; open another"):
-        detector(pictures(1)[0])
-    with pytest.raises(BackendError, match="there is no result to wait for"):
-        detector.result()
+    for call in (lambda: detector(pictures(1)[0]), detector.result):
+        with pytest.raises(BackendError, match="shapes: this tensorrt backend is closed; open the artifact again"):
+            call()
 
 
 def test_an_engine_with_other_outputs_than_its_sidecar_says_is_refused(

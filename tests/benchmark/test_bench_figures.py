@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from yolov3_trt.backends import STAGES, Timed
+from yolov3_trt.backends import STAGES, TimedDetections
 from yolov3_trt.benchmark.ceiling import Ceiling, measure_ceiling
 from yolov3_trt.benchmark.intervals import MIN_ROUNDS, median_interval, paired_ratios, percentiles
 from yolov3_trt.benchmark.latency import measure, rounds_for, throughput_fps
@@ -115,17 +115,17 @@ class Recorder:
 
     def __init__(self, name: str, calls: list[tuple[str, tuple[int, ...]]]) -> None:
         self.name, self.calls = name, calls
-        self.waiting: list[Timed] = []
+        self.waiting: list[TimedDetections] = []
 
-    def timed(self, images: Sequence[Image]) -> Timed:
+    def timed(self, images: Sequence[Image]) -> TimedDetections:
         self.calls.append((self.name, tuple(int(image[0, 0, 0]) for image in images)))
-        return Timed([Detections.none() for _ in images], dict.fromkeys(STAGES, 0.001))
+        return TimedDetections([Detections.none() for _ in images], dict.fromkeys(STAGES, 0.001))
 
     def submit(self, images: Sequence[Image]) -> None:
         self.waiting.append(self.timed(images))
         assert len(self.waiting) <= self.num_slots
 
-    def result(self) -> Timed:
+    def result(self) -> TimedDetections:
         return self.waiting.pop(0)
 
     def close(self) -> None:

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from yolov3_trt.backends.host_path import HostPath
+from yolov3_trt.backends.opencv_dnn import OpenCvBackend
 from yolov3_trt.backends.pytorch import TorchBackend
 from yolov3_trt.backends.torch_options import TorchOptions
 from yolov3_trt.benchmark.parity import PEER_TOLERANCE, TOLERANCES, Parity, Tolerance
-from yolov3_trt.benchmark.peers import OpenCvPeer
 from yolov3_trt.detections import Detections
-from yolov3_trt.detector import Detector
+from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError
 from yolov3_trt.meta import Precision
 from yolov3_trt.models import load_model
@@ -105,7 +106,7 @@ def pictures() -> list[np.ndarray]:
     return [shapes_picture(7_000_000, index).pixels for index in range(4)]
 
 
-class Swapped(Detector):
+class Swapped(HostPath):
     """Feeds red as blue."""
 
     def prepare(self, images):
@@ -113,38 +114,33 @@ class Swapped(Detector):
 
 
 def test_opencv_finds_what_the_reference_finds(reference: Detector, pictures: list[np.ndarray]):
-    peer = OpenCvPeer(load_model("shapes"), reference.meta.preprocess, reference.postprocess)
+    peer = open_detector("shapes", backend="opencv")
     parity = Parity("torch", PEER_TOLERANCE)
     for picture in pictures:
         parity.add(reference(picture), peer(picture), CONF)
     assert parity.matched >= 8 and not parity.faults
-    peer.submit(pictures)
-    assert len(peer.result().detections) == 4
-    with pytest.raises(BackendError, match="there is no result to wait for"):
-        peer.result()
+    assert isinstance(peer.backend, OpenCvBackend) and len(peer(pictures)) == 4
 
 
 def test_opencv_is_given_the_threshold_that_its_own_layer_would_cut_off(
     reference: Detector, pictures: list[np.ndarray]
 ):
-    low = replace(reference.postprocess, conf=0.01)
-    detector = Detector(reference.backend, low)
-    peer = OpenCvPeer(load_model("shapes"), reference.meta.preprocess, low)
+    detector = Detector(reference.backend.network, replace(reference.postprocess, conf=0.01))
+    peer = open_detector("shapes", backend="opencv", conf=0.01)
     scores = peer(pictures[0]).scores
     assert scores.min() < 0.2
     assert len(scores) == pytest.approx(len(detector(pictures[0])), abs=1)
 
 
-def test_opencv_refuses_a_suppression_it_does_not_have(reference: Detector):
-    diou = replace(reference.postprocess, nms=Nms(NmsKind.DIOU))
+def test_opencv_refuses_a_suppression_it_does_not_have():
     with pytest.raises(
         BackendError, match="suppressed by diounms, OpenCV knows plain IoU only; compare with --nms plain"
     ):
-        OpenCvPeer(load_model("shapes"), reference.meta.preprocess, diou)
+        open_detector("shapes", backend="opencv", nms=Nms(NmsKind.DIOU))
 
 
 def test_swapped_channels_do_not_pass(reference: Detector, pictures: list[np.ndarray]):
-    swapped = Swapped(TorchBackend(load_model("shapes")))
+    swapped = Detector(Swapped(TorchBackend(load_model("shapes"))))
     parity = Parity("torch", TOLERANCES["fp32"])
     for picture in pictures:
         parity.add(reference(picture), swapped(picture), CONF)
@@ -179,8 +175,8 @@ def test_an_unknown_variant_is_refused_with_the_known_ones():
 def test_a_variant_gives_float32_heads_near_the_references(reference: Detector, text: str, pictures: list[np.ndarray]):
     options = TorchOptions.parse(text)
     backend = TorchBackend(load_model("shapes"), options=options)
-    batch, _ = reference.prepare(pictures[:1])
-    expected, got = reference.backend.infer(batch), backend.infer(batch)
+    batch, _ = reference.backend.prepare(pictures[:1])
+    expected, got = reference.backend.network.infer(batch), backend.infer(batch)
     for name, head in expected.items():
         assert got[name].dtype == np.float32 and got[name].flags.c_contiguous
         limit = 1e-3 if options.dtype == "fp32" else 0.05 * float(np.abs(head).max())

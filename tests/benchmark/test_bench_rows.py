@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.fakes import FakeBackend, grey_pictures
-from yolov3_trt.backends import STAGES, Timed
+from tests.fakes import FakeBackend, TwoSlots, grey_pictures
+from yolov3_trt.backends.host_path import HostPath
 from yolov3_trt.benchmark import run
 from yolov3_trt.benchmark.ceiling import Ceiling
 from yolov3_trt.benchmark.content import measure_all, with_rows
@@ -19,21 +18,21 @@ from yolov3_trt.benchmark.latency import rounds_for
 from yolov3_trt.benchmark.outcomes import DeviceStages, median_stages
 from yolov3_trt.benchmark.power import Reading
 from yolov3_trt.benchmark.run import Benchmark, Schedule
-from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, DeviceError, EngineError
+from yolov3_trt.settings import DetectSettings
 
 FRAMES = Frames(("a", "b"), tuple(grey_pictures([10, 20])), "two grey pictures")
 QUICK = Schedule(rounds=12, warmup=1)
 
 
-class GpuBackend(FakeBackend):
+class GpuBackend(HostPath):
     """One with a clock of its own, which counts its calls."""
 
     fallbacks = ("no CUDA graph: simulated",)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(FakeBackend())
         self.asked = 0
 
     def device_stages_ms(self, images: Sequence[np.ndarray]) -> Mapping[str, float]:
@@ -47,33 +46,6 @@ class OtherBackend(FakeBackend):
     def infer(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         outputs = dict(super().infer(images))
         return {**outputs, "boxes": outputs["boxes"] + np.array([30, 0, 30, 20], np.float32)}
-
-
-class TwoSlots:
-    """A detector that overlaps calls; each takes a millisecond of nobody's time."""
-
-    meta = FakeBackend.meta
-    postprocess = meta.postprocess
-    num_slots = 2
-
-    def __init__(self) -> None:
-        self.backend = SimpleNamespace(fallbacks=())
-        self.under_way = 0
-        self._reader = Detector(FakeBackend())
-
-    def timed(self, images: Sequence[np.ndarray]) -> Timed:
-        return self._reader.timed(images)
-
-    def submit(self, images: Sequence[np.ndarray]) -> None:
-        self.under_way += 1
-        assert self.under_way <= self.num_slots
-
-    def result(self) -> Timed:
-        self.under_way -= 1
-        return Timed([Detections.none()], dict.fromkeys(STAGES, 0.0))
-
-    def close(self) -> None:
-        pass
 
 
 def candidate(label: str, open_it: Callable[..., Any], device: str = "cpu", named: bool = True) -> Candidate:
@@ -95,12 +67,12 @@ def benchmark_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benchmark]:
     return make
 
 
-def plain(**changes: Any) -> Detector:
+def plain(settings: DetectSettings) -> Detector:
     return Detector(FakeBackend())
 
 
 def fails_with(error: Exception) -> Callable[..., Any]:
-    def fail(**changes: Any) -> Any:
+    def fail(settings: DetectSettings) -> Any:
         raise error
 
     return fail
@@ -110,7 +82,7 @@ def test_device_stages_are_medians_by_the_devices_clock(benchmark_of: Callable[.
     backend = GpuBackend()
     assert isinstance(backend, DeviceStages) and not isinstance(FakeBackend(), DeviceStages)
     assert median_stages(GpuBackend(), []) == {"copy_in": 0.5, "network": 5.5, "copy_out": 0.25}  # of 1 to 10
-    benchmark = benchmark_of(candidate("gpu", lambda: Detector(backend), "cuda"), candidate("cpu", plain))
+    benchmark = benchmark_of(candidate("gpu", lambda _: Detector(backend), "cuda"), candidate("cpu", plain))
     benchmark.time(FRAMES, QUICK)
     gpu, cpu = benchmark.rows()
     assert gpu["device_stages_ms"]["network"] == 5.5
@@ -124,7 +96,7 @@ def test_the_roofline_is_by_the_devices_clock_where_there_is_one(
 ):
     from yolov3_trt.models.architectures import yolov3_tiny
 
-    benchmark = benchmark_of(candidate("gpu", lambda: Detector(GpuBackend()), "cuda"))
+    benchmark = benchmark_of(candidate("gpu", lambda _: Detector(GpuBackend()), "cuda"))
     monkeypatch.setattr(benchmark, "spec_of", lambda entrant: yolov3_tiny())
     benchmark.ceilings["cuda", "fp32"] = Ceiling(10_000, 1_000, "cuda", "fp32", "hand")
     benchmark.time(FRAMES, QUICK)
@@ -136,7 +108,7 @@ def test_a_row_that_finds_something_else_is_a_fault(benchmark_of: Callable[..., 
     benchmark = benchmark_of(
         candidate("good", plain),
         candidate("same", plain),
-        candidate("other", lambda: Detector(OtherBackend())),
+        candidate("other", lambda _: Detector(OtherBackend())),
         reference="good",
     )
     (fault,) = benchmark.faults
@@ -145,7 +117,7 @@ def test_a_row_that_finds_something_else_is_a_fault(benchmark_of: Callable[..., 
 
 def test_rows_that_are_set_to_find_different_things_say_so(benchmark_of: Callable[..., Benchmark]):
     strict = replace(FakeBackend.meta.postprocess, conf=0.5)
-    rows = (candidate("good", plain), candidate("strict", lambda: Detector(FakeBackend(), strict)))
+    rows = (candidate("good", plain), candidate("strict", lambda _: Detector(FakeBackend(), strict)))
     good, row = benchmark_of(*rows, reference="good").rows()
     assert good["fallbacks"] == []
     assert row["fallbacks"] == ["it is set to --conf 0.5 (the reference: 0.25): give all rows the same"]
@@ -156,7 +128,9 @@ def test_what_fails_while_it_runs_becomes_a_row_too(benchmark_of: Callable[..., 
         def infer(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
             raise DeviceError("cuMemAlloc: out of memory")
 
-    benchmark = benchmark_of(candidate("good", plain), candidate("bad", lambda: Detector(Failing())), reference="good")
+    benchmark = benchmark_of(
+        candidate("good", plain), candidate("bad", lambda _: Detector(Failing())), reference="good"
+    )
     benchmark.time(FRAMES, QUICK)
     good, bad = benchmark.rows()
     assert good["failed"] is None and good["latency_ms"]["p50"] > 0
@@ -196,16 +170,16 @@ def test_rows_that_overlap_calls_and_rows_on_a_gpu_run_alone_as_well(
 ):
     reader = FixedReader()
     monkeypatch.setattr("yolov3_trt.benchmark.content.open_power_reader", lambda: (reader, None))
-    two = TwoSlots()
+    two = TwoSlots(0.001)
     rows = (
-        candidate("two", lambda: two),
-        candidate("gpu", lambda: Detector(GpuBackend()), "cuda"),
+        candidate("two", lambda _: Detector(two)),
+        candidate("gpu", lambda _: Detector(GpuBackend()), "cuda"),
         candidate("cpu", plain),
     )
     benchmark = benchmark_of(*rows, reference="cpu")
     content = with_rows(measure_all(benchmark, FRAMES, QUICK, roofline=False), benchmark)
     overlapping, gpu, cpu = content["rows"]
-    assert overlapping["throughput_fps"] > 0 and overlapping["power_w"] is None and two.under_way == 0
+    assert overlapping["throughput_fps"] > 0 and overlapping["power_w"] is None and two.num_pending == 0
     assert (gpu["power_w"], gpu["gpu"]["gpu_mhz"]) == (42, 1500) and gpu["throughput_fps"] > 0
     assert (cpu["throughput_fps"], cpu["power_w"], cpu["gpu"]) == (None, None, None)
     assert content["machine"]["gpu_state"] == {"reader": "fixed"} and not reader.is_open
@@ -215,12 +189,12 @@ def test_rows_that_overlap_calls_and_rows_on_a_gpu_run_alone_as_well(
 def test_accuracy_is_measured_once_per_way_at_a_threshold_of_its_own(benchmark_of: Callable[..., Benchmark]):
     opened: list[Any] = []
 
-    def open_it(conf: float | None = None) -> Detector:
-        opened.append(conf)
+    def open_it(settings: DetectSettings) -> Detector:
+        opened.append(settings.conf)
         return Detector(FakeBackend())
 
-    def refuse(conf: float | None = None) -> Detector:
-        if conf is not None:
+    def refuse(settings: DetectSettings) -> Detector:
+        if settings.conf is not None:
             raise BackendError("conf=0.005 was asked for, but this graph gives conf=0.25")
         return Detector(FakeBackend())
 

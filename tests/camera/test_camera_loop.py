@@ -53,7 +53,7 @@ def test_every_frame_reaches_every_sink_in_order_with_its_own_detections():
     source, sinks, seen = ListSource(grey_pictures(LEVELS)), [ListSink(), ListSink()], []
     with fake_detector() as detector:
         statistics = run_loop(detector, [source], sinks, LoopOptions(on_frame=seen.append))
-        assert detector.backend.is_open and source.is_open  # who opened them closes them
+        assert detector.backend.network.is_open and source.is_open  # who opened them closes them
     for sink in sinks:
         assert sink.calls == []
         assert [frame.index for frame in sink.frames] == [0, 1, 2, 3, 4, 5]
@@ -97,7 +97,7 @@ def test_exception_leaves_the_loop_and_its_owner_decides(failure: BaseException,
         try:
             run_loop(detector, [source], [sink])
         finally:
-            assert sink.calls == [] and detector.backend.is_open and source.is_open
+            assert sink.calls == [] and detector.backend.network.is_open and source.is_open
     assert sink.calls == [ending] and len(sink.frames) == 3
 
 

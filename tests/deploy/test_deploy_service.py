@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import FRAME_HW, FakeBackend
-from yolov3_trt.backends import Timed
+from yolov3_trt.backends import TimedDetections
 from yolov3_trt.deploy import python_model
 from yolov3_trt.deploy.pictures import check_frame, decode_picture
 from yolov3_trt.deploy.service import PictureService
@@ -160,9 +160,9 @@ class OwnWay(CountingBackend):
     def submit(self, images: Sequence[np.ndarray]) -> None:
         self.rows.append(len(images))
 
-    def result(self) -> Timed:
+    def result(self) -> TimedDetections:
         one = Detections(np.ones((1, 4), np.float32), np.full(1, 0.9, np.float32), np.zeros(1, np.int32))
-        return Timed([one] * self.rows[-1], dict.fromkeys(("preprocess", "inference", "postprocess"), 0.0))
+        return TimedDetections([one] * self.rows[-1], dict.fromkeys(("preprocess", "inference", "postprocess"), 0.0))
 
 
 class HeadsBackend(CountingBackend):

@@ -40,6 +40,26 @@ def test_selection_gives_the_same_columns_and_names(selection, class_ids):
     assert selected.class_names == NAMES
 
 
+@pytest.mark.parametrize("number", [1, -2, np.int64(1), np.array([0, 1])[1]])
+def test_a_number_gives_one_row(number):
+    row = three()[number]
+    assert row == Detection((0.0, 0.0, 10.0, 10.0), 0.5, 0, "cat") and type(row.score) is float
+
+
+@pytest.mark.parametrize("number", [3, -4])
+def test_a_row_that_is_not_there_is_an_index_error(number: int):
+    with pytest.raises(IndexError):
+        three()[number]
+
+
+def test_its_text_names_the_best_rows():
+    assert repr(three()) == "<Detections: 3 objects: dog 0.90, cat 0.50, 7 0.50>"
+    assert repr(Detections.none()) == "<Detections: 0 objects>"
+    assert repr(three()[:1]) == "<Detections: 1 object: dog 0.90>"
+    many = Detections(np.zeros((8, 4), np.float32), np.ones(8, np.float32), np.zeros(8, np.int32), NAMES)
+    assert repr(many).endswith("cat 1.00, 3 more>")
+
+
 def test_selection_that_does_not_descend_is_refused():
     with pytest.raises(ValueError, match=r"^scores are not in descending order$"):
         three()[::-1]

@@ -1,4 +1,8 @@
-"""Interchangeable ways to run a model, behind one small protocol."""
+"""Interchangeable ways to run a model, behind one small protocol: pictures in, detections out.
+
+What fits pictures and finds detections by itself (TensorRT, a server of pictures) is a `Backend`. What only runs the network
+(PyTorch, ONNX Runtime, a server of tensors) is a `TensorBackend`, and `host_path.HostPath` makes a `Backend` of it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from numpy.typing import NDArray
 
+from yolov3_trt.arguments import one_of
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, require
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
@@ -28,18 +33,27 @@ class BackendName(str, Enum):
     ONNXRUNTIME = "onnxruntime"
     TENSORRT = "tensorrt"
     TRITON = "triton"
+    OPENCV = "opencv"
+
+
+class DeviceName(str, Enum):
+    """Where a backend runs."""
+
+    AUTO = "auto"  # on the GPU where the backend has one, else on the CPU
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedDetections:
     """What was found in some pictures, and where the time went."""
 
     detections: list[Detections]  # one per picture, in image px
     stages_s: Mapping[str, float]  # seconds of all pictures together, by STAGES
 
 
-class Backend(Protocol):
-    """Runs one model. Opened, used and closed on one thread."""
+class _Opened(Protocol):
+    """What every backend has, of either kind. Opened, used and closed on one thread."""
 
     @property
     def name(self) -> BackendName:
@@ -56,28 +70,14 @@ class Backend(Protocol):
         """What it does in a lesser way than it could elsewhere, each with the reason; for logs and `--json`."""
         ...
 
-    def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """Run a batch of the shape `meta.input_shape(n)`, n within `meta.batch`.
-
-        Returns:
-            An array per `meta.output_names`; views that are valid until the next call.
-
-        Raises:
-            BackendError: the batch has another shape or type.
-        """
-        ...
-
     def close(self) -> None:
         """Give up memory and handles; harmless when repeated."""
         ...
 
 
 @runtime_checkable
-class PictureBackend(Backend, Protocol):
-    """A backend that takes pictures as they are: it fits them into the input and finds the detections by itself.
-
-    `Detector` leaves its own preprocessing and postprocessing to such a one.
-    """
+class Backend(_Opened, Protocol):
+    """Takes pictures as they are and gives what is in them."""
 
     @property
     def num_slots(self) -> int:
@@ -97,11 +97,11 @@ class PictureBackend(Backend, Protocol):
 
         Raises:
             ImageError: a picture is of another shape or type.
-            BackendError: as many are under way as there are slots.
+            BackendError: as many are under way as there are slots, or it is closed.
         """
         ...
 
-    def result(self) -> Timed:
+    def result(self) -> TimedDetections:
         """Wait for the pictures submitted first, of those whose result was not asked for yet.
 
         Raises:
@@ -110,22 +110,58 @@ class PictureBackend(Backend, Protocol):
         ...
 
 
-_Opened = TypeVar("_Opened", bound="OpenBackend")
+@runtime_checkable
+class TensorBackend(_Opened, Protocol):
+    """Runs the network alone: batches in, the outputs of the network out."""
+
+    def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """Run a batch of the shape `meta.input_shape(n)`, n within `meta.batch`.
+
+        Returns:
+            An array per `meta.output_names`; views that are valid until the next call.
+
+        Raises:
+            BackendError: the batch has another shape or type, or the backend is closed.
+        """
+        ...
+
+
+_Self = TypeVar("_Self", bound="OpenBackend")
 
 
 class OpenBackend:
-    """Base of the backends: the context manager, and the check of what comes in."""
+    """Base of the backends: the context manager, and the checks of what comes in."""
 
     name: BackendName
     meta: ModelMeta
     fallbacks: tuple[str, ...] = ()
+    is_closed = False
+
+    def check_open(self) -> None:
+        """Refuse to go on after `close`.
+
+        Raises:
+            BackendError: it is closed.
+        """
+        if self.is_closed:
+            raise BackendError(f"{self.meta.name}: this {self.name.value} backend is closed; open the artifact again")
+
+    def check_count(self, images: Sequence[Image]) -> None:
+        """Refuse more pictures than a call may hold, or none.
+
+        Raises:
+            BackendError: how many they are and what was expected.
+        """
+        if not 1 <= len(images) <= self.meta.batch.max:
+            raise BackendError(f"{self.meta.name}: got {len(images)} pictures; expected 1 to {self.meta.batch.max}")
 
     def check_batch(self, images: NDArray[Any]) -> None:
         """Refuse a batch that the model does not take.
 
         Raises:
-            BackendError: what it is and what was expected.
+            BackendError: what it is and what was expected; or the backend is closed.
         """
+        self.check_open()
         expected = self.meta.input_shape(images.shape[0] if images.ndim else 0)
         kind, batch = self.meta.input_dtype, self.meta.batch
         if images.shape != expected or images.dtype != kind or not batch.min <= expected[0] <= batch.max:
@@ -136,8 +172,9 @@ class OpenBackend:
 
     def close(self) -> None:
         """Give up memory and handles; harmless when repeated."""
+        self.is_closed = True
 
-    def __enter__(self: _Opened) -> _Opened:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(
@@ -148,45 +185,76 @@ class OpenBackend:
 
 def open_backend(
     artifact: str | Path | Model,
-    backend: BackendName = BackendName.AUTO,
+    backend: BackendName | str = BackendName.AUTO,
     *,
+    device: DeviceName | str = DeviceName.AUTO,
     threads: int | None = None,
     trust: bool = False,
-) -> Backend:
+) -> Backend | TensorBackend:
     """Open what runs an artifact: torch a model, ONNX Runtime an `.onnx`, TensorRT an `.engine`, a server what it serves.
+
+    A model may be run by OpenCV instead, to compare with.
 
     Args:
         artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx`, an `.engine`, or
             `triton://host:port[,host:port]/model[:version]`, see `backends.triton`.
-        backend: AUTO, or the one that it must be.
+        backend: `auto`, or the one that it must be.
+        device: `cpu`, `cuda`, or `auto` for the GPU where the backend has one, else the CPU.
         threads: CPU threads; by default the backend's choice.
         trust: load an engine whoever owns it or can write to it; see `engine.plan.why_untrusted`.
 
     Raises:
-        BackendError: the artifact and the backend do not go together.
+        SettingError: there is no such backend or device.
+        BackendError: the artifact, the backend and the device do not go together.
         EngineError: an engine that cannot run here, and why.
         Yolov3TrtError: the artifact cannot be loaded.
     """
     natural = _natural_backend(artifact)
-    if backend not in (BackendName.AUTO, natural):
-        raise BackendError(f"{artifact}: {backend.value} does not run this; it runs on {natural.value}")
-    if natural is BackendName.TORCH:
-        require("torch", extra="export")
-        from yolov3_trt.backends.pytorch import TorchBackend
-
-        return TorchBackend(artifact if isinstance(artifact, Model) else load_model(artifact), threads=threads)
+    asked, on = one_of("backend", backend, BackendName), one_of("device", device, DeviceName)
+    if asked is BackendName.OPENCV and natural is BackendName.TORCH:
+        natural = asked  # both run Darknet's own models
+    if asked not in (BackendName.AUTO, natural):
+        raise BackendError(f"{_shown(artifact)}: {asked.value} does not run this; it runs on {natural.value}")
+    if natural in (BackendName.TORCH, BackendName.OPENCV):
+        return _open_model(artifact if isinstance(artifact, Model) else load_model(artifact), natural, on, threads)
     assert not isinstance(artifact, Model)
     if natural is BackendName.ONNXRUNTIME:
         from yolov3_trt.backends.ort import OrtBackend
 
-        return OrtBackend(Path(artifact), threads=threads)
+        return OrtBackend(Path(artifact), device=on.value, threads=threads)
     if natural is BackendName.TRITON:
+        if on is not DeviceName.AUTO:
+            raise BackendError(
+                f"{artifact}: device={on.value} was asked for, but its server decides that; leave it out"
+            )
         from yolov3_trt.backends.triton import open_triton
 
         return open_triton(str(artifact))
+    if on is DeviceName.CPU:
+        raise BackendError(f"{artifact}: device=cpu was asked for, but an engine runs on a GPU; open its .onnx instead")
     from yolov3_trt.backends.trt import open_tensorrt
 
     return open_tensorrt(Path(artifact), trust=trust)
+
+
+def _open_model(
+    model: Model, backend: BackendName, device: DeviceName, threads: int | None
+) -> "Backend | TensorBackend":
+    if backend is BackendName.OPENCV:
+        from yolov3_trt.backends.opencv_dnn import OpenCvBackend
+
+        if device is DeviceName.CUDA:
+            raise BackendError(f"{model.spec.name}: device=cuda was asked for, but OpenCV runs models on the CPU here")
+        return OpenCvBackend(model, threads=threads)
+    require("torch", extra="export")
+    from yolov3_trt.backends.pytorch import TorchBackend, has_cuda
+
+    where = ("cuda" if has_cuda() else "cpu") if device is DeviceName.AUTO else device.value
+    return TorchBackend(model, device=where, threads=threads)
+
+
+def _shown(artifact: str | Path | Model) -> str:
+    return artifact.spec.name if isinstance(artifact, Model) else str(artifact)
 
 
 def _natural_backend(artifact: str | Path | Model) -> BackendName:

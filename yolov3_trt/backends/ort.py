@@ -19,7 +19,7 @@ _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 class OrtBackend(OpenBackend):
-    """Runs an ONNX file, on the CPU unless another device is chosen."""
+    """Runs an ONNX file, a `TensorBackend`; on the CPU unless another device is chosen."""
 
     name = BackendName.ONNXRUNTIME
 
@@ -28,7 +28,7 @@ class OrtBackend(OpenBackend):
 
         Args:
             path: of the graph.
-            device: `cpu` or `cuda`.
+            device: `cpu` or `cuda`; `auto`: `cuda` where this ONNX Runtime was built for it and it works, else `cpu`.
             threads: of the CPU.
 
         Raises:
@@ -37,21 +37,37 @@ class OrtBackend(OpenBackend):
                 sidecar says.
         """
         self.meta = load_model_meta(path)
-        self.device = device
-        self._session: Any = _open_session(path, threads, device)
+        self._session: Any
+        self._session, self.device, self.fallbacks = _open_somewhere(path, threads, device)
         outputs = tuple(output.name for output in self._session.get_outputs())
         if outputs != self.meta.output_names:
             raise BackendError(f"{path}: the graph's outputs are {outputs}; its sidecar says {self.meta.output_names}")
 
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """See `Backend.infer`."""
+        """See `TensorBackend.infer`."""
         self.check_batch(images)
         names = self.meta.output_names
         return dict(zip(names, self._session.run(list(names), {INPUT_NAME: images}), strict=True))
 
     def close(self) -> None:
         """Free the session."""
+        super().close()
         self._session = None
+
+
+def _open_somewhere(path: Path, threads: int | None, device: str) -> tuple[Any, str, tuple[str, ...]]:
+    """A session, the device it is on, and why that is not CUDA where CUDA was to be expected."""
+    fallbacks: tuple[str, ...] = ()
+    if device == "auto":
+        device = (
+            "cuda" if _PROVIDERS["cuda"][0] in require("onnxruntime", extra="cpu").get_available_providers() else "cpu"
+        )
+        if device == "cuda":
+            try:
+                return _open_session(path, threads, device), device, ()
+            except BackendError as exc:
+                device, fallbacks = "cpu", (f"runs on the CPU: {exc}",)
+    return _open_session(path, threads, device), device, fallbacks
 
 
 def _open_session(graph: Path | bytes, threads: int | None, device: str = "cpu") -> Any:

@@ -28,7 +28,7 @@ def has_cuda() -> bool:
 
 
 class TorchBackend(OpenBackend):
-    """Runs the module of a model in eval mode; by default eager, float32, on the CPU: the reference.
+    """Runs the module of a model in eval mode, a `TensorBackend`; by default eager, float32, on the CPU: the reference.
 
     On CUDA float32 means float32: TensorFloat-32, which PyTorch otherwise allows in convolutions, is off during a call.
     """
@@ -86,6 +86,7 @@ class TorchBackend(OpenBackend):
 
     def close(self) -> None:
         """Free the module, and on CUDA what PyTorch has kept of its memory."""
+        super().close()
         self._module = None
         if self.options.device != "cpu":
             torch.cuda.empty_cache()

@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import STAGES, BackendName, OpenBackend, Timed
+from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetections
 from yolov3_trt.detections import Detections
 from yolov3_trt.engine.plan import Plan, load_plan
 from yolov3_trt.errors import BackendError, DeviceError, EngineError, ImageError
@@ -61,7 +61,7 @@ def open_tensorrt(path: Path, *, trust: bool = False, use_graphs: bool = True) -
 
 
 class TensorRTBackend(OpenBackend):
-    """Runs an engine; a `PictureBackend`."""
+    """Runs an engine: a `Backend`, and a `TensorBackend` for those who look at the network alone."""
 
     name = BackendName.TENSORRT
     num_slots = 2  # the pictures of one batch are copied while the network runs on another
@@ -87,7 +87,7 @@ class TensorRTBackend(OpenBackend):
         self._use_graphs = use_graphs
         self._reasons: dict[str, str] = {}  # of what is not done as it could be, by what
         self._slots: list[Slot] = []
-        self._running: deque[_Running | Timed] = deque()
+        self._running: deque[_Running | TimedDetections] = deque()
         self._buffers: dict[int, InputBuffer] = {}  # of slots by identity, where the host fits the pictures
         with ExitStack() as undo:
             self._device = undo.enter_context(open_device())
@@ -106,7 +106,7 @@ class TensorRTBackend(OpenBackend):
         return (*(f"{what}: {reason}" for what, reason in self._reasons.items()), *sorted(graphs))
 
     def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
-        """See `PictureBackend.configure`; memory for one batch is allocated here."""
+        """See `Backend.configure`; memory for one batch is allocated here."""
         self._check_idle()
         self._reasons.clear()
         letterbox = self.meta.frame_hw is None
@@ -133,7 +133,8 @@ class TensorRTBackend(OpenBackend):
         self._slots.append(Slot(self._device, self._engine, self._work))
 
     def submit(self, images: Sequence[Image]) -> None:
-        """See `PictureBackend.submit`."""
+        """See `Backend.submit`."""
+        self.check_open()
         if len(self._running) >= self.num_slots:
             raise BackendError(f"{self.meta.name}: {self.num_slots} batches are under way; take a result first")
         self._check_configured()
@@ -149,15 +150,16 @@ class TensorRTBackend(OpenBackend):
             raise
         self._running.append(_Running(slot, placements, submitted_s, started_s))
 
-    def result(self) -> Timed:
-        """See `PictureBackend.result`."""
+    def result(self) -> TimedDetections:
+        """See `Backend.result`."""
+        self.check_open()
         if not self._running:
             raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
         first = self._running.popleft()
-        return first if isinstance(first, Timed) else self._finish(first)
+        return first if isinstance(first, TimedDetections) else self._finish(first)
 
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """See `Backend.infer`: the network alone, as comparing needs it; without a CUDA graph."""
+        """See `TensorBackend.infer`: the network alone, as comparing needs it; without a CUDA graph."""
         self.check_batch(images)
         self._check_idle()
         self._check_configured()
@@ -179,6 +181,7 @@ class TensorRTBackend(OpenBackend):
         self._device.close()
         self._running.clear()
         self._slots = []
+        super().close()
 
     def _check_configured(self) -> None:
         """Make sure that there is a slot; by default for what the artifact itself says."""
@@ -186,6 +189,7 @@ class TensorRTBackend(OpenBackend):
             self.configure(self.meta.preprocess, self.meta.postprocess)
 
     def _check_idle(self) -> None:
+        self.check_open()
         if self._running:
             raise BackendError(f"{self.meta.name}: pictures are under way; take their results first")
 
@@ -199,8 +203,7 @@ class TensorRTBackend(OpenBackend):
         prepare_batch(images, self._host_meta, self._buffers[id(slot)])
 
     def _placements(self, images: Sequence[Image]) -> tuple[Placement, ...]:
-        if not 1 <= len(images) <= self.meta.batch.max:
-            raise BackendError(f"{self.meta.name}: got {len(images)} pictures; expected 1 to {self.meta.batch.max}")
+        self.check_count(images)
         placements = []
         for image in images:
             check_image(image)
@@ -230,7 +233,7 @@ class TensorRTBackend(OpenBackend):
         self._running.appendleft(self._finish(first))
         return first.slot
 
-    def _finish(self, running: _Running) -> Timed:
+    def _finish(self, running: _Running) -> TimedDetections:
         running.slot.wait()
         done_s = time.perf_counter()
         detections = self._detections(running.slot, running.placements)
@@ -239,7 +242,7 @@ class TensorRTBackend(OpenBackend):
             done_s - running.started_s,
             time.perf_counter() - done_s,
         )
-        return Timed(detections, dict(zip(STAGES, seconds, strict=True)))
+        return TimedDetections(detections, dict(zip(STAGES, seconds, strict=True)))
 
     def _detections(self, slot: Slot, placements: tuple[Placement, ...]) -> list[Detections]:
         rows, postprocess = len(placements), self._work.postprocess

@@ -6,20 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.backends import BackendName, PictureBackend
+from yolov3_trt.backends import BackendName
 from yolov3_trt.backends.torch_options import TorchOptions
-from yolov3_trt.benchmark.latency import Detecting
-from yolov3_trt.detector import Detector, open_detector
+from yolov3_trt.detector import Detector, detector_on, open_detector
 from yolov3_trt.errors import BackendError, DeviceError, EngineError, MissingDependency, require
-from yolov3_trt.geometry import HW, Resize
+from yolov3_trt.geometry import HW
 from yolov3_trt.meta import ModelMeta
 from yolov3_trt.models import BUNDLED, Model, default_weights_path, is_model, load_model
 from yolov3_trt.models.architectures import BUILT_IN
+from yolov3_trt.settings import DetectSettings
 from yolov3_trt.spec import ModelSpec
 
 # What cannot run here; anything else that is wrong with an artifact ends the benchmark.
 CANNOT_RUN = (BackendError, DeviceError, EngineError, MissingDependency)
-OPENCV = "opencv"
+OPENCV = BackendName.OPENCV.value
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Wanted:
     weights: str | None = None  # of the artifacts that are models; so are the next two
     names: str | None = None
     input_hw: HW | None = None
-    thresholds: Mapping[str, Any] = field(default_factory=dict)  # for `open_detector`: conf, iou, nms, resize
+    detect: DetectSettings = field(default_factory=DetectSettings)
     device: str = "cpu"  # of PyTorch
     torch_variants: tuple[TorchOptions, ...] = ()
     onnxruntime_devices: tuple[str, ...] = ("cpu",)
@@ -56,7 +56,7 @@ class Candidate:
     device: str | None  # "cpu", "cuda"; None for a server's
     size_bytes: int | None
     named: bool  # on the command line; others are extra
-    open: Callable[..., Any]  # keywords of thresholds -> a `Detecting` that has `meta`
+    open: Callable[[DetectSettings], Detector]
     model: Model | None = None
 
 
@@ -67,14 +67,13 @@ class Entrant:
     label: str
     candidate: Candidate
     batch: int
-    detector: Detecting | None = None
+    detector: Detector | None = None
     failed: str | None = None
 
     @property
     def meta(self) -> ModelMeta | None:
         """Of the artifact; None where it did not open."""
-        meta: ModelMeta | None = getattr(self.detector, "meta", None)
-        return meta
+        return None if self.detector is None else self.detector.meta
 
     @property
     def precision(self) -> str | None:
@@ -85,8 +84,7 @@ class Entrant:
     @property
     def fallbacks(self) -> tuple[str, ...]:
         """Reasons, as they are by now."""
-        backend = getattr(self.detector, "backend", self.detector)
-        return tuple(getattr(backend, "fallbacks", ()))
+        return () if self.detector is None else self.detector.backend.fallbacks
 
     def without(self, reason: str) -> "Entrant":
         """The same, not run."""
@@ -106,7 +104,7 @@ def candidates(wanted: Wanted) -> list[Candidate]:
     return found
 
 
-def with_batches(candidate: Candidate, detector: Any, batches: Sequence[int]) -> Iterator[Entrant]:
+def with_batches(candidate: Candidate, detector: Detector, batches: Sequence[int]) -> Iterator[Entrant]:
     """An entrant per batch size, all on the backend of one detector."""
     for batch in batches:
         label = candidate.label if batch == 1 else f"{candidate.label} batch {batch}"
@@ -114,10 +112,6 @@ def with_batches(candidate: Candidate, detector: Any, batches: Sequence[int]) ->
         limits = detector.meta.batch
         if not limits.min <= batch <= limits.max:
             yield entrant.without(f"it takes batches of {limits}, not {batch}")
-        elif isinstance(detector, Detector) and not isinstance(detector.backend, PictureBackend):
-            # One each: it keeps its input buffer from call to call, as long as the batch stays the same.
-            own = Detector(detector.backend, detector.postprocess, detector.meta.preprocess.resize)
-            yield replace(entrant, detector=own)
         else:
             yield entrant
 
@@ -163,13 +157,13 @@ def _of_model(artifact: str, base: str, wanted: Wanted) -> Iterator[Candidate]:
             yield _torch(f"{base} {options}", model, artifact, options, wanted)
     if OPENCV in wanted.peers:
         size = model.weights_path.stat().st_size
-        opener = partial(_open_opencv, model, wanted.thresholds, wanted.threads)
+        opener = partial(_open, model, {"backend": OPENCV, "threads": wanted.threads})
         yield Candidate(f"{base} {OPENCV}", artifact, OPENCV, "fp32", "cpu", size, False, opener, model)
 
 
 def _torch(label: str, model: Model, artifact: str, options: TorchOptions, wanted: Wanted) -> Candidate:
     size = model.weights_path.stat().st_size
-    opener = partial(_open_torch, model, options, wanted.thresholds, wanted.threads)
+    opener = partial(_open_torch, model, options, wanted.threads)
     name = BackendName.TORCH.value
     return Candidate(label, artifact, name, options.dtype, options.device, size, False, opener, model)
 
@@ -180,63 +174,25 @@ def _of_file(artifact: str, base: str, wanted: Wanted) -> Iterator[Candidate]:
     if path.suffix == ".onnx":
         for device in wanted.onnxruntime_devices:
             label = base if device == "cpu" else f"{base} {device}"
-            opener = partial(_open_onnxruntime, path, device, wanted.thresholds, wanted.threads)
+            opener = partial(_open, artifact, {"device": device, "threads": wanted.threads})
             name = BackendName.ONNXRUNTIME.value
             yield Candidate(label, artifact, name, None, device, size, device == wanted.onnxruntime_devices[0], opener)
         return
     is_remote = "://" in artifact
     name = BackendName.TRITON.value if is_remote else BackendName.TENSORRT.value
-    opener = partial(_open_other, artifact, wanted.thresholds, wanted.trust)
+    opener = partial(_open, artifact, {"trust": wanted.trust})
     yield Candidate(base, artifact, name, None, None if is_remote else "cuda", size, True, opener)
 
 
-def _open_torch(
-    model: Model, options: TorchOptions, thresholds: Mapping[str, Any], threads: int | None, **changes: Any
-) -> Detector:
+def _open_torch(model: Model, options: TorchOptions, threads: int | None, settings: DetectSettings) -> Detector:
     require("torch", extra="export")
     from yolov3_trt.backends.pytorch import TorchBackend
 
-    return _detector(TorchBackend(model, options=options, threads=threads), {**thresholds, **changes})
+    return detector_on(TorchBackend(model, options=options, threads=threads), settings)
 
 
-def _open_onnxruntime(
-    path: Path, device: str, thresholds: Mapping[str, Any], threads: int | None, **changes: Any
-) -> Detector:
-    from yolov3_trt.backends.ort import OrtBackend
-
-    return _detector(OrtBackend(path, device=device, threads=threads), {**thresholds, **changes})
-
-
-def _open_other(artifact: str, thresholds: Mapping[str, Any], trust: bool, **changes: Any) -> Detector:
-    return open_detector(artifact, trust=trust, **{**thresholds, **changes})
-
-
-def _open_opencv(model: Model, thresholds: Mapping[str, Any], threads: int | None, **changes: Any) -> Any:
-    from yolov3_trt.benchmark.peers import OpenCvPeer
-    from yolov3_trt.meta import meta_from_spec
-
-    if threads is not None:
-        require("cv2", extra="opencv").setNumThreads(threads)
-    meta = meta_from_spec(model.spec, model.class_names)
-    resize, limits = _split({**thresholds, **changes})
-    return OpenCvPeer(model, meta.preprocess.override(resize=resize), meta.postprocess.override(**limits))
-
-
-def _detector(backend: Any, thresholds: Mapping[str, Any]) -> Detector:
-    resize, limits = _split(thresholds)
-    try:
-        return Detector(backend, backend.meta.postprocess.override(**limits), resize)
-    except BackendError:
-        backend.close()
-        raise
-
-
-def _split(thresholds: Mapping[str, Any]) -> tuple[Resize | None, dict[str, Any]]:
-    """Keywords of `open_detector` -> the resize, and keywords of `Postprocess.override`."""
-    names = {"conf": "conf", "iou": "iou"}
-    limits = {names.get(name, name): value for name, value in thresholds.items() if name != "resize"}
-    resize = thresholds.get("resize")
-    return None if resize is None else Resize(resize), limits
+def _open(artifact: str | Model, how: Mapping[str, Any], settings: DetectSettings) -> Detector:
+    return open_detector(artifact, detect=settings, **how)
 
 
 def _label(artifact: str, artifacts: Sequence[str]) -> str:

@@ -3,45 +3,20 @@
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from yolov3_trt.backends import Timed
 from yolov3_trt.benchmark.machine import machine
 from yolov3_trt.benchmark.timings import Timings
+from yolov3_trt.detector import Detector
 from yolov3_trt.preprocess import Image
 
-__all__ = ["Detecting", "machine", "measure", "rounds_for", "throughput_fps"]
+__all__ = ["machine", "measure", "rounds_for", "throughput_fps"]
 
 _ORDER_SEED = 0
 
 
-class Detecting(Protocol):
-    """What can be timed: a `Detector`, or a peer in its place."""
-
-    @property
-    def num_slots(self) -> int:
-        """See `Detector.num_slots`."""
-        ...
-
-    def timed(self, images: Sequence[Image]) -> Timed:
-        """See `Detector.timed`."""
-        ...
-
-    def submit(self, images: Sequence[Image]) -> None:
-        """See `Detector.submit`."""
-        ...
-
-    def result(self) -> Timed:
-        """See `Detector.result`."""
-        ...
-
-    def close(self) -> None:
-        """See `Detector.close`."""
-        ...
-
-
 def measure(
-    detectors: Mapping[str, Detecting],
+    detectors: Mapping[str, Detector],
     frames: Sequence[Image],
     *,
     rounds: int | Iterable[Any],
@@ -84,7 +59,7 @@ def rounds_for(duration_s: float, clock: Callable[[], float] = time.monotonic) -
         number += 1
 
 
-def throughput_fps(detector: Detecting, frames: Sequence[Image], batch: int, duration_s: float) -> float:
+def throughput_fps(detector: Detector, frames: Sequence[Image], batch: int, duration_s: float) -> float:
     """Pictures per second when all the detector's slots are kept busy."""
     slots, done = detector.num_slots, 0
     for n in range(slots):
@@ -104,7 +79,7 @@ def _taken(frames: Sequence[Image], start: int, count: int) -> list[Image]:
     return [frames[(start + k) % len(frames)] for k in range(count)]
 
 
-def _time_call(detector: Detecting, images: Sequence[Image], timings: Timings) -> None:
+def _time_call(detector: Detector, images: Sequence[Image], timings: Timings) -> None:
     cpu = time.process_time()
     start = time.perf_counter()
     timed = detector.timed(images)

@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def detector(self) -> Any:
-        """A `Detecting`; only of rows that run."""
+        """A `Detector`; only of rows that run."""
         return self.entrant.detector
 
     @property

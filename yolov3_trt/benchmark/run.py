@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from yolov3_trt.backends import BackendName
@@ -125,7 +125,7 @@ class Benchmark:
         )
         for label, outcome in running.items():
             outcome.timings = timings[label]
-            backend = getattr(outcome.detector, "backend", None)
+            backend = outcome.detector.backend
             if isinstance(backend, DeviceStages):
                 pictures = _batch_of(frames.pictures, outcome.entrant.batch)
                 outcome.device_stages_ms = median_stages(backend, pictures)
@@ -158,7 +158,7 @@ class Benchmark:
             try:
                 if id(candidate) not in known:
                     self.reporter.say(f"{candidate.label}: accuracy ...")
-                    detector = candidate.open(conf=conf)
+                    detector = candidate.open(replace(self.wanted.detect, conf=conf))
                     try:
                         known[id(candidate)] = evaluate(detector)
                     finally:
@@ -220,7 +220,7 @@ class Benchmark:
         self.reporter.say(f"opening {candidate.label} ...")
         before = resident_mib()
         try:
-            detector = candidate.open()
+            detector = candidate.open(self.wanted.detect)
         except CANNOT_RUN as exc:
             outcomes = [Outcome(Entrant(candidate.label, candidate, self.wanted.batches[0]))]
             outcomes[0].fail(" ".join(str(exc).split()))

@@ -10,7 +10,6 @@ import typer
 from yolov3_trt.cli.bench_text import bench_text
 from yolov3_trt.cli.options import (
     ConfOption,
-    DetectOptions,
     InputSizeOption,
     IouOption,
     JsonOption,
@@ -83,6 +82,7 @@ def bench(
     from yolov3_trt.benchmark.run import Benchmark, Schedule
     from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
     from yolov3_trt.jobs import Reporter
+    from yolov3_trt.settings import DetectSettings
 
     _check(report, annotations, images)
     _check_reference(reference, artifacts)
@@ -92,7 +92,7 @@ def bench(
         weights,
         names,
         parse_input_hw(input_size),
-        DetectOptions(conf, iou, None, nms, resize).as_keywords(),
+        DetectSettings(conf, iou, nms=nms, resize=resize),  # type: ignore[arg-type]  # a text is coerced,
         own_device,
         _variants(torch_variants, own_device),
         _chosen(onnxruntime_devices, _DEVICES, "--onnxruntime-devices"),

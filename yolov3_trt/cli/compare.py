@@ -122,6 +122,7 @@ def _layers(
     artifacts: tuple[str, str], detectors: "tuple[Detector, Detector]", path: Path, model: ModelOptions
 ) -> "LayerComparison | str":
     """The layers of both on the first picture; or why they cannot be looked into."""
+    from yolov3_trt.backends.host_path import fit_batch
     from yolov3_trt.compare.layers import compare_layers
     from yolov3_trt.images import iter_images
 
@@ -130,7 +131,7 @@ def _layers(
             return f"the layers of {artifact} cannot be looked into; compare the .onnx that it was made from"
     a, b = (_probe(artifact, detector, model) for artifact, detector in zip(artifacts, detectors, strict=True))
     picture = next(iter(iter_images([path]))).pixels
-    inputs = (detectors[0].prepare([picture])[0], detectors[1].prepare([picture])[0])
+    inputs = (fit_batch([picture], detectors[0].meta)[0], fit_batch([picture], detectors[1].meta)[0])
     return compare_layers(a, b, inputs, _coarser(*detectors), lambda groups: track(groups, "looking into layers"))
 
 

@@ -21,7 +21,7 @@ PrecisionName = Literal["fp32", "fp16", "int8"]
 InputStageName = Literal["tensor", "pixels"]
 OutputStageName = Literal["heads", "detections"]
 ResizeName = Literal["letterbox", "stretch"]
-BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton"]
+BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv"]
 FlavorChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
 NmsChoice = Literal["cfg", "plain"]
 BoxLossName = Literal["ciou", "coordinates"]
@@ -155,7 +155,7 @@ def open_for_verb(
         artifact,
         weights=model.weights,
         names=model.names,
-        input_hw=parse_input_hw(model.input_size),
+        input_size=parse_input_hw(model.input_size),
         backend=backend,
         threads=threads,
         trust=trust,

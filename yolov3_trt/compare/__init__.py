@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov3_trt.backends.host_path import fit_batch, network_of
 from yolov3_trt.compare.heads import HeadDifference
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
@@ -14,6 +15,7 @@ from yolov3_trt.errors import BackendError
 from yolov3_trt.images import NamedImage
 from yolov3_trt.matching import MATCH_IOU, match
 from yolov3_trt.meta import OutputStage
+from yolov3_trt.postprocess import detections_from_outputs
 
 __all__ = ["MATCH_IOU", "Comparison", "HeadDifference", "compare", "match"]
 
@@ -66,7 +68,9 @@ def compare(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Compariso
             "artifacts of one network"
         )
     result = Comparison()
-    both_heads = a.meta.output_stage is b.meta.output_stage is OutputStage.HEADS
+    both_heads = all(
+        network_of(one.backend) is not None and one.meta.output_stage is OutputStage.HEADS for one in (a, b)
+    )
     for image in images:
         found_a, outputs_a = _run(a, image)
         found_b, outputs_b = _run(b, image)
@@ -87,9 +91,13 @@ def _grids(detector: Detector) -> str:
 
 
 def _run(detector: Detector, image: NamedImage) -> tuple[Detections, dict[str, NDArray[Any]]]:
-    batch, placements = detector.prepare([image.pixels])
-    outputs = {name: array[:1].copy() for name, array in detector.backend.infer(batch).items()}
-    return detector.finish(outputs, placements)[0], outputs
+    """The same fitting by the host for both where they let one look at the network; else what the detector finds."""
+    network = network_of(detector.backend)
+    if network is None:
+        return detector(image.pixels), {}
+    batch, placements = fit_batch([image.pixels], detector.meta)
+    outputs = {name: array[:1].copy() for name, array in network.infer(batch).items()}
+    return detections_from_outputs(outputs, detector.meta, detector.postprocess, placements)[0], outputs
 
 
 def _count(result: Comparison, a: Detections, b: Detections) -> None:

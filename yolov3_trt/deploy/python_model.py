@@ -38,7 +38,9 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         threads = _threads(json.loads(args["model_config"]), args["model_instance_kind"])
         # Trusted: who can write to the repository has written this very code as well.
-        self._detector: Detector = open_detector(_artifact(folder), threads=threads, trust=True)
+        artifact = _artifact(folder)
+        device = "cpu" if artifact.suffix == ".onnx" else "auto"
+        self._detector: Detector = open_detector(artifact, device=device, threads=threads, trust=True)
         for reason in self._detector.backend.fallbacks:
             _LOG.warning("%s: %s", args["model_name"], reason)
         self._service = PictureService(self._detector)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import PictureBackend
+from yolov3_trt.backends.host_path import HostPath
 from yolov3_trt.backends.triton.contract import ENCODED, FRAME, POSTPROCESS
 from yolov3_trt.deploy.pictures import check_frame, decode_picture
 from yolov3_trt.detections import Detections
@@ -133,14 +133,14 @@ class PictureService:
         return [_narrowed(one, picture.asked) for one, picture in zip(found, group, strict=True)]
 
     def _other_detector(self, asked: Postprocess) -> Detector:
-        """The same backend with wider thresholds; there is nothing to close."""
+        """The same network with wider thresholds; there is nothing to close."""
         backend = self._detector.backend
-        if isinstance(backend, PictureBackend):
+        if not isinstance(backend, HostPath):
             raise BackendError(
                 f"{backend.meta.name}: conf={asked.conf} and iou={asked.iou} were asked for, but this "
                 f"model runs with conf={self._own.conf} or more and iou={self._own.iou}"
             )
-        return Detector(backend, asked, self._detector.meta.preprocess.resize)
+        return Detector(backend.network, asked, self._detector.meta.preprocess.resize)
 
 
 def _narrowed(found: Detections, asked: Postprocess) -> Detections:

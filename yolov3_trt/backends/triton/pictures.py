@@ -2,14 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import STAGES, BackendName, OpenBackend, Timed
+from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetections
 from yolov3_trt.backends.triton.address import Encoding
 from yolov3_trt.backends.triton.contract import ENCODED, FRAME, POSTPROCESS, outputs_of
 from yolov3_trt.backends.triton.remote import Flight, RemoteModel, array_of
@@ -32,7 +32,7 @@ class _Call:
 
 
 class TritonPictureBackend(OpenBackend):
-    """Sends pictures to servers; a `PictureBackend`."""
+    """Sends pictures to servers; a `Backend`."""
 
     name = BackendName.TRITON
 
@@ -50,7 +50,6 @@ class TritonPictureBackend(OpenBackend):
         self._encoding = encoding
         self._calls: deque[_Call] = deque()
         self._thresholds: NDArray[np.float32] | None = None  # where they are not the model's own
-        self._is_open = True
 
     @property
     def fallbacks(self) -> tuple[str, ...]:  # type: ignore[override]  # here it comes to light while running
@@ -64,7 +63,7 @@ class TritonPictureBackend(OpenBackend):
         return self._remote.statistics
 
     def configure(self, preprocess: Preprocess, postprocess: Postprocess) -> None:
-        """See `PictureBackend.configure`; only the two thresholds and a lower number of detections can be asked for."""
+        """See `Backend.configure`; only the two thresholds and a lower number of detections can be asked for."""
         own = self.meta.postprocess
         if preprocess != self.meta.preprocess:
             raise BackendError(
@@ -86,19 +85,20 @@ class TritonPictureBackend(OpenBackend):
         self._thresholds = None if is_own else np.array([given], np.float32)
 
     def submit(self, images: Sequence[Image]) -> None:
-        """See `PictureBackend.submit`; each picture is a request of its own."""
+        """See `Backend.submit`; each picture is a request of its own."""
+        self.check_open()
         if len(self._calls) >= self.num_slots:
             raise BackendError(f"{self.meta.name}: {self.num_slots} calls are under way; take a result first")
-        if not 1 <= len(images) <= self.meta.batch.max:
-            raise BackendError(f"{self.meta.name}: got {len(images)} pictures; expected 1 to {self.meta.batch.max}")
+        self.check_count(images)
         for image in images:
             check_image(image)
         submitted_s = time.perf_counter()
         flights = [self._begin(image) for image in images]
         self._calls.append(_Call(flights, submitted_s, time.perf_counter()))
 
-    def result(self) -> Timed:
-        """See `PictureBackend.result`; inference is the time on the way and on the server."""
+    def result(self) -> TimedDetections:
+        """See `Backend.result`; inference is the time on the way and on the server."""
+        self.check_open()
         if not self._calls:
             raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
         call = self._calls.popleft()
@@ -115,18 +115,12 @@ class TritonPictureBackend(OpenBackend):
         arrived_s = max(answer.at_s for answer in answers)
         inference_s = max(arrived_s - call.started_s, 0)
         seconds = (call.started_s - call.submitted_s, inference_s, time.perf_counter() - waited_s)
-        return Timed(found, dict(zip(STAGES, seconds, strict=True)))
-
-    def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """Refused: what the network itself gives does not leave the server."""
-        raise BackendError(
-            f"{self.meta.name}: this server takes pictures and gives detections; use it through Detector"
-        )
+        return TimedDetections(found, dict(zip(STAGES, seconds, strict=True)))
 
     def close(self) -> None:
         """See `Backend.close`."""
-        if self._is_open:
-            self._is_open = False
+        if not self.is_closed:
+            super().close()
             self._calls.clear()
             self._remote.close()
 

@@ -12,7 +12,7 @@ from yolov3_trt.meta import ModelMeta
 
 
 class TritonBackend(OpenBackend):
-    """Sends batches to servers; fitting pictures and finding detections is left to `Detector`."""
+    """Sends batches to servers, a `TensorBackend`: fitting pictures and finding detections is left to the host."""
 
     name = BackendName.TRITON
 
@@ -20,7 +20,6 @@ class TritonBackend(OpenBackend):
         """Take over a model on servers, of the tensorrt or onnxruntime variant."""
         self.meta: ModelMeta = remote.contract.meta
         self._remote = remote
-        self._is_open = True
 
     @property
     def fallbacks(self) -> tuple[str, ...]:  # type: ignore[override]  # here it comes to light while running
@@ -33,7 +32,7 @@ class TritonBackend(OpenBackend):
         return self._remote.statistics
 
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        """See `Backend.infer`."""
+        """See `TensorBackend.infer`."""
         self.check_batch(images)
         variant = self._remote.contract.variant
         (tensor,) = inputs_of(variant, self.meta)
@@ -45,6 +44,6 @@ class TritonBackend(OpenBackend):
 
     def close(self) -> None:
         """See `Backend.close`."""
-        if self._is_open:
-            self._is_open = False
+        if not self.is_closed:
+            super().close()
             self._remote.close()
