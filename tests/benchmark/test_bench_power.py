@@ -207,7 +207,7 @@ def test_memory_grows_with_what_is_held():
     before, peak = resident_mib(), peak_resident_mib()
     if before is None or peak is None:
         pytest.skip("this system does not tell the memory of a process")
-    held = bytes(b"x") * (64 << 20)  # written, not only reserved
+    held = b"x" * (64 << 20)  # written, not only reserved
     after, new_peak = resident_mib(), peak_resident_mib()
     assert after is not None and new_peak is not None
     assert after - before == pytest.approx(64, abs=8)
