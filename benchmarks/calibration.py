@@ -27,14 +27,14 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, c
 from benchmarks.peers import ALL, load_subject
 from tests.conftest import COCO_MODELS
 from yolov3_trt.benchmark.latency import machine
-from yolov3_trt.calibration.image_set import CalibrationSet, open_set
 from yolov3_trt.calibration.table import CalibrationTable
+from yolov3_trt.data.calibration_set import CalibrationSet, open_set
+from yolov3_trt.data.images import find_sources, load_image
 from yolov3_trt.detector import open_detector
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.equalise import equalised
 from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
-from yolov3_trt.images import find_sources, load_image
 from yolov3_trt.jobs import Calibration, calibrate_graph, export_model
 from yolov3_trt.meta import Precision, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.peers import ALL, THREADS, Subject, load_subject, realistic_threshold
 from yolov3_trt.cli import entrypoint
+from yolov3_trt.data.images import load_image
 from yolov3_trt.detector import open_detector
-from yolov3_trt.images import load_image
 
 
 def main(args: Sequence[str] | None = None) -> None:

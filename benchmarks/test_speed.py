@@ -20,10 +20,10 @@ from benchmarks.peers import (
     seeded_heads,
 )
 from yolov3_trt.camera.draw import draw_detections
+from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.geometry import Placement, Resize
-from yolov3_trt.images import load_image
 from yolov3_trt.meta import ModelMeta, Postprocess, meta_from_spec
 from yolov3_trt.models import Model
 from yolov3_trt.models.architectures import yolov3

@@ -18,11 +18,12 @@ LAYERS = [
     "errors",
     "files geometry layers opencv",
     "arguments",
-    "spec detections coco",
+    "spec detections",
     "meta costs",
     "settings",
     "models preprocess postprocess matching",
-    "images shapes",
+    "shapes",
+    "data",
     "reference graph engine calibration",
     "builder runtime",
     "recipe",
@@ -50,7 +51,7 @@ HOMES = {
     "google": {"backends/triton/model_config.py", "graph"},
     "pycocotools": {"evaluate"},
     "pynvml": {"benchmark/power.py"},
-    "yaml": {"training/data_yaml.py"},
+    "yaml": {"data/data_yaml.py"},
     "triton_python_backend_utils": {"deploy/python_model.py"},
 }
 
@@ -144,7 +145,7 @@ def test_help_loads_nothing_that_takes_time():
         "evaluate",
         "camera.loop",
         "shapes",
-        "images",
+        "data.images",
         "cli",
         "benchmark.latency",
     ],
@@ -165,7 +166,7 @@ def test_building_from_an_onnx_file_needs_neither_torch_nor_onnx(tmp_path: Path)
 def test_a_missing_package_says_what_to_install():
     code = (
         "import sys; sys.modules['cv2'] = None\n"
-        "from yolov3_trt.errors import MissingDependency\nfrom yolov3_trt.images import load_image\n"
+        "from yolov3_trt.errors import MissingDependency\nfrom yolov3_trt.data.images import load_image\n"
         "from pathlib import Path\n"
         "try: load_image(Path('x.jpg'))\nexcept MissingDependency as exc: print(exc)"
     )

@@ -12,10 +12,10 @@ import numpy as np
 from yolov3_trt.arguments import flag, integer, size, size_text, text
 from yolov3_trt.backends import STAGES, Backend, BackendName, DeviceName, TensorBackend, TimedDetections, open_backend
 from yolov3_trt.backends.host_path import as_backend
+from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, ImageError, Yolov3TrtError
 from yolov3_trt.geometry import HW, Resize
-from yolov3_trt.images import load_image
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
 from yolov3_trt.models import Model, is_model, load_model
 from yolov3_trt.preprocess import Image

@@ -17,11 +17,11 @@ from tests.triton_server import TritonServer, require_server, running_server
 from yolov3_trt.backends.triton import TritonBackend, TritonPictureBackend, open_triton
 from yolov3_trt.backends.triton.address import parse_address
 from yolov3_trt.backends.triton.remote import RemoteModel
+from yolov3_trt.data.images import load_image
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import BackendError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
 from yolov3_trt.geometry import iou_matrix
-from yolov3_trt.images import load_image
 from yolov3_trt.preprocess import Image
 from yolov3_trt.shapes import iter_shapes_clip
 

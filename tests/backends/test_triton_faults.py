@@ -18,7 +18,7 @@ from tests.triton_models import assert_equal, deploy, exporter
 from tests.triton_server import TritonServer, require_server
 from yolov3_trt.camera.loop import CameraLoop, LoopOptions
 from yolov3_trt.camera.sources.shapes import ShapesSource
-from yolov3_trt.coco import TruePicture
+from yolov3_trt.data.coco import TruePicture
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError

@@ -14,11 +14,11 @@ from tests.sim.device import has_compiler
 from tests.sim.engine import SimulatedEngine, simulated_plan
 from yolov3_trt.backends import STAGES, Backend
 from yolov3_trt.backends.trt import TensorRTBackend
+from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError, DeviceError, EngineError, ImageError
 from yolov3_trt.geometry import Resize
-from yolov3_trt.images import load_image
 from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Postprocess
 from yolov3_trt.models import Model, load_model

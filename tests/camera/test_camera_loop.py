@@ -26,9 +26,9 @@ from yolov3_trt.camera.loop import CameraLoop, LoopOptions, run_loop
 from yolov3_trt.camera.sinks import VideoSink
 from yolov3_trt.camera.sources import SourceOptions, open_source
 from yolov3_trt.camera.statistics import STAGES, Statistics
+from yolov3_trt.data.images import find_sources, iter_images
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError, CameraError
-from yolov3_trt.images import find_sources, iter_images
 from yolov3_trt.meta import Batch
 from yolov3_trt.shapes import iter_shapes_clip
 

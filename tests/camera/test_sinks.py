@@ -21,9 +21,9 @@ from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.loop import run_loop
 from yolov3_trt.camera.sinks import FramesSink, JsonLinesSink, Sink, VideoSink, json_lines, open_sinks
 from yolov3_trt.camera.sources import VideoSource, open_source
+from yolov3_trt.data.images import load_image
 from yolov3_trt.errors import BackendError, CameraError, OutputError
 from yolov3_trt.geometry import HW
-from yolov3_trt.images import load_image
 
 LEVELS = (0, 10, 20, 30, 40, 50)
 

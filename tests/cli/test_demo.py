@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli_runner import call, files_in
 from yolov3_trt.camera.sources import VideoSource
-from yolov3_trt.images import load_image
+from yolov3_trt.data.images import load_image
 from yolov3_trt.meta import load_model_meta
 
 

@@ -20,10 +20,10 @@ import pytest
 from tests.cli_runner import call
 from tests.triton_load import Client, Clients, detections_from
 from tests.triton_server import READY_S, TritonServer, require_server, running_server
+from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import open_detector
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.images import load_image
 from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import Batch, EngineMeta, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model

@@ -17,6 +17,7 @@ from tests.reference.test_reference import small_spec
 from tests.shared_exports import nothing_kept
 from yolov3_trt.backends import open_backend
 from yolov3_trt.compare import compare
+from yolov3_trt.data.images import NamedImage, load_image
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, ExportError, ImageError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
@@ -26,7 +27,6 @@ from yolov3_trt.graph.fp16 import _round_filters, fp16_from_onnx
 from yolov3_trt.graph.parts import part_of_graph
 from yolov3_trt.graph.qdq import qdq_from_onnx, quantised_activations
 from yolov3_trt.graph.stages import HeadsToDetections, PixelsToTensor
-from yolov3_trt.images import NamedImage, load_image
 from yolov3_trt.jobs import ExportOptions, artifact_stem, export_model
 from yolov3_trt.jobs.verify import verify_graph
 from yolov3_trt.meta import (

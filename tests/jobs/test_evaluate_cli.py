@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.cli_runner import Outcome, call, files_in
-from yolov3_trt.coco import TruePicture, coco_instances
+from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.evaluate import METRICS
 from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import Precision

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COCO_MODELS
-from yolov3_trt.calibration.image_set import CalibrationSet
 from yolov3_trt.calibration.table import load_table
+from yolov3_trt.data.calibration_set import CalibrationSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
 from yolov3_trt.jobs import Calibration, ExportOptions, calibrated_table, export_model

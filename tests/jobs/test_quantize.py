@@ -11,12 +11,12 @@ import pytest
 from tests.cli_runner import call
 from yolov3_trt.calibration.ranges import ranges_of_tensors
 from yolov3_trt.calibration.table import load_table
+from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.meta import Precision, load_model_meta
 from yolov3_trt.models.architectures import shapes, yolov3
 from yolov3_trt.quantize import int8_share, quantisable_layers, search_skipped, snr_db
 from yolov3_trt.settings import Method
-from yolov3_trt.shapes import write_shapes_data_set
 
 # --- the arithmetic ---
 

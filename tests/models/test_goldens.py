@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import COCO_MODELS
 from tests.darknet import darknet_input
 from yolov3_trt.backends import Backend, open_backend
+from yolov3_trt.data.images import load_image
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, average_precision, coco_results, load_annotations
 from yolov3_trt.geometry import Resize
-from yolov3_trt.images import load_image
 from yolov3_trt.jobs import ExportOptions, export_model
 from yolov3_trt.meta import ModelMeta, Precision
 from yolov3_trt.models import Model

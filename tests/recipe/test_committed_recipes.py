@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from yolov3_trt.calibration.manifest import load_set
 from yolov3_trt.calibration.table import load_table
+from yolov3_trt.data.manifest import load_set
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.recipe import (

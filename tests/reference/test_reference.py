@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.conftest import COCO_MODELS
+from yolov3_trt.data.images import load_image
 from yolov3_trt.errors import WeightsError
-from yolov3_trt.images import load_image
 from yolov3_trt.layers import (
     Activation,
     AvgPool,

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from yolov3_trt.data.images import load_image
+from yolov3_trt.data.yolo import LabelledFile
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.geometry import Resize, cxcywh_to_xyxy
-from yolov3_trt.images import load_image
 from yolov3_trt.meta import Preprocess
 from yolov3_trt.preprocess import fit_image
 from yolov3_trt.training.augment import Augmentation, Sample, Samples
-from yolov3_trt.training.dataset import LabelledFile
 
 NONE = Augmentation(0, 0, 0, 0, 0, 0, 0)
 GEOMETRY = Augmentation(mosaic=0, hue=0, saturation=0, value=0)

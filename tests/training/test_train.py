@@ -17,11 +17,13 @@ import pytest
 import torch
 
 from tests.cli_runner import call
+from yolov3_trt.data.images import load_image
+from yolov3_trt.data.shapes import write_shapes_data_set
+from yolov3_trt.data.yolo import DataSet, load_data_set
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.evaluate import evaluate, load_annotations
 from yolov3_trt.geometry import iou
-from yolov3_trt.images import load_image
 from yolov3_trt.layers import Activation, Conv, Layer, Yolo
 from yolov3_trt.models import load_model
 from yolov3_trt.models.architectures import shapes
@@ -29,11 +31,9 @@ from yolov3_trt.models.class_names import SHAPE_NAMES
 from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
 from yolov3_trt.models.transfer import spec_with_classes, weights_with_classes
 from yolov3_trt.reference import module_from_spec
-from yolov3_trt.shapes import write_shapes_data_set
 from yolov3_trt.spec import ModelSpec
 from yolov3_trt.training.augment import Augmentation
 from yolov3_trt.training.checkpoint import load_checkpoint
-from yolov3_trt.training.dataset import DataSet, load_data_set
 from yolov3_trt.training.learner import initial_weights
 from yolov3_trt.training.settings import TrainSettings
 from yolov3_trt.training.train import TrainingRun

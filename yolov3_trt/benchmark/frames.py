@@ -7,8 +7,8 @@ from itertools import islice
 
 import numpy as np
 
+from yolov3_trt.data.images import find_sources, iter_images
 from yolov3_trt.geometry import HW
-from yolov3_trt.images import find_sources, iter_images
 from yolov3_trt.preprocess import Image
 from yolov3_trt.shapes import iter_shapes_clip
 

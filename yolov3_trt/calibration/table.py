@@ -6,17 +6,17 @@ method it holds for, so that it is never used for others without a word.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from yolov3_trt.data.fingerprints import PictureList
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import write_text
 from yolov3_trt.geometry import HW
@@ -39,22 +39,6 @@ class CalibratedModel:
     weights_sha256: str | None = None
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-
-
-@dataclass(frozen=True)
-class PictureList:
-    """Pictures by their content, in order."""
-
-    count: int
-    sha256: str  # of the hex SHA-256 of each picture's content, one a line
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-
-    @classmethod
-    def of(cls, hashes: Iterable[str]) -> "PictureList":
-        """The list of pictures with these content hashes (hex SHA-256)."""
-        lines = list(hashes)
-        return cls(len(lines), hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from yolov3_trt.cli.options import JsonOption, MethodName, check_output_suffix
 from yolov3_trt.cli.output import say, track, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.calibration.image_set import CalibrationSet
+    from yolov3_trt.data.calibration_set import CalibrationSet
 
 ImagesOption = Annotated[
     str,
@@ -62,8 +62,8 @@ def calibrate(
     A table that was made of the same model, pictures, preprocessing and method is reused, which is said.
     """
     from yolov3_trt.calibration.tensorrt_cache import tensorrt_cache_text
+    from yolov3_trt.data.images import find_sources
     from yolov3_trt.files import write_text
-    from yolov3_trt.images import find_sources
     from yolov3_trt.jobs import Calibration, Reporter, calibrated_table
     from yolov3_trt.settings import Method
 
@@ -98,7 +98,7 @@ def calibrate(
 
 def calibration_set(images: str, num_images: int, seed: int) -> "CalibrationSet":
     """What --images, --num-images and --seed say; a manifest says the last two itself."""
-    from yolov3_trt.calibration.image_set import CalibrationSet
-    from yolov3_trt.calibration.manifest import load_set
+    from yolov3_trt.data.calibration_set import CalibrationSet
+    from yolov3_trt.data.manifest import load_set
 
     return load_set(Path(images)) if images.endswith(".toml") else CalibrationSet.of(images, num_images, seed)

@@ -69,7 +69,7 @@ def compare(
     --weights, --names and --input-size are for whichever of the two is a model.
     """
     from yolov3_trt.compare import compare as measure
-    from yolov3_trt.images import find_sources, iter_images
+    from yolov3_trt.data.images import find_sources, iter_images
 
     if annotations is not None and (len(images) != 1 or not Path(images[0]).is_dir()):
         raise typer.BadParameter("--annotations wants --images once, the folder of its images", param_hint="--images")
@@ -124,7 +124,7 @@ def _layers(
     """The layers of both on the first picture; or why they cannot be looked into."""
     from yolov3_trt.backends.host_path import fit_batch
     from yolov3_trt.compare.layers import compare_layers
-    from yolov3_trt.images import iter_images
+    from yolov3_trt.data.images import iter_images
 
     for artifact, detector in zip(artifacts, detectors, strict=True):
         if detector.backend.name.value not in ("torch", "onnxruntime"):

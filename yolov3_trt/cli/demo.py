@@ -9,7 +9,7 @@ import typer
 from yolov3_trt.cli.output import say, table, track, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.coco import TruePicture
+    from yolov3_trt.data.coco import TruePicture
     from yolov3_trt.models import Model
     from yolov3_trt.preprocess import Image
 
@@ -73,7 +73,7 @@ def _export(model: "Model", output: Path) -> dict[str, Path]:
 
 def _calibrate(graph: Path, output: Path) -> Path:
     """The table of the FP32 graph; reused when the demo runs again."""
-    from yolov3_trt.calibration.image_set import CalibrationSet
+    from yolov3_trt.data.calibration_set import CalibrationSet
     from yolov3_trt.jobs import Calibration, Reporter, calibrated_table
 
     path = output / "calibration.json"
@@ -132,7 +132,7 @@ def _film(graph: Path, frames: int, output: Path) -> dict[str, Any]:
 
 
 def _labelled(count: int) -> "Iterator[tuple[Image, TruePicture]]":
-    from yolov3_trt.coco import TruePicture
+    from yolov3_trt.data.coco import TruePicture
     from yolov3_trt.shapes import shapes_picture
 
     for index in track(range(count), "   pictures", count):

@@ -26,8 +26,8 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import say, track, write_result
 
 if TYPE_CHECKING:
+    from yolov3_trt.data.images import NamedImage
     from yolov3_trt.errors import ImageError
-    from yolov3_trt.images import NamedImage
     from yolov3_trt.preprocess import Image
 
 
@@ -53,8 +53,8 @@ def detect(
     A file that cannot be read is named and skipped; the exit code is then 1.
     """
     from yolov3_trt.camera.draw import draw_detections
+    from yolov3_trt.data.images import find_sources, iter_images
     from yolov3_trt.files import make_folder
-    from yolov3_trt.images import find_sources, iter_images
 
     paths = find_sources(sources)
     if save is not None:
@@ -102,7 +102,7 @@ def detect(
 
 def _free_path(folder: Path, image: "NamedImage", taken: set[Path]) -> Path:
     """Where a picture is saved; equal names from different folders get a number, so that none overwrites another."""
-    from yolov3_trt.images import IMAGE_SUFFIXES
+    from yolov3_trt.data.images import IMAGE_SUFFIXES
 
     name = Path(image.name).name.replace("#", "-")
     stem, suffix = Path(name).stem, Path(name).suffix

@@ -15,7 +15,7 @@ from yolov3_trt.cli.options import InputSizeOption, JsonOption, ModelArgument, M
 from yolov3_trt.cli.output import say, table, track, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.calibration.image_set import ChosenPictures
+    from yolov3_trt.data.calibration_set import ChosenPictures
     from yolov3_trt.quantize import Sensitivity, Variants
     from yolov3_trt.spec import ModelSpec
 
@@ -45,11 +45,11 @@ def quantize(
     json: JsonOption = None,
 ) -> None:
     """Calibrate, quantise, and leave as few layers float as the accuracy budget allows."""
+    from yolov3_trt.data.images import find_sources
     from yolov3_trt.detector import open_detector
     from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, load_annotations
     from yolov3_trt.evaluate import evaluate as measure
     from yolov3_trt.graph.parts import load_graph
-    from yolov3_trt.images import find_sources
     from yolov3_trt.jobs import Calibration, ExportOptions, Reporter, artifact_stem, calibrated_table, export_model
     from yolov3_trt.meta import Precision
     from yolov3_trt.quantize import Variants, int8_share, quantisable_layers, search_skipped

@@ -15,7 +15,7 @@ def shapes(
     seed: Annotated[int, typer.Option(min=0, help="Of the pictures; validation takes the next one.")] = 0,
 ) -> None:
     """Write a data set of generated shapes, with labels in YOLO format: to try `train`, `eval` and `calibrate`."""
-    from yolov3_trt.shapes import write_shapes_data_set
+    from yolov3_trt.data.shapes import write_shapes_data_set
 
     path = write_shapes_data_set(
         output, num_train=train, num_val=val, seed=seed, progress=lambda items: track(items, "drawing", train + val)

@@ -22,9 +22,9 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import progress_bar, say, table, track, write_result
 
 if TYPE_CHECKING:
+    from yolov3_trt.data.yolo import DataSet
     from yolov3_trt.models.darknet_weights import Weights
     from yolov3_trt.spec import ModelSpec
-    from yolov3_trt.training.dataset import DataSet
     from yolov3_trt.training.settings import TrainSettings
     from yolov3_trt.training.watcher import StepReport
 
@@ -123,8 +123,8 @@ def train(
 
 def _load(path: Path) -> "DataSet":
     """The data set, checked; all its faults on stderr."""
+    from yolov3_trt.data.yolo import load_data_set
     from yolov3_trt.errors import DataSetError
-    from yolov3_trt.training.dataset import load_data_set
 
     try:
         data_set = load_data_set(path, lambda items: track(items, "checking pictures", _length(items)))

@@ -25,8 +25,8 @@ def draw_worst(
         each artifact finds. And the gallery of a report.
     """
     from yolov3_trt.cli.detect import save_picture
+    from yolov3_trt.data.images import load_image
     from yolov3_trt.files import make_folder
-    from yolov3_trt.images import load_image
 
     if folder is not None:
         make_folder(folder)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from yolov3_trt.backends.host_path import fit_batch, network_of
 from yolov3_trt.compare.heads import HeadDifference
+from yolov3_trt.data.images import NamedImage
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError
-from yolov3_trt.images import NamedImage
 from yolov3_trt.matching import MATCH_IOU, match
 from yolov3_trt.meta import OutputStage
 from yolov3_trt.postprocess import detections_from_outputs

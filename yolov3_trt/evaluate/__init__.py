@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.coco import TruePicture, coco_instances
+from yolov3_trt.data.annotations import Annotations, load_annotations
+from yolov3_trt.data.coco import TruePicture, coco_instances
+from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
-from yolov3_trt.evaluate.annotations import Annotations, load_annotations
 from yolov3_trt.evaluate.scores import METRICS, ClassScore, Scores, average_precision, coco_results, score
-from yolov3_trt.images import load_image
 from yolov3_trt.preprocess import Image
 
 __all__ = [

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.detections import Detections
-from yolov3_trt.evaluate.annotations import Annotations
 from yolov3_trt.matching import match
 
 

@@ -14,8 +14,8 @@ from yolov3_trt._version import __version__
 from yolov3_trt.builder.build import BuiltEngine, CheckedGraph, build_engine, estimated_build_s
 from yolov3_trt.builder.progress import BuildProgress
 from yolov3_trt.builder.resources import memory_bytes_needed, plan_bytes_needed
-from yolov3_trt.calibration.image_set import CalibrationSet
-from yolov3_trt.calibration.manifest import load_set
+from yolov3_trt.data.calibration_set import CalibrationSet
+from yolov3_trt.data.manifest import load_set
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
 from yolov3_trt.errors import MetaError

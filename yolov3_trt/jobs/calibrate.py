@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from yolov3_trt._version import __version__
 from yolov3_trt.calibration.channels import means_of_channels, peaks_of_channels
-from yolov3_trt.calibration.fingerprints import content_hashes, repeat_warnings, set_warnings
-from yolov3_trt.calibration.image_set import CalibrationSet, ChosenPictures, open_set
 from yolov3_trt.calibration.ranges import Run, ranges_of_tensors
 from yolov3_trt.calibration.table import (
     CalibratedModel,
@@ -20,6 +18,8 @@ from yolov3_trt.calibration.table import (
     save_table,
     table_differences,
 )
+from yolov3_trt.data.calibration_set import CalibrationSet, ChosenPictures, open_set
+from yolov3_trt.data.fingerprints import content_hashes, repeat_warnings, set_warnings
 from yolov3_trt.errors import CalibrationError, require
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs.reporter import SILENT, Reporter

@@ -1,11 +1,10 @@
-"""Made-up pictures and clips of six kinds of shapes, with exact labels: a data set that needs no download.
+"""Made-up pictures and clips of six kinds of shapes, with exact labels, which need no download.
 
 Picture `index` of a seed depends on these two numbers alone. A shape is drawn at sub-pixel precision; its box is read off
 the label map, which holds the topmost shape of each pixel.
 """
 
 from yolov3_trt.models.class_names import SHAPE_NAMES
-from yolov3_trt.shapes.data_set import write_shapes_data_set
 from yolov3_trt.shapes.paint import MIN_CONTRAST
 from yolov3_trt.shapes.placement import MIN_VISIBLE
 from yolov3_trt.shapes.scenes import PICTURE_SIZES_HW, LabelledPicture, iter_shapes_clip, shapes_picture
@@ -18,5 +17,4 @@ __all__ = [
     "LabelledPicture",
     "iter_shapes_clip",
     "shapes_picture",
-    "write_shapes_data_set",
 ]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov3_trt.data.images import load_image
+from yolov3_trt.data.yolo import LabelledFile
 from yolov3_trt.errors import TrainingError, require
 from yolov3_trt.geometry import HW, FloatArray, Placement, cxcywh_to_xyxy
-from yolov3_trt.images import load_image
 from yolov3_trt.meta import Preprocess
 from yolov3_trt.preprocess import Image, fit_image
-from yolov3_trt.training.dataset import LabelledFile
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from yolov3_trt.backends.pytorch import TorchBackend
+from yolov3_trt.data.yolo import DataSet, annotations_of
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, Annotations, evaluate
@@ -30,7 +31,6 @@ from yolov3_trt.spec import ModelSpec
 from yolov3_trt.training.augment import Samples
 from yolov3_trt.training.batches import Batches
 from yolov3_trt.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from yolov3_trt.training.dataset import DataSet, annotations_of
 from yolov3_trt.training.learner import LOSS_PARTS, Learner
 from yolov3_trt.training.settings import TrainSettings
 from yolov3_trt.training.watcher import StepReport, Stopped, Watcher

@@ -5,8 +5,8 @@ import time
 
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.sources.base import Source
+from yolov3_trt.data.images import find_sources, iter_images
 from yolov3_trt.errors import CameraError, ImageError
-from yolov3_trt.images import find_sources, iter_images
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from yolov3_trt.camera.sources.folder import PicturesSource
 from yolov3_trt.camera.sources.shapes import SHAPES_FORM, shapes_from_uri
 from yolov3_trt.camera.sources.stream import STREAM_SCHEMES, NetworkStream
 from yolov3_trt.camera.sources.video import VideoSource
+from yolov3_trt.data.images import VIDEO_SUFFIXES
 from yolov3_trt.errors import CameraError
-from yolov3_trt.images import VIDEO_SUFFIXES
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT = SourceOptions()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from yolov3_trt.data.yolo import DataSet, annotations_of, load_data_set
 from yolov3_trt.errors import DataSetError
-from yolov3_trt.training.dataset import DataSet, annotations_of, load_data_set
 
 YAML = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
 BOX = "0 0.5 0.5 0.5 0.5\n"

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from yolov3_trt.data.images import IMAGE_SUFFIXES
+from yolov3_trt.data.labels import first_few, shown, text_lines
 from yolov3_trt.errors import DataSetError, require
-from yolov3_trt.images import IMAGE_SUFFIXES
-from yolov3_trt.training.labels import first_few, shown, text_lines
 
 
 def yaml_content(path: Path) -> Mapping[Any, Any]:

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
+from yolov3_trt.data.images import NamedImage
 from yolov3_trt.errors import CalibrationError, ImageError, require
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.images import NamedImage
 from yolov3_trt.preprocess import Image
 
 FEW_PICTURES = 32
@@ -27,6 +28,22 @@ class Fingerprint:
 
     name: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class PictureList:
+    """Pictures by their content, in order."""
+
+    count: int
+    sha256: str  # of the hex SHA-256 of each picture's content, one a line
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    @classmethod
+    def of(cls, hashes: Iterable[str]) -> "PictureList":
+        """The list of pictures with these content hashes (hex SHA-256)."""
+        lines = list(hashes)
+        return cls(len(lines), hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest())
 
 
 def fingerprint_of_pixels(image: NamedImage) -> Fingerprint:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolov3_trt import images
-from yolov3_trt.calibration.fingerprints import (
+from yolov3_trt.data import images
+from yolov3_trt.data.calibration_set import CalibrationSet, Source, choose, open_set
+from yolov3_trt.data.fingerprints import (
     Fingerprint,
+    PictureList,
     content_hashes,
     difference_hash,
     near_duplicates,
@@ -20,11 +22,9 @@ from yolov3_trt.calibration.fingerprints import (
     repeat_warnings,
     set_warnings,
 )
-from yolov3_trt.calibration.image_set import CalibrationSet, Source, choose, open_set
-from yolov3_trt.calibration.manifest import load_set, save_set
-from yolov3_trt.calibration.table import PictureList
+from yolov3_trt.data.images import load_image
+from yolov3_trt.data.manifest import load_set, save_set
 from yolov3_trt.errors import CalibrationError, ImageError
-from yolov3_trt.images import load_image
 from yolov3_trt.shapes import shapes_picture
 
 cv2 = pytest.importorskip("cv2")

@@ -8,10 +8,15 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from yolov3_trt.calibration.fingerprints import Fingerprint, content_hashes, difference_hash, fingerprint_of_pixels
-from yolov3_trt.calibration.table import PictureList
+from yolov3_trt.data.fingerprints import (
+    Fingerprint,
+    PictureList,
+    content_hashes,
+    difference_hash,
+    fingerprint_of_pixels,
+)
+from yolov3_trt.data.images import VIDEO_SUFFIXES, NamedImage, find_sources, iter_images
 from yolov3_trt.errors import CalibrationError
-from yolov3_trt.images import VIDEO_SUFFIXES, NamedImage, find_sources, iter_images
 from yolov3_trt.shapes import shapes_picture
 
 SET_FORMAT = "yolov3_trt.calibration-set/1"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from yolov3_trt.coco import TruePicture, coco_instances
+from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.errors import OutputError, require
 from yolov3_trt.files import make_folder, write_text
 from yolov3_trt.geometry import xyxy_to_xywh

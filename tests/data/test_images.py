@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from yolov3_trt.data.images import IMAGE_SUFFIXES, find_sources, iter_images, load_image
 from yolov3_trt.errors import ImageError
-from yolov3_trt.images import IMAGE_SUFFIXES, find_sources, iter_images, load_image
 
 
 def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.coco import TruePicture, coco_instances
+from yolov3_trt.data.coco import TruePicture, coco_instances
+from yolov3_trt.data.data_yaml import class_names_of, data_set_error, splits_of, yaml_content
+from yolov3_trt.data.images import load_image
+from yolov3_trt.data.labels import Labels, first_few, label_paths, read_labels
 from yolov3_trt.errors import ImageError
 from yolov3_trt.geometry import HW, FloatArray, cxcywh_to_xyxy
-from yolov3_trt.images import load_image
-from yolov3_trt.training.data_yaml import class_names_of, data_set_error, splits_of, yaml_content
-from yolov3_trt.training.labels import Labels, first_few, label_paths, read_labels
 
 _CHECKING_THREADS = 2
 _NAMED = 10  # empty label files; more of them are only counted

@@ -19,7 +19,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from yolov3_trt.calibration.image_set import SET_FORMAT, CalibrationSet
+from yolov3_trt.data.calibration_set import SET_FORMAT, CalibrationSet
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import write_text
 
