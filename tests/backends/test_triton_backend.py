@@ -169,7 +169,7 @@ def test_the_verb_eval_says_the_same(
         ("nosuch", "NOT_FOUND: Request for unknown model: 'nosuch' is not found (it has foreign, graph, "),
         ("shapes:7", "NOT_FOUND: Request for unknown model: 'shapes' version 7 is not found"),
         ("broken", "unable to find backend library for backend 'openvino'"),
-        ("foreign", "this model's config has no yolov3_trt_contract: it is not this package's"),
+        ("foreign", "yolov3_trt_contract: there is none: the model is not this package's"),
     ],
 )
 def test_a_model_that_is_not_there_is_said_so(server: TritonServer, path: str, error: str, run: Run):

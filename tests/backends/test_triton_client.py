@@ -217,9 +217,7 @@ def test_a_server_that_comes_back_with_another_model_stays_out(caplog: pytest.Lo
         first.start()
         wait_until(lambda: first.questions >= asked + 2, lambda: found_by(backend, PICTURES[0]))
         assert not backend.statistics["servers"][first.name]["takes_requests"] and not first.inputs
-        assert any(
-            "it serves another model now, which differs in class_names" in reason for reason in backend.fallbacks
-        )
+        assert any("it serves another model now, different in class_names: " in reason for reason in backend.fallbacks)
         first.model = served_model(replace(META, weights_sha256="f" * 64))  # an update of the same
         wait_until(lambda: bool(first.inputs), lambda: found_by(backend, PICTURES[0]))
     assert f"{first.name}: takes requests again" in caplog.messages
@@ -227,7 +225,7 @@ def test_a_server_that_comes_back_with_another_model_stays_out(caplog: pytest.Lo
 
 def test_servers_of_different_models_are_refused():
     fakes = FakeServer(), FakeServer(served_model(replace(META, class_names=("height",))))
-    text = f"{fakes[0].name} and {fakes[1].name} differ in class_names; deploy the same to both"
+    text = f"{fakes[0].name} and {fakes[1].name} differ in class_names: .* and .*; deploy the same to both"
     with pytest.raises(BackendError, match=text), opened(*fakes):
         pass
 

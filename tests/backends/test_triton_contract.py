@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import FakeBackend
 from yolov3_trt.backends.triton.address import CallOptions, Encoding, TritonAddress, parse_address
 from yolov3_trt.backends.triton.contract import Variant, contract_of
-from yolov3_trt.deploy.triton import ServedModel, config_from_model
+from yolov3_trt.deploy.triton import ServedModel, Serving, config_from_model
 from yolov3_trt.errors import BackendError
 from yolov3_trt.meta import Batch, InputStage, ModelMeta, OutputStage, meta_from_spec
 from yolov3_trt.models import load_spec
@@ -89,10 +89,13 @@ def with_tensor(kind: str, index: int, **changes: Any) -> Callable[[Config], Con
     [
         (
             without_parameter("yolov3_trt_contract"),
-            "this model's config has no yolov3_trt_contract: it is not this package's",
+            "yolov3_trt_contract: there is none: the model is not this package's; expected 'yolov3_trt.triton/1'",
         ),
-        (lambda config: {"name": "foreign"}, "this model's config has no yolov3_trt_contract"),
-        (with_parameter("yolov3_trt_contract", "x/9"), "its contract is 'x/9'; expected 'yolov3_trt.triton/1'"),
+        (lambda config: {"name": "foreign"}, "yolov3_trt_contract: there is none"),
+        (
+            with_parameter("yolov3_trt_contract", "x/9"),
+            "yolov3_trt_contract: got 'x/9'; expected 'yolov3_trt.triton/1'",
+        ),
         (
             with_parameter("yolov3_trt_variant", "openvino"),
             "yolov3_trt_variant: 'openvino' is not a valid Variant; expected tensorrt",
@@ -163,14 +166,27 @@ def test_tensors_are_checked_against_the_sidecar(change: Callable[[Config], Conf
     assert contract_of(free, "s/m").meta == HEADS
 
 
+def test_a_server_may_take_smaller_batches_than_the_artifact():
+    meta = replace(HEADS, batch=Batch(1, 4, 8))
+    config = config_from_model(ServedModel("fake", meta, Variant.ONNXRUNTIME, False, Serving(max_batch=2)))
+    assert contract_of(config, "s/m").meta == replace(HEADS, batch=Batch(1, 2, 2))
+
+
 @pytest.mark.parametrize(
     "change, different",
     [
-        ({"weights_sha256": "f" * 64, "versions": {"torch": "9"}}, ""),
-        ({"class_names": ("height",)}, "class_names"),
-        ({"batch": Batch(1, 1, 2), "frame_hw": None}, "batch"),
+        ({"weights_sha256": "f" * 64, "onnx_sha256": "ab" * 32, "versions": {"torch": "9"}}, ""),
+        ({"class_names": ("height",)}, 'class_names: ["level"] and ["height"]'),
+        ({"input_stage": InputStage.TENSOR}, 'input_stage: "pixels" and "tensor"'),
+        ({"batch": Batch(1, 2, 4)}, 'batch: {"min": 1, "opt": 1, "max": 1} and {"min": 1, "opt": 2, "max": 4}'),
+        ({"frame_hw": (72, 96)}, "frame_hw: null and [72, 96]"),
     ],
 )
-def test_servers_may_differ_in_what_clients_do_not_see(change: dict[str, Any], different: str):
+def test_models_may_differ_in_what_clients_do_not_see(change: dict[str, Any], different: str):
     other = contract_of(config_of(replace(META, **change)), "s/m")
-    assert contract_of(config_of(), "s/m").differences(other) == different
+    assert contract_of(config_of(), "s/m").difference(other) == different
+
+
+def test_another_variant_is_another_contract():
+    here, there = (contract_of(config_of(HEADS, variant), "s/m") for variant in (Variant.ONNXRUNTIME, Variant.TENSORRT))
+    assert here.difference(there) == "variant: onnxruntime and tensorrt" and here.difference(here) == ""

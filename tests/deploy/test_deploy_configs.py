@@ -19,7 +19,6 @@ from yolov3_trt.deploy.triton import (
     ServedModel,
     Serving,
     config_from_model,
-    contract_difference,
 )
 from yolov3_trt.engine.flavor import open_flavor
 from yolov3_trt.errors import BackendError, MetaError
@@ -216,45 +215,6 @@ def test_a_batch_that_the_artifact_does_not_take_is_refused(
 def test_cuda_graphs_are_for_engines_only(meta: ModelMeta):
     with pytest.raises(BackendError, match="captures them of the tensorrt variant only; this is python"):
         config_from_model(served(meta, Variant.PYTHON, cuda_graphs=True))
-
-
-# --- what clients would notice ---
-
-
-def test_what_clients_do_not_see_may_change(meta: ModelMeta):
-    old = read(config_from_model(served(meta)))
-    other = replace(meta, weights_sha256="ab" * 32, onnx_sha256="cd" * 32, versions={"torch": "9"})
-    new = read(config_from_model(served(other, instances=2, queue_delay_us=0, num_versions=2)))
-    assert contract_difference(old, new) is None
-
-
-@pytest.mark.parametrize(
-    "change, text",
-    [
-        (
-            {"class_names": ("a", "b", "c", "d", "e", "f")},
-            'class_names: ["class0", "class1", "class2", "class3", "class4", "class5"] there, ["a", "b", ',
-        ),
-        ({"input_stage": InputStage.PIXELS}, 'input_stage: "tensor" there, "pixels" here'),
-        ({"output_stage": OutputStage.DETECTIONS}, 'output_stage: "heads" there, "detections" here'),
-        ({"input_hw": (320, 320)}, "input_hw: [256, 256] there, [320, 320] here"),
-        ({"batch": Batch(1, 2, 4)}, 'batch: {"min": 1, "opt": 4, "max": 8} there, {"min": 1, "opt": 2, "max": 4} here'),
-    ],
-)
-def test_what_clients_see_may_not(meta: ModelMeta, change: dict[str, Any], text: str):
-    old, new = (read(config_from_model(served(m))) for m in (meta, replace(meta, **change)))
-    assert str(contract_difference(old, new)).startswith(text)
-
-
-def test_another_variant_is_another_contract(meta: ModelMeta):
-    old, new = (read(config_from_model(served(meta, variant))) for variant in (Variant.ONNXRUNTIME, Variant.PYTHON))
-    assert contract_difference(old, new) == 'yolov3_trt_variant: "onnxruntime" there, "python" here'
-
-
-def test_a_configuration_of_others_is_no_contract(meta: ModelMeta):
-    new = read(config_from_model(served(meta)))
-    foreign = config_from_text('name: "m" platform: "onnxruntime_onnx"', "config.pbtxt")
-    assert "it was not written by `deploy triton`" in str(contract_difference(foreign, new))
 
 
 # --- the text format ---

@@ -152,6 +152,16 @@ def test_the_same_again_leaves_the_configuration_alone(artifact: Path, tmp_path:
     assert (tmp_path / "r" / "m" / "config.pbtxt").stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_a_model_whose_sidecar_has_the_keys_of_an_earlier_version_takes_a_new_one(artifact: Path, tmp_path: Path):
+    config = add_version(tmp_path / "r", artifact, served(artifact)).folder.parent / "config.pbtxt"
+    text = config.read_text()
+    earlier = text.replace('\\"conf\\"', '\\"conf_threshold\\"').replace('\\"iou\\"', '\\"iou_threshold\\"')
+    assert earlier != text
+    config.write_text(earlier)
+    assert add_version(tmp_path / "r", artifact, served(artifact)).version == 2
+    assert config.read_text() == text
+
+
 def test_versions_go_on_after_the_highest(artifact: Path, tmp_path: Path):
     add_version(tmp_path / "r", artifact, served(artifact))
     (tmp_path / "r" / "m" / "1").rename(tmp_path / "r" / "m" / "41")
@@ -162,17 +172,25 @@ def test_a_version_that_clients_would_notice_is_refused(artifact: Path, tmp_path
     add_version(tmp_path / "r", artifact, served(artifact))
     before = files_in(tmp_path / "r")
     other = onnx_file(tmp_path / "other.onnx", replace(DYNAMIC, class_names=("a", "b", "c", "d", "e", "f")))
-    with pytest.raises(MetaError) as caught:
+    with pytest.raises(BackendError) as caught:
         add_version(tmp_path / "r", other, served(other))
-    assert f"{tmp_path}/r/m/config.pbtxt: this version does not fit this model: class_names: " in str(caught.value)
-    assert str(caught.value).endswith("; give it another --name")
+    assert str(caught.value) == (
+        f'{tmp_path}/r/m/config.pbtxt: the versions there and this one differ in class_names: ["circle", "square", "triangle", '
+        '"star", "cross", "ring"] and ["a", "b", "c", "d", "e", "f"]; give this one another --name'
+    )
     assert files_in(tmp_path / "r") == before
+
+
+def test_a_version_that_takes_fewer_pictures_a_request_is_refused(artifact: Path, tmp_path: Path):
+    add_version(tmp_path / "r", artifact, served(artifact))
+    with pytest.raises(BackendError, match="this one differ in max_batch_size: 8 and 4; give this one another --name"):
+        add_version(tmp_path / "r", artifact, served(artifact, max_batch=4))
 
 
 @pytest.mark.parametrize(
     "config, text",
     [
-        ('name: "m" backend: "python"', "does not fit this model: the parameter yolov3_trt_contract: none"),
+        ('name: "m" backend: "python"', "yolov3_trt_contract: there is none: the model is not this package's"),
         ("name: [", "config.pbtxt:1:7: "),
         (None, "config.pbtxt: missing, but the model has versions; restore it"),
     ],
@@ -182,7 +200,7 @@ def test_a_model_of_others_is_left_alone(artifact: Path, tmp_path: Path, config:
     (folder / "1").mkdir(parents=True)
     if config is not None:
         (folder / "config.pbtxt").write_text(config)
-    with pytest.raises(MetaError) as caught:
+    with pytest.raises((BackendError, MetaError)) as caught:
         add_version(tmp_path / "r", artifact, served(artifact))
     assert text in str(caught.value)
     assert not list((folder / "1").iterdir()) and not (folder / "2").exists()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from yolov3_trt.cli.needs import CheckedVerb
 from yolov3_trt.cli.options import JsonOption, check_output_suffix
 from yolov3_trt.cli.output import say, track, write_result
 
@@ -17,7 +18,7 @@ VariantChoice = Literal["auto", "tensorrt", "onnxruntime", "python"]
 app = typer.Typer(help="Write what NVIDIA's own servers need to run an artifact.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(cls=CheckedVerb)
 def triton(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Engines and .onnx files.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The model repository.")],

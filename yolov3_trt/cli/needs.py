@@ -35,6 +35,7 @@ NEEDS = {
     "eval": Needs(("opencv", "pycocotools"), artifacts=("artifacts",)),
     "train": Needs(("opencv", "torch", "pyyaml", "pycocotools")),
     "shapes": Needs(("opencv",)),
+    "triton": Needs(("opencv", "tritonclient")),  # of `deploy`
     "demo": Needs(("opencv", *_EXPORT, "pycocotools")),
 }
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolov3_trt.backends.triton.contract import Variant
+from yolov3_trt.backends.triton.contract import Variant, contract_of
 from yolov3_trt.backends.triton.model_config import config_from_text, text_from_config
 from yolov3_trt.deploy.python_model import MODEL_SOURCE
 from yolov3_trt.deploy.triton import (
@@ -21,7 +21,6 @@ from yolov3_trt.deploy.triton import (
     WARMUP_FILE,
     ServedModel,
     config_from_model,
-    contract_difference,
 )
 from yolov3_trt.deploy.warmup import warmup_content
 from yolov3_trt.errors import BackendError, MetaError, OutputError
@@ -50,8 +49,9 @@ def add_version(repository: Path, artifact: Path, model: ServedModel) -> Deploye
         model: what the server shall run.
 
     Raises:
-        MetaError: clients of the model would notice a difference, which the text names.
-        BackendError: the artifact cannot be served like that.
+        BackendError: the artifact cannot be served like that, or clients of the model would notice a difference, which the
+            text names.
+        MetaError: a file of the repository or the sidecar cannot be read.
         MissingDependency: tritonclient, which knows the form of a configuration, is not installed.
         OutputError: the repository cannot be written.
     """
@@ -87,9 +87,17 @@ def _check_existing(folder: Path, content: str) -> bool:
         return True
     except (OSError, UnicodeDecodeError) as exc:
         raise MetaError(f"{path}: cannot be read ({exc}); restore it, or give another --name") from exc
-    difference = contract_difference(config_from_text(existing, str(path)), config_from_text(content, "the new one"))
-    if difference is not None:
-        raise MetaError(f"{path}: this version does not fit this model: {difference}; give it another --name")
+    there, here = (
+        contract_of(config_from_text(text, str(path)), str(path), "give this one another --name")
+        for text in (existing, content)
+    )
+    different = there.difference(here)
+    if not different and there.max_batch != here.max_batch:
+        different = f"max_batch_size: {there.max_batch} and {here.max_batch}"
+    if different:
+        raise BackendError(
+            f"{path}: the versions there and this one differ in {different}; give this one another --name"
+        )
     return False
 
 

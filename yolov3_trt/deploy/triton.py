@@ -11,7 +11,6 @@ from typing import Any
 
 from yolov3_trt.arguments import integer
 from yolov3_trt.backends.triton.contract import (
-    CLIENT_FIELDS,
     CONTRACT,
     CONTRACT_KEY,
     FRAME,
@@ -22,15 +21,13 @@ from yolov3_trt.backends.triton.contract import (
     inputs_of,
     outputs_of,
 )
-from yolov3_trt.backends.triton.model_config import ModelConfig, parameters_of
+from yolov3_trt.backends.triton.model_config import ModelConfig
 from yolov3_trt.errors import BackendError
 from yolov3_trt.meta import ModelMeta, to_json
 
 LABELS_FILE = "labels.txt"
 WARMUP_FILE = "frame"  # in the folder `warmup`, which is Triton's name for it
 
-_CONFIG_FIELDS = ("backend", "max_batch_size", "input", "output")
-_TENSOR_FIELDS = ("name", "data_type", "dims", "optional")
 _PLATFORMS = {Variant.TENSORRT: "tensorrt_plan", Variant.ONNXRUNTIME: "onnxruntime_onnx", Variant.PYTHON: ""}
 _MODEL_FILES = {Variant.TENSORRT: "model.plan", Variant.ONNXRUNTIME: "model.onnx", Variant.PYTHON: "model.py"}
 
@@ -129,29 +126,6 @@ def config_from_model(model: ServedModel) -> ModelConfig:
     return config
 
 
-def contract_difference(old: ModelConfig, new: ModelConfig) -> str | None:
-    """What a client of a model would notice if one configuration took the place of the other.
-
-    Args:
-        old: a configuration as `config_from_text` reads it.
-        new: another.
-
-    Returns:
-        The first difference, as `what: old, new`; None where there is none.
-    """
-    before, after = parameters_of(old), parameters_of(new)
-    if CONTRACT_KEY not in before:
-        return f"the parameter {CONTRACT_KEY}: none, it was not written by `deploy triton`; {CONTRACT}"
-    pairs: list[tuple[str, Any, Any]] = [(key, before.get(key), after.get(key)) for key in (CONTRACT_KEY, VARIANT_KEY)]
-    old_meta, new_meta = (_meta_json(parameters) for parameters in (before, after))
-    pairs += [(key, old_meta.get(key), new_meta.get(key)) for key in CLIENT_FIELDS]
-    pairs += [(key, _visible(old, key), _visible(new, key)) for key in _CONFIG_FIELDS]
-    for key, was, now in pairs:
-        if was != now:
-            return f"{key}: {_short(was)} there, {_short(now)} here"
-    return None
-
-
 def _input(model: ServedModel, tensor: TensorSpec) -> ModelConfig:
     if model.variant is not Variant.PYTHON:
         return _tensor(model, tensor)
@@ -202,23 +176,3 @@ def _warmup(model: ServedModel, batch_size: int) -> ModelConfig:
     tensor = _tensor(model, inputs_of(model.variant, model.meta)[0])
     content = {"data_type": tensor["data_type"], "dims": tensor["dims"], "input_data_file": WARMUP_FILE}
     return {"name": f"batch {batch_size}", "batch_size": batch_size, "inputs": {tensor["name"]: content}}
-
-
-def _meta_json(parameters: dict[str, str]) -> dict[str, Any]:
-    try:
-        content = json.loads(parameters.get(META_KEY, ""))
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _visible(config: ModelConfig, key: str) -> Any:
-    """A field of a configuration, of tensors what a client sees."""
-    if key not in ("input", "output"):
-        return config.get(key)
-    return [{name: tensor.get(name) for name in _TENSOR_FIELDS} for tensor in config.get(key, [])]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -7,19 +7,29 @@
 ======================  =======================================================================
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from yolov3_trt.backends.triton.model_config import ModelConfig, parameters_of
 from yolov3_trt.errors import BackendError, MetaError
-from yolov3_trt.meta import DETECTION_OUTPUTS, INPUT_NAME, InputStage, ModelMeta, OutputStage, model_meta_from_json
+from yolov3_trt.meta import (
+    DETECTION_OUTPUTS,
+    INPUT_NAME,
+    InputStage,
+    ModelMeta,
+    OutputStage,
+    model_meta_from_json,
+    to_json,
+)
 
 CONTRACT = "yolov3_trt.triton/1"
 CONTRACT_KEY, VARIANT_KEY, META_KEY = "yolov3_trt_contract", "yolov3_trt_variant", "yolov3_trt_meta"
 # Inputs of the python variant: exactly one of the first two, and the thresholds if they are not the model's own.
 ENCODED, FRAME, POSTPROCESS = "encoded", "frame", "postprocess"
 # What clients rely on of the sidecar; precision, hashes and versions may change from version to version and server to server.
-CLIENT_FIELDS = (
+_CLIENT_FIELDS = (
     "class_names",
     "input_stage",
     "output_stage",
@@ -30,7 +40,7 @@ CLIENT_FIELDS = (
     "preprocess",
     "postprocess",
 )
-_AGAIN = "serve it with `yolov3_trt deploy triton`"
+_SERVE_IT = "serve it with `yolov3_trt deploy triton` of this version"
 
 
 class Variant(str, Enum):
@@ -56,19 +66,24 @@ class Contract:
 
     variant: Variant
     meta: ModelMeta
+    max_batch: int  # pictures of a request at most; 0: as many as the batch, which is fixed
 
-    def differences(self, other: "Contract") -> str:
-        """What keeps the other's requests from being taken here, as text; empty where nothing does."""
-        different = [name for name in CLIENT_FIELDS if getattr(self.meta, name) != getattr(other.meta, name)]
-        return ", ".join([*different, *(["variant"] if self.variant is not other.variant else [])])
+    def difference(self, other: "Contract") -> str:
+        """The first thing that keeps requests for one from being taken by the other, with both values; empty: nothing does."""
+        if self.variant is not other.variant:
+            return f"variant: {self.variant.value} and {other.variant.value}"
+        mine, others = to_json(self.meta), to_json(other.meta)
+        different = (name for name in _CLIENT_FIELDS if mine[name] != others[name])
+        return next((f"{name}: {_short(mine[name])} and {_short(others[name])}" for name in different), "")
 
 
-def contract_of(config: ModelConfig, where: str) -> Contract:
+def contract_of(config: ModelConfig, where: str, fix: str = _SERVE_IT) -> Contract:
     """Read and check what a model's configuration promises.
 
     Args:
         config: as the server says it.
         where: server and model, for errors.
+        fix: what to do about a fault, for errors.
 
     Raises:
         BackendError: the model is not this package's, of another version's contract, or its inputs and outputs are not what
@@ -76,28 +91,28 @@ def contract_of(config: ModelConfig, where: str) -> Contract:
     """
     given = parameters_of(config)
     found = given.get(CONTRACT_KEY)
-    if found is None:
-        raise BackendError(f"{where}: this model's config has no {CONTRACT_KEY}: it is not this package's; {_AGAIN}")
     if found != CONTRACT:
-        raise BackendError(
-            f"{where}: its contract is {found!r}; expected {CONTRACT!r} (another version of yolov3_trt made it): {_AGAIN} of "
-            "this version"
-        )
+        got = "there is none: the model is not this package's" if found is None else f"got {found!r}"
+        raise BackendError(f"{where}: {CONTRACT_KEY}: {got}; expected {CONTRACT!r}; {fix}")
     try:
         variant = Variant(given.get(VARIANT_KEY, ""))
         meta = model_meta_from_json(given.get(META_KEY, ""), f"{where}: {META_KEY}")
     except MetaError as exc:
-        raise BackendError(f"{exc}; {_AGAIN}") from exc
+        raise BackendError(f"{exc}; {fix}") from exc
     except ValueError as exc:
-        raise BackendError(
-            f"{where}: {VARIANT_KEY}: {exc}; expected tensorrt, onnxruntime or python; {_AGAIN}"
-        ) from exc
+        raise BackendError(f"{where}: {VARIANT_KEY}: {exc}; expected tensorrt, onnxruntime or python; {fix}") from exc
     max_batch = int(config.get("max_batch_size", 0))
     if variant is Variant.PYTHON and max_batch < 1:
-        raise BackendError(f"{where}: max_batch_size is {max_batch}; expected 1 or more; {_AGAIN}")
+        raise BackendError(f"{where}: max_batch_size is {max_batch}; expected 1 or more; {fix}")
     for kind, expected in (("input", inputs_of(variant, meta)), ("output", outputs_of(variant, meta))):
-        _check_tensors(_tensors(config, kind, max_batch), expected, f"{where}: {kind}")
-    return Contract(variant, meta)
+        if fault := _fault(_tensors(config, kind, max_batch), expected):
+            raise BackendError(f"{where}: {kind} {fault}; {fix}")
+    if (
+        variant is not Variant.PYTHON and 0 < max_batch < meta.batch.max
+    ):  # the server takes less than the artifact could
+        batch = replace(meta.batch, opt=min(meta.batch.opt, max_batch), max=max_batch)
+        meta = replace(meta, batch=batch)
+    return Contract(variant, meta, max_batch)
 
 
 def inputs_of(variant: Variant, meta: ModelMeta) -> tuple[TensorSpec, ...]:
@@ -133,19 +148,25 @@ def _tensors(config: ModelConfig, kind: str, max_batch: int) -> dict[str, Tensor
     return found
 
 
-def _check_tensors(got: dict[str, TensorSpec], expected: tuple[TensorSpec, ...], where: str) -> None:
-    """Refuse tensors of another name, type or shape; a dimension of -1 fits any."""
+def _fault(got: dict[str, TensorSpec], expected: tuple[TensorSpec, ...]) -> str:
+    """Which tensor has another name, type or shape; empty: none. A dimension of -1 fits any."""
     for wanted in expected:
         tensor = got.get(wanted.name)
         if tensor is None:
-            raise BackendError(f"{where} {wanted.name!r} is not there; got {sorted(got)}; {_AGAIN}")
+            return f"{wanted.name!r} is not there; got {sorted(got)}"
         fits = len(tensor.dims) == len(wanted.dims) and all(
             -1 in pair or len(set(pair)) == 1 for pair in zip(tensor.dims, wanted.dims, strict=True)
         )
         # A scalar per picture is written as [1] where the batch is left out: Triton has no empty dims.
         fits = fits or (not wanted.dims and tensor.dims == (1,))
         if tensor.dtype != wanted.dtype or not fits:
-            raise BackendError(
-                f"{where} {wanted.name!r} is {tensor.dtype} {list(tensor.dims)} per picture; expected {wanted.dtype} "
-                f"{list(wanted.dims)}; {_AGAIN}"
+            return (
+                f"{wanted.name!r} is {tensor.dtype} {list(tensor.dims)} per picture; expected {wanted.dtype} "
+                f"{list(wanted.dims)}"
             )
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

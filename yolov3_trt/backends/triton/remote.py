@@ -53,7 +53,7 @@ class RemoteModel:
 
     def begin(self, inputs: Inputs) -> Flight:
         """Start a request, or let it wait for its turn where as many as allowed are on their way; the inputs are copied."""
-        return self._threads.submit(self._ask, infer_request(self._servers.model, inputs))
+        return self._threads.submit(self._ask, infer_request(self._address.model, self._address.version, inputs))
 
     def wait(self, flights: Sequence[Flight]) -> list[Answer]:
         """Wait for what requests give, all within one deadline.

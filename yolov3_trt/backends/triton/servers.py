@@ -19,7 +19,7 @@ from typing import Any
 
 from yolov3_trt.backends.triton.address import TritonAddress
 from yolov3_trt.backends.triton.contract import Contract, contract_of
-from yolov3_trt.backends.triton.wire import CallError, Connection, ModelName
+from yolov3_trt.backends.triton.wire import CallError, Connection
 from yolov3_trt.errors import BackendError
 
 _LOG = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ class Servers:
             BackendError: none serves it, or two serve different ones.
             MissingDependency: tritonclient is not installed.
         """
-        self.model = ModelName(address.model, address.version)
-        self.all = [Server(Connection(name)) for name in address.servers]
+        self.all = [Server(Connection(name, address.model, address.version)) for name in address.servers]
         self.repeats = self.failovers = 0  # requests that were sent again, and to another server
         self._changed = threading.Condition()  # guards all of this
         self._is_closed = False
@@ -136,7 +135,7 @@ class Servers:
         timeout_s = min(OPEN_S, address.options.deadline_s)
         contracts: dict[str, Contract] = {}
         failures: dict[Server, CallError] = {}
-        answers = self._checks.map(lambda server: self._contract_or_error(server, timeout_s), self.all)
+        answers = self._checks.map(lambda server: _contract_or_error(server, timeout_s), self.all)
         for server, answer in zip(self.all, answers, strict=True):
             if isinstance(answer, CallError):
                 failures[server] = answer
@@ -152,18 +151,12 @@ class Servers:
             self._rest(server, str(error))
         first_name, first = next(iter(contracts.items()))
         for name, contract in contracts.items():
-            if different := first.differences(contract):
+            if different := first.difference(contract):
                 raise BackendError(
                     f"{address}: the servers serve different models: {first_name} and {name} differ in {different}; deploy the "
                     "same to both, or name one of them"
                 )
         return first
-
-    def _contract_or_error(self, server: Server, timeout_s: float) -> Contract | CallError:
-        try:
-            return contract_of(server.connection.config(self.model, timeout_s), f"{server.name}/{self.model}")
-        except CallError as exc:
-            return exc
 
     def _rest(self, server: Server, reason: str) -> None:
         server.last_error = reason
@@ -189,16 +182,22 @@ class Servers:
     def _ask(self, server: Server) -> None:
         """Take a server back if it serves the same as before."""
         try:
-            answer = self._contract_or_error(server, QUICK_S)
-            different = "" if isinstance(answer, CallError) else self.contract.differences(answer)
-            error = str(answer) if isinstance(answer, CallError) else ""
-            error = error or (f"it serves another model now, which differs in {different}" if different else "")
+            answer = _contract_or_error(server, QUICK_S)
+            error = str(answer) if isinstance(answer, CallError) else self.contract.difference(answer)
+            if not isinstance(answer, CallError) and error:
+                error = f"it serves another model now, different in {error}"
         except BackendError as exc:
             error = str(exc)
         with self._changed:
             server.is_asked = False
+            server.rests_until_s = None
             if error:
                 self._rest(server, error)
-            else:
-                server.rests_until_s = None
             self._changed.notify_all()
+
+
+def _contract_or_error(server: Server, timeout_s: float) -> Contract | CallError:
+    try:
+        return contract_of(server.connection.config(timeout_s), f"{server.name}/{server.connection.model}")
+    except CallError as exc:
+        return exc

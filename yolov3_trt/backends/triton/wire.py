@@ -47,17 +47,6 @@ class CallError(Exception):
         return self.code in _ELSEWHERE or "Stub process" in self.text
 
 
-@dataclass(frozen=True)
-class ModelName:
-    """A model, and a version of it or an empty string."""
-
-    name: str
-    version: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.version}" if self.version else self.name
-
-
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What a request gave."""
@@ -67,34 +56,39 @@ class Answer:
 
 
 class Connection:
-    """An unencrypted gRPC channel to one server; any thread may use it."""
+    """An unencrypted gRPC channel to a model on one server; any thread may use it."""
 
-    def __init__(self, server: str) -> None:
-        """Prepare a channel to host:port; nothing is sent before the first call.
+    def __init__(self, server: str, model: str, version: str = "") -> None:
+        """Prepare a channel; nothing is sent before the first call.
+
+        Args:
+            server: host:port.
+            model: its name there.
+            version: of it, or an empty text for the one that the server prefers.
 
         Raises:
             MissingDependency: tritonclient or grpcio is not installed.
         """
-        self.server = server
+        self.server, self.model, self.version = server, model, version
         self._grpc: Any = require("grpc", extra="triton")
         self._messages: Any = require("tritonclient.grpc.service_pb2", extra="triton")
         stubs: Any = require("tritonclient.grpc.service_pb2_grpc", extra="triton")
         self._channel = self._grpc.insecure_channel(server, options=_OPTIONS)
         self._stub = stubs.GRPCInferenceServiceStub(self._channel)
 
-    def config(self, model: ModelName, timeout_s: float) -> ModelConfig:
-        """The configuration of a model that is ready.
+    def config(self, timeout_s: float) -> ModelConfig:
+        """The configuration of the model, which is ready.
 
         Raises:
             CallError: the server is not reached, or the model is not there or not ready.
         """
-        names = {"name": model.name, "version": model.version}
+        names = {"name": self.model, "version": self.version}
         try:
             answer = self._call(self._stub.ModelConfig, self._messages.ModelConfigRequest(**names), timeout_s)
         except CallError as exc:
-            raise CallError(exc.code, f"{exc.text}{self._why_missing(model, timeout_s)}") from exc
+            raise CallError(exc.code, f"{exc.text}{self._why_missing(timeout_s)}") from exc
         if not self._call(self._stub.ModelReady, self._messages.ModelReadyRequest(**names), timeout_s).ready:
-            raise CallError("UNAVAILABLE", f"model {model} is there but not ready")
+            raise CallError("UNAVAILABLE", f"model {self.model} is there but not ready")
         return config_from_message(answer.config)
 
     def infer(self, request: Any, timeout_s: float) -> Answer:
@@ -110,15 +104,15 @@ class Connection:
         """End all calls: those under way, and those to come, raise CallError."""
         self._channel.close()
 
-    def _why_missing(self, model: ModelName, timeout_s: float) -> str:
-        """Why the server did not load a model, or which it has instead; empty where it does not say."""
+    def _why_missing(self, timeout_s: float) -> str:
+        """Why the server did not load the model, or which it has instead; empty where it does not say."""
         try:
             found = self._call(self._stub.RepositoryIndex, self._messages.RepositoryIndexRequest(), timeout_s).models
         except CallError:
             return ""
-        if reasons := [entry.reason for entry in found if entry.name == model.name and entry.reason]:
+        if reasons := [entry.reason for entry in found if entry.name == self.model and entry.reason]:
             return f" ({reasons[0]})"
-        ready = sorted({entry.name for entry in found if entry.state == "READY"} - {model.name})
+        ready = sorted({entry.name for entry in found if entry.state == "READY"} - {self.model})
         return f" (it has {', '.join(ready)})" if ready else ""
 
     def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
@@ -130,16 +124,16 @@ class Connection:
             raise CallError("CANCELLED", str(exc)) from exc
 
 
-def infer_request(model: ModelName, inputs: Inputs) -> Any:
+def infer_request(model: str, version: str, inputs: Inputs) -> Any:
     """A request for a model, which holds a copy of its inputs.
 
     Args:
         model: that shall run.
+        version: of it, or an empty text.
         inputs: by name: bytes for one text in a batch of one, or Triton's name of a type and the values.
     """
-    request = require("tritonclient.grpc.service_pb2", extra="triton").ModelInferRequest(
-        model_name=model.name, model_version=model.version
-    )
+    request = require("tritonclient.grpc.service_pb2", extra="triton").ModelInferRequest()
+    request.model_name, request.model_version = model, version
     for name, given in inputs.items():
         if isinstance(given, bytes):  # a text travels with its length before it
             dtype, shape, content = "BYTES", (1, 1), len(given).to_bytes(4, "little") + given
