@@ -29,8 +29,8 @@ LAYERS = [
     "recipe",
     "backends",
     "detector",
-    "jobs",
     "evaluate compare report camera doctor",
+    "jobs",
     "benchmark training quantize deploy",
     "cli",
 ]
@@ -140,6 +140,7 @@ def test_help_loads_nothing_that_takes_time():
     "module",
     [
         "detector",
+        "jobs.detect",
         "builder.build",
         "backends",
         "evaluate",

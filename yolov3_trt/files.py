@@ -39,8 +39,27 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise OutputError(f"{path}: cannot create this folder ({exc.strerror}); give a writable one with -o") from exc
+        raise OutputError(f"{path}: cannot create this folder ({exc.strerror}); give a writable one") from exc
     return path
+
+
+def check_writable(path: Path) -> None:
+    """See before the work that a file can be written there, or files into a folder; nothing is created.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    try:
+        place = next(place for place in (path, *path.parents) if place.exists())
+        is_special = place == path and not (path.is_file() or path.is_dir())
+        if not is_special:
+            tempfile.TemporaryFile(dir=path.parent if path.is_file() else place).close()
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot write here ({exc.strerror}); give a writable folder") from exc
+    if is_special:
+        raise OutputError(
+            f"{path}: a device or pipe; expected a place for files, which are put there when they are whole"
+        )
 
 
 @contextmanager
@@ -58,7 +77,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     except OSError as exc:
-        raise OutputError(f"{path}: cannot write here ({exc.strerror}); give a writable folder with -o") from exc
+        raise OutputError(f"{path}: cannot write here ({exc.strerror}); give a writable folder") from exc
     os.close(handle)
     partial, body_is_over = Path(name), False
     try:
@@ -101,7 +120,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
             on_wait()
             lock.acquire()
     except OSError as exc:
-        raise OutputError(f"{path}: cannot write here ({exc.strerror or exc}); give a writable folder with -o") from exc
+        raise OutputError(f"{path}: cannot write here ({exc.strerror or exc}); give a writable folder") from exc
     try:
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
             left.unlink(missing_ok=True)

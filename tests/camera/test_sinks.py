@@ -407,7 +407,5 @@ def test_folder_that_cannot_be_written_is_known_before_the_first_frame(path: Pat
     below = path / "sub" / path.name
     with pytest.raises(OutputError) as caught:
         open_sink(path.name, below)
-    assert str(caught.value) == (
-        f"{below.parent}: cannot create this folder (Not a directory); give a writable one with -o"
-    )
+    assert str(caught.value) == (f"{below.parent}: cannot create this folder (Not a directory); give a writable one")
     assert path.read_bytes() == b"old"

@@ -1,6 +1,7 @@
 """Every verb on a real model, and on inputs that are damaged, mistaken or missing."""
 
 import importlib.util
+import io
 import json
 import os
 import re
@@ -18,10 +19,9 @@ import cv2
 import numpy as np
 import pytest
 
-import yolov3_trt
 from tests.cli_runner import Outcome, call, files_in
 from yolov3_trt.backends import BackendName
-from yolov3_trt.cli import options
+from yolov3_trt.cli import options, output
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import InputStage, OutputStage, Precision
@@ -532,6 +532,20 @@ def test_stdout_holds_json_alone_while_stderr_tells_the_progress(
     assert outcome.stderr.splitlines()[0].endswith(" ...")
 
 
+def test_where_no_bar_can_be_drawn_a_line_tells_now_and_then_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    clock = iter(range(0, 1000, 4))  # s; each look takes one
+    monkeypatch.setattr("yolov3_trt.cli.output.time.monotonic", lambda: float(next(clock)))
+    assert list(output.track(iter("abcdef"), "detecting", 6)) == list("abcdef")
+    assert capsys.readouterr().err.splitlines() == [
+        "detecting: 6 ...",
+        "detecting: 3 of 6, 12 s, 12 s to go ...",
+        "detecting: 6 of 6, 24 s, 0 s to go ...",
+    ]
+    assert output.progress_text(7, None, 30.0) == output.progress_text(7, 5, 30.0) == "7, 30 s"
+
+
 # --- wrong usage: exit code 2 ---
 
 
@@ -588,6 +602,10 @@ def test_the_module_ends_its_process_with_1_and_no_traceback():
         (["detect", "missing.onnx", "{dog}"], ["missing.onnx: there is no such file"]),
         (["detect", "{onnx}", "missing.jpg"], ["missing.jpg: there is no such file or folder"]),
         (["detect", "{onnx}", "missing*.jpg"], ["missing*.jpg: no file matches"]),
+        (
+            ["detect", "{onnx}", "http://h/a.jpg"],
+            ["http://h/a.jpg: a URL; expected a file, folder or glob: download it first"],
+        ),
         (["detect", "{onnx}", "empty"], ["empty: there are no pictures in this folder; expected .bmp, .jpeg, .jpg"]),
         (["detect", "{onnx}", "x" * 300], ["File name too long"]),
         (["detect", "x" * 300 + ".onnx", "{dog}"], ["File name too long"]),
@@ -841,14 +859,21 @@ def test_a_read_only_folder_is_refused_and_stays_empty(
     }
     outcome = in_process_of_its_own(verb, *args[verb], prefix=prefix)
     assert (outcome.code, len(outcome.complaints)) == (1, 1), outcome.stderr
-    assert "cannot write here (Permission denied); give a writable folder with -o" in outcome.complaints[0]
+    assert "cannot write here (Permission denied); give a writable folder" in outcome.complaints[0]
+    option = {"detect": "--save", "models": "--json"}.get(verb, "")
+    assert outcome.complaints[0].startswith(f"yolov3_trt: {option} {out}" if option else "yolov3_trt: ")
     assert files_in(out) == set()
 
 
-def test_ctrl_c_ends_detect_with_130_and_leaves_whole_files_only(onnx: Path, dog: Path, tmp_path: Path, out: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("to_stdout", [False, True], ids=["files", "stdout"])
+def test_a_signal_ends_detect_with_what_was_found_so_far(
+    onnx: Path, dog: Path, tmp_path: Path, out: Path, number: signal.Signals, to_stdout: bool
+):
     never = tmp_path / "never.jpg"
     os.mkfifo(never)  # reading it waits for ever
-    command = [sys.executable, "-m", "yolov3_trt", "detect", onnx, dog, never, "--save", out, "--json", "-"]
+    command = [sys.executable, "-m", "yolov3_trt", "detect", onnx, dog, never, dog, "--save", out / "p"]
+    command += ["--jsonl", out / "a.jsonl", "--json", "-" if to_stdout else out / "a.json"]
 
     def heed_sigint() -> None:
         # A shell starts background jobs, and a CI may be one, with SIGINT ignored; children inherit that.
@@ -858,20 +883,111 @@ def test_ctrl_c_ends_detect_with_130_and_leaves_whole_files_only(onnx: Path, dog
     with subprocess.Popen(command, preexec_fn=heed_sigint, **pipes) as process:
         try:
             deadline = time.monotonic() + 30
-            while files_in(out) != {"dog.jpg"}:
+            while not (out / "a.jsonl").exists() or not (out / "a.jsonl").read_text().endswith("\n"):
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.02)
             time.sleep(0.2)  # for it to reach the pipe
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             stdout, stderr = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert (process.returncode, stdout) == (130, "")
-    assert stderr.splitlines() == ["detecting ..."]
-    assert files_in(out) == {"dog.jpg"}
+    assert process.returncode == 128 + number
+    kept = ", ".join(str(path) for path in (out / "a.json", out / "a.jsonl", out / "p") if path.exists())
+    said = f"yolov3_trt: stopped by {number.name} after 1 of 3 pictures; they are in {kept}"
+    assert stderr.splitlines() == ["detecting: 3 ...", said]
+    assert files_in(out) == {"p", "p/dog.jpg", "a.jsonl"} | (set() if to_stdout else {"a.json"})
+    report = json.loads(stdout if to_stdout else (out / "a.json").read_text())
+    why = "interrupted" if number == signal.SIGINT else "interrupted: SIGTERM"
+    assert report["incomplete"] == {"why": why, "done": 1, "of": 3}
+    (row,) = report["images"]
+    assert row["file"] == str(dog) and len(row["detections"]) > 2
+    assert [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()] == [row]
+    if not to_stdout:
+        assert stdout.splitlines()[0] == f"{dog}  768x576  {len(row['detections'])} objects"
 
 
-@pytest.mark.parametrize("option", ["--version", "-V"])
-def test_the_version_is_one_line_that_a_bug_report_can_have(option, capsys):
-    assert call(option) == 0
-    assert capsys.readouterr().out == f"yolov3_trt {yolov3_trt.__version__}\n"
+def test_a_line_is_there_while_the_next_picture_is_read_and_a_reader_may_go(onnx: Path, dog: Path, tmp_path: Path):
+    slow = tmp_path / "slow.jpg"
+    os.mkfifo(slow)
+    command = [sys.executable, "-m", "yolov3_trt", "detect", onnx, dog, slow, dog, "--json", tmp_path / "a.json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout.readline().startswith(f"{dog}  768x576  ")
+            process.stdout.close()  # what `| head -1` does
+            slow.open("wb").close()
+            assert process.wait(timeout=30) == 128 + signal.SIGPIPE
+            first, skipped = process.stderr.read().splitlines()
+            assert (first, skipped.partition(":")[0]) == ("detecting: 3 ...", f"skipped {slow}")
+        finally:
+            process.kill()
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert len(report["images"]) == 2  # the second was found, though its line went nowhere
+    assert (report["incomplete"]["done"], report["incomplete"]["of"]) == (3, 3)
+
+
+def test_detect_takes_a_list_on_stdin_and_pictures_of_sub_folders(
+    run: Run, onnx: Path, dog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    shutil.copy(dog, tmp_path / "photos")
+    shutil.copy(dog, tmp_path / "photos" / "deep")
+    monkeypatch.chdir(tmp_path)
+    flat = run("detect", onnx, "photos", "--jsonl", "-")
+    assert [json.loads(line)["file"] for line in flat.stdout.splitlines()] == ["photos/dog.jpg"]
+    assert flat.complaints == [
+        "note: photos has pictures in sub-folders, e.g. photos/deep/dog.jpg, which are left out; --recursive takes them"
+    ]
+    deep = run("detect", onnx, "photos", "-r", "--jsonl", "-")
+    assert [json.loads(line)["file"] for line in deep.stdout.splitlines()] == ["photos/deep/dog.jpg", "photos/dog.jpg"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("photos/deep/dog.jpg\n\nphotos\n"))
+    listed = run("detect", onnx, "-", "--jsonl", "-")
+    assert [json.loads(line)["file"] for line in listed.stdout.splitlines()] == [
+        "photos/deep/dog.jpg",
+        "photos/dog.jpg",
+    ]
+
+
+def test_lines_tell_of_skipped_files_too(run: Run, onnx: Path, dog: Path, tmp_path: Path):
+    (tmp_path / "bad.jpg").write_bytes(b"bad")
+    outcome = run(
+        "detect", onnx, tmp_path / "bad.jpg", dog, "--jsonl", tmp_path / "a.jsonl", "--json", tmp_path / "a.json"
+    )
+    assert outcome.code == 1
+    bad, good = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    text = f"{tmp_path}/bad.jpg: not a picture that OpenCV can read, or damaged"
+    assert bad == {"file": str(tmp_path / "bad.jpg"), "error": text}
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert (report["images"], report["skipped"]) == ([good], [text])
+    assert "incomplete" not in report
+
+
+def test_a_model_that_does_not_open_leaves_earlier_results(run: Run, dog: Path, tmp_path: Path):
+    for name in ("a.json", "a.jsonl"):
+        (tmp_path / name).write_text("earlier")
+    targets = ("--json", tmp_path / "a.json", "--jsonl", tmp_path / "a.jsonl")
+    assert_fails(run("detect", "missing.onnx", dog, *targets), "there is no such file")
+    assert {path.read_text() for path in tmp_path.glob("a.json*")} == {"earlier"}
+
+
+@pytest.mark.parametrize(
+    "args, text",
+    [
+        (
+            ("--json", "{file}/x/a.json"),
+            "--json {file}/x/a.json: cannot write here (Not a directory); give a writable folder",
+        ),
+        (("--jsonl", "{file}/a"), "--jsonl {file}/a: cannot write here (Not a directory); give a writable folder"),
+        (("--save", "{file}/a"), "--save {file}/a: cannot write here (Not a directory); give a writable folder"),
+        (("--json", "{folder}"), "--json {folder}: this is a folder; expected the name of a file"),
+        (("--jsonl", "/dev/null"), "--jsonl /dev/null: a device or pipe; expected a place for files"),
+    ],
+)
+def test_a_place_for_results_is_checked_first_and_named_as_it_was_typed(
+    run: Run, tmp_path: Path, args: tuple[str, str], text: str
+):
+    (tmp_path / "f").touch()
+    places = {"file": tmp_path / "f", "folder": tmp_path}
+    outcome = run("detect", "missing.onnx", "missing.jpg", *(arg.format(**places) for arg in args))
+    assert_fails(outcome, text.format(**places))
+    assert files_in(tmp_path) == {"f"}

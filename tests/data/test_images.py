@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from yolov3_trt.data.images import IMAGE_SUFFIXES, find_sources, iter_images, load_image
+from yolov3_trt.data.images import (
+    IMAGE_SUFFIXES,
+    count_images,
+    find_sources,
+    iter_images,
+    load_image,
+    picture_in_subfolder,
+    save_image,
+)
 from yolov3_trt.errors import ImageError
 
 
@@ -114,6 +122,11 @@ def test_empty_missing_and_folder_are_refused(tmp_path: Path):
     assert refusal(tmp_path) == f"{tmp_path}: cannot be read (Is a directory)"
 
 
+def test_a_saved_picture_is_read_as_it_was(tmp_path: Path):
+    save_image(picture(), tmp_path / "deep" / "a.png")
+    assert_array_equal(load_image(tmp_path / "deep" / "a.png"), picture())
+
+
 # --- sources ---
 
 
@@ -170,6 +183,35 @@ def test_source_that_names_nothing_is_refused(folder: Path, source: str, text: s
     assert str(caught.value) == f"{folder}/{source}: {text}"
 
 
+def test_pictures_of_sub_folders_are_taken_when_asked_for(folder: Path):
+    (folder / "deep" / "er").mkdir()
+    (folder / "deep" / "er" / "c.webp").touch()
+    found = find_sources([str(folder)], recursive=True)
+    assert [str(path.relative_to(folder)) for path in found] == ["a.JPG", "b.png", "deep/d.png", "deep/er/c.webp"]
+    assert picture_in_subfolder(folder) == folder / "deep" / "d.png"
+    assert picture_in_subfolder(folder / "deep" / "er") is None
+
+
+def test_a_folder_with_pictures_in_sub_folders_only_is_refused_with_the_glob_that_takes_them(tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.png").touch()
+    with pytest.raises(ImageError) as caught:
+        find_sources([str(tmp_path)])
+    assert str(caught.value) == (
+        f"{tmp_path}: there are no pictures in this folder itself; expected some, as there are in its sub-folders: give "
+        f"'{tmp_path}/**/*.png'"
+    )
+    assert find_sources([f"{tmp_path}/**/*.png"]) == (tmp_path / "deep" / "a.png",)
+
+
+def test_a_url_is_refused_with_what_to_do():
+    with pytest.raises(ImageError) as caught:
+        find_sources(["https://host/a.jpg"])
+    assert str(caught.value) == (
+        "https://host/a.jpg: a URL; expected a file, folder or glob: download it first, or give a stream to `yolov3_trt camera`"
+    )
+
+
 def test_no_source_is_refused():
     with pytest.raises(ImageError, match=r"^no pictures given; expected files, folders or globs$"):
         find_sources([])
@@ -221,6 +263,12 @@ def test_frames_of_a_video_come_in_order_with_their_numbers(video: Path, caplog:
     np.testing.assert_allclose([frame.pixels.mean() for frame in frames], [0, 50, 100, 150, 200], atol=3)
     assert len({id(frame.pixels) for frame in frames}) == 5  # each keeps its own pixels
     assert not caplog.messages
+
+
+def test_frames_and_pictures_are_counted_before_they_are_read(video: Path, tmp_path: Path):
+    assert count_images([video, tmp_path / "a.png", video, tmp_path / "not there.jpg"]) == 12
+    (tmp_path / "bad.mp4").write_bytes(b"not a video")
+    assert count_images([video, tmp_path / "bad.mp4"]) is None
 
 
 def test_video_cut_short_gives_what_there_is_and_warns(video: Path, caplog: pytest.LogCaptureFixture):

@@ -131,7 +131,7 @@ def test_an_unwritable_place_is_refused_before_the_build(
 ):
     monkeypatch.setattr(build, "_build_plan", lambda *_: pytest.fail("built before the folder was tried"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"file.*cannot create this folder .*give a writable one with -o"):
+    with pytest.raises(OutputError, match=r"file.*cannot create this folder .*give a writable one"):
         build_engine(onnx_path, tmp_path / "file" / "m.engine", RTX)
 
 

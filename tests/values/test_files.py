@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from yolov3_trt.errors import OutputError
-from yolov3_trt.files import locked, make_folder, replacing, sha256_of_file, write_bytes, write_text
+from yolov3_trt.files import check_writable, locked, make_folder, replacing, sha256_of_file, write_bytes, write_text
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,10 @@ def test_place_below_a_regular_file_is_an_output_error(tmp_path: Path):
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(OutputError) as caught:
         write_bytes(tmp_path / "f" / "sub" / "out", b"1")
-    assert str(caught.value) == (
-        f"{tmp_path}/f/sub: cannot create this folder (Not a directory); give a writable one with -o"
-    )
+    assert str(caught.value) == (f"{tmp_path}/f/sub: cannot create this folder (Not a directory); give a writable one")
     with pytest.raises(OutputError) as caught:
         make_folder(tmp_path / "f")
-    assert str(caught.value) == f"{tmp_path}/f: cannot create this folder (File exists); give a writable one with -o"
+    assert str(caught.value) == f"{tmp_path}/f: cannot create this folder (File exists); give a writable one"
 
 
 def test_folder_in_the_files_place_is_an_output_error(tmp_path: Path):
@@ -126,7 +124,24 @@ def test_name_too_long_is_an_output_error(tmp_path: Path):
     path = tmp_path / ("n" * 300)
     with pytest.raises(OutputError) as caught:
         write_bytes(path, b"1")
-    assert str(caught.value) == f"{path}: cannot write here (File name too long); give a writable folder with -o"
+    assert str(caught.value) == f"{path}: cannot write here (File name too long); give a writable folder"
+
+
+def test_a_place_is_checked_without_creating_anything(tmp_path: Path):
+    (tmp_path / "f").write_bytes(b"old")
+    for good in ("new", "f", "deeper/still/new", "."):
+        check_writable(tmp_path / good)
+    for bad, why in (("f/new", "Not a directory"), ("n" * 300, "File name too long")):
+        with pytest.raises(OutputError) as caught:
+            check_writable(tmp_path / bad)
+        assert str(caught.value) == f"{tmp_path / bad}: cannot write here ({why}); give a writable folder"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices are POSIX files")
+def test_a_device_is_not_replaced_by_a_file():
+    with pytest.raises(OutputError, match=r"^/dev/null: a device or pipe; expected a place for files"):
+        check_writable(Path("/dev/null"))
 
 
 # --- locks ---

@@ -20,6 +20,7 @@ from yolov3_trt.cli.options import (
     TrustOption,
     WeightsOption,
     parse_input_hw,
+    writable,
 )
 from yolov3_trt.cli.output import say, track, write_result
 
@@ -69,7 +70,12 @@ def bench(
     roofline: Annotated[bool, typer.Option(help="Measure what the machine can do at most.")] = True,
     layers: Annotated[bool, typer.Option("--layers", help="Print operations and bytes of every layer.")] = False,
     trust: TrustOption = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report: .html, .md or .json.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=writable("--report", is_file=True), help="Write a report: .html, .md or .json."
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Time artifacts on the same frames, taking turns, and hold what they find to the reference.

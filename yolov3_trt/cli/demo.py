@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yolov3_trt.cli.options import writable
 from yolov3_trt.cli.output import say, table, track, write_result
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ CLIP_FPS = 30.0
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the results go.")] = Path(
-        "runs/demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="DIR", help="Where the results go.")
+    ] = Path("runs/demo"),
     pictures: Annotated[int, typer.Option(min=1, help="Generated pictures to measure accuracy on.")] = 200,
     frames: Annotated[int, typer.Option(min=1, help="Frames of the generated clip.")] = 150,
 ) -> None:
@@ -173,14 +174,14 @@ def _time(artifacts: dict[str, Path], accuracy: dict[str, dict[str, Any]]) -> li
 def _draw_one(graph: Path, path: Path) -> None:
     """A picture with its boxes."""
     from yolov3_trt.camera.draw import draw_detections
-    from yolov3_trt.cli.detect import save_picture
+    from yolov3_trt.data.images import save_image
     from yolov3_trt.detector import open_detector
     from yolov3_trt.shapes import iter_shapes_clip
 
     (picture,) = iter_shapes_clip(SEED + 1, 1)
     with open_detector(graph) as detector:
         found = detector(picture.pixels)
-    save_picture(draw_detections(picture.pixels, found), path)
+    save_image(draw_detections(picture.pixels, found), path)
     say(f"   {path}: {', '.join(f'{row.class_name} {row.score:.2f}' for row in found)}")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from yolov3_trt.cli.needs import CheckedVerb
-from yolov3_trt.cli.options import JsonOption, check_output_suffix
+from yolov3_trt.cli.options import JsonOption, check_output_suffix, writable
 from yolov3_trt.cli.output import say, track, write_result
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ app = typer.Typer(help="Write what NVIDIA's own servers need to run an artifact.
 @app.command(cls=CheckedVerb)
 def triton(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Engines and .onnx files.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The model repository.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="DIR", help="The model repository.")
+    ],
     name: Annotated[
         str | None, typer.Option(help="All become versions of this model; default: models named after their files.")
     ] = None,
@@ -59,7 +61,9 @@ def triton(
 @app.command()
 def deepstream(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An engine or .onnx with float input.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.txt", help="The configuration.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="FILE.txt", help="The configuration.")
+    ],
     parser_library: Annotated[
         Path | None, typer.Option(metavar="LIB.so", help="Yours, which reads the outputs inside Gst-nvinfer.")
     ] = None,

@@ -1,10 +1,14 @@
 """`detect`: pictures and videos to boxes."""
 
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from yolov3_trt.cli.ending import name_of_end, undivided
 from yolov3_trt.cli.options import (
     ArtifactArgument,
     BackendOption,
@@ -22,18 +26,22 @@ from yolov3_trt.cli.options import (
     TrustOption,
     WeightsOption,
     open_for_verb,
+    writable,
 )
-from yolov3_trt.cli.output import say, track, write_result
+from yolov3_trt.cli.output import say, show, track
+from yolov3_trt.errors import Yolov3TrtError
 
 if TYPE_CHECKING:
-    from yolov3_trt.data.images import NamedImage
-    from yolov3_trt.errors import ImageError
-    from yolov3_trt.preprocess import Image
+    from yolov3_trt.detector import Detector
+    from yolov3_trt.jobs.detect import Found, Skipped
+    from yolov3_trt.jobs.detect_record import DetectRecord
 
 
 def detect(
     artifact: ArtifactArgument,
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Images, folders, globs, videos.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Images, folders, globs, videos; - for a list on stdin.")
+    ],
     weights: WeightsOption = None,
     names: NamesOption = None,
     input_size: InputSizeOption = None,
@@ -45,84 +53,128 @@ def detect(
     resize: ResizeOption = None,
     threads: ThreadsOption = None,
     trust: TrustOption = False,
-    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each picture with its boxes there.")] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Take the pictures in sub-folders of a folder too.")
+    ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each picture with its boxes there.", callback=writable("--save")),
+    ] = None,
     json: JsonOption = None,
+    jsonl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write each picture's result as a line of JSON, as soon as it is there; - for stdout.",
+            callback=writable("--jsonl", is_file=True),
+        ),
+    ] = None,
 ) -> None:
     """Find objects in images, folders, globs and videos.
 
-    A file that cannot be read is named and skipped; the exit code is then 1.
+    Each picture is printed as it is done. A file that cannot be read is named and skipped; the exit code is then 1. Ctrl-C and
+    SIGTERM keep what was found up to then.
     """
-    from yolov3_trt.camera.draw import draw_detections
-    from yolov3_trt.data.images import find_sources, iter_images
-    from yolov3_trt.files import make_folder
+    from yolov3_trt.data.images import count_images, find_sources, picture_in_subfolder
 
-    paths = find_sources(sources)
-    if save is not None:
-        if any(path.resolve().parent == save.resolve() for path in paths):
-            raise typer.BadParameter(f"{save} holds pictures to read, which this would overwrite", param_hint="--save")
-        make_folder(save)
-    skipped: list[str] = []
-
-    def skip(error: "ImageError") -> None:
-        skipped.append(str(error))
-        say(f"skipped {error}")
-
-    images: list[dict[str, Any]] = []
-    lines: list[str] = []
-    with open_for_verb(
-        artifact,
-        ModelOptions(weights, names, input_size),
-        DetectOptions(conf, iou, max_detections, nms, resize),
-        backend=backend,
-        threads=threads,
-        trust=trust,
-    ) as detector:
-        saved: set[Path] = set()
-        for image in track(iter_images(paths, skip), "detecting"):
-            found = detector(image.pixels)
-            height, width = image.pixels.shape[:2]
-            images.append({"file": image.name, "width": width, "height": height, "detections": found.to_json()})
-            lines.append(f"{image.name}  {width}x{height}  {len(found)} objects")
-            lines += [
-                f"  {row.class_name:<16} {row.score:.3f}  {' '.join(f'{value:.1f}' for value in row.xyxy)}"
-                for row in found
-            ]
-            if save is not None:
-                save_picture(draw_detections(image.pixels, found), _free_path(save, image, saved))
-        content: dict[str, Any] = {"artifact": artifact, "backend": detector.backend.name.value, "images": images}
-        if detector.backend.fallbacks:
-            content["fallbacks"] = list(detector.backend.fallbacks)
-    if skipped:
-        content["skipped"] = skipped
-    write_result(json, content, "\n".join(lines))
-    if skipped:
-        say(f"yolov3_trt: {len(skipped)} of {len(images) + len(skipped)} files could not be read")
+    if json == jsonl == "-":
+        raise typer.BadParameter("stdout takes either --json - or --jsonl -", param_hint="--jsonl")
+    paths = find_sources(_with_stdin(sources), recursive=recursive)
+    if save is not None and any(path.resolve().parent == save.resolve() for path in paths):
+        raise typer.BadParameter(f"{save} holds pictures to read, which this would overwrite", param_hint="--save")
+    for folder in () if recursive else filter(Path.is_dir, map(Path, sources)):
+        if (deeper := picture_in_subfolder(folder)) is not None:
+            say(
+                f"note: {folder} has pictures in sub-folders, e.g. {deeper}, which are left out; --recursive takes them"
+            )
+    model, settings = ModelOptions(weights, names, input_size), DetectOptions(conf, iou, max_detections, nms, resize)
+    with open_for_verb(artifact, model, settings, backend=backend, threads=threads, trust=trust) as detector:
+        record = _detect(detector, paths, count_images(paths), artifact, Outputs(save, json, jsonl))
+    if record.skipped:
+        say(f"yolov3_trt: {len(record.skipped)} of {record.num_done} files could not be read")
         raise typer.Exit(1)
 
 
-def _free_path(folder: Path, image: "NamedImage", taken: set[Path]) -> Path:
-    """Where a picture is saved; equal names from different folders get a number, so that none overwrites another."""
-    from yolov3_trt.data.images import IMAGE_SUFFIXES
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go besides the terminal."""
 
-    name = Path(image.name).name.replace("#", "-")
-    stem, suffix = Path(name).stem, Path(name).suffix
-    if suffix.lower() not in IMAGE_SUFFIXES:  # a frame of a video, or a picture that is called otherwise
-        stem, suffix = name, ".jpg"
-    path, number = folder / f"{stem}{suffix}", 1
-    while path in taken:
-        number += 1
-        path = folder / f"{stem}-{number}{suffix}"
-    taken.add(path)
-    return path
+    save: Path | None
+    json: str | None
+    jsonl: str | None
+
+    @property
+    def take_stdout(self) -> bool:
+        """Whether stdout is for a program, and not for people."""
+        return "-" in (self.json, self.jsonl)
+
+    @property
+    def allow_bar(self) -> bool:
+        """Whether what is printed above a bar on the same terminal, and wrapped there, is for people."""
+        return not (self.take_stdout and sys.stdout.isatty())
+
+    def __str__(self) -> str:
+        return ", ".join(str(target) for target in (self.json, self.jsonl, self.save) if target not in (None, "-"))
 
 
-def save_picture(pixels: "Image", path: Path) -> None:
-    """Write a picture in the format of the path's suffix, atomically."""
-    from yolov3_trt.errors import OutputError, require
-    from yolov3_trt.files import write_bytes
+def _with_stdin(sources: list[str]) -> list[str]:
+    """The sources, with the lines of stdin in the place of `-`."""
+    return [name for source in sources for name in (_lines_of_stdin() if source == "-" else (source,))]
 
-    cv2 = require("cv2", extra="opencv")
-    good, encoded = cv2.imencode(path.suffix, pixels)
-    if not good:
-        raise OutputError(f"{path}: OpenCV cannot write {path.suffix} files")
-    write_bytes(path, encoded.tobytes())
+
+def _lines_of_stdin() -> list[str]:
+    return [line for line in sys.stdin.read().splitlines() if line]
+
+
+def _detect(
+    detector: "Detector", paths: "Sequence[Path]", total: int | None, artifact: str, outputs: Outputs
+) -> "DetectRecord":
+    """Detect, print and write; says how far it came where it does not come to its end."""
+    from yolov3_trt.jobs.detect import detect_files
+    from yolov3_trt.jobs.detect_record import DetectRecord
+
+    about = {"artifact": artifact, "backend": detector.backend.name.value}
+    record = DetectRecord(
+        about, total, lambda: detector.backend.fallbacks, json=_target(outputs.json), jsonl=_target(outputs.jsonl)
+    )
+    items = detect_files(detector, paths, outputs.save)
+    try:
+        with record:
+            _work_off(track(items, "detecting", total, bar=outputs.allow_bar), record, outputs)
+    except (KeyboardInterrupt, Yolov3TrtError) as end:
+        far = f"after {record.num_done}{'' if total is None else f' of {total}'} pictures"
+        if isinstance(end, KeyboardInterrupt):
+            kept = f"; they are in {outputs}" if str(outputs) and record.num_done else ""
+            say(f"yolov3_trt: stopped by {name_of_end(end)} {far}{kept}")
+        elif record.num_done:
+            say(f"yolov3_trt: failed {far}")
+        raise
+    return record
+
+
+def _work_off(items: "Iterator[Found | Skipped]", record: "DetectRecord", outputs: Outputs) -> None:
+    from yolov3_trt.jobs.detect import Skipped
+
+    for item in items:
+        with undivided():
+            record.add(item)
+        if isinstance(item, Skipped):
+            say(f"skipped {item.error}")
+        elif not outputs.take_stdout:
+            show(_lines(item))
+
+
+def _target(name: str | None) -> "Path | TextIO | None":
+    if name is None:
+        return None
+    return sys.stdout if name == "-" else Path(name)
+
+
+def _lines(found: "Found") -> str:
+    """For people: a line, and one per object."""
+    height, width = found.image_hw
+    rows = [
+        f"  {row.class_name:<16} {row.score:.3f}  {' '.join(f'{value:.1f}' for value in row.xyxy)}"
+        for row in found.detections
+    ]
+    return "\n".join([f"{found.file}  {width}x{height}  {len(rows)} objects", *rows])

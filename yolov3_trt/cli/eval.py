@@ -22,6 +22,7 @@ from yolov3_trt.cli.options import (
     TrustOption,
     WeightsOption,
     open_for_verb,
+    writable,
 )
 from yolov3_trt.cli.output import say, table, track, write_result
 
@@ -74,10 +75,18 @@ def evaluate(
     per_class: Annotated[bool, typer.Option("--per-class", help="Print AP of every class.")] = False,
     worst: Annotated[int, typer.Option(min=0, metavar="N", help="Draw the N pictures that came out worst.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="For those pictures; needs --worst.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", callback=writable("-o"), metavar="DIR", help="For those pictures; needs --worst."
+        ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a report: .html (with those pictures), .md or .json.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            callback=writable("--report", is_file=True),
+            help="Write a report: .html (with those pictures), .md or .json.",
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:

@@ -5,9 +5,10 @@ A test holds the two together.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from yolov3_trt.geometry import HW
     from yolov3_trt.meta import Batch
     from yolov3_trt.models import Model
+
+_Target = TypeVar("_Target", bound=str | Path | None)
 
 PrecisionName = Literal["fp32", "fp16", "int8"]
 InputStageName = Literal["tensor", "pixels"]
@@ -28,6 +31,32 @@ BoxLossName = Literal["ciou", "coordinates"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 MethodName = Literal["minmax", "percentile", "entropy", "mse"]
 RestName = Literal["fp16", "fp32"]
+
+
+def writable(option: str, *, is_file: bool = False) -> Callable[[_Target], _Target]:
+    """For `callback=`: sees that results can be written where an option says, before the work is begun.
+
+    Args:
+        option: as it is typed.
+        is_file: whether it names a file; - is stdout.
+    """
+
+    def check(value: _Target) -> _Target:
+        from yolov3_trt.errors import OutputError
+        from yolov3_trt.files import check_writable
+
+        if value is None or str(value) == "-":
+            return value
+        try:
+            check_writable(Path(value))
+        except OutputError as exc:
+            raise OutputError(f"{option} {exc}") from exc
+        if is_file and Path(value).is_dir():
+            raise OutputError(f"{option} {value}: this is a folder; expected the name of a file")
+        return value
+
+    return check
+
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in model (see `models`) or a .cfg file.")]
 ArtifactArgument = Annotated[
@@ -51,7 +80,13 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Load an engine whoever owns it or can write to it: it is executable content.")
 ]
 JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for stdout.")
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the result as JSON; - for stdout.",
+        callback=writable("--json", is_file=True),
+    ),
 ]
 
 

@@ -64,9 +64,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, rows)])
 
 
-def track(items: Iterable[_Item], description: str, total: int | None = None) -> Iterator[_Item]:
-    """Iterate with a progress bar on stderr when it is a terminal, with a plain line now and then otherwise."""
-    if not sys.stderr.isatty():
+def track(items: Iterable[_Item], description: str, total: int | None = None, *, bar: bool = True) -> Iterator[_Item]:
+    """Iterate with a progress bar on stderr when it is a terminal (and `bar`), with a plain line now and then otherwise."""
+    if not (bar and sys.stderr.isatty()):
         yield from _told_now_and_then(items, description, total)
         return
     with progress_bar() as progress:

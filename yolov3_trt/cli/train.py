@@ -18,6 +18,7 @@ from yolov3_trt.cli.options import (
     NamesOption,
     WeightsOption,
     parse_input_hw,
+    writable,
 )
 from yolov3_trt.cli.output import progress_bar, say, table, track, write_result
 
@@ -60,7 +61,10 @@ def train(
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and augment pictures.")] = 2,
     cache_mib: Annotated[int, typer.Option(min=0, help="Memory for pictures, so that they are read once.")] = 512,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="The run's folder; default: runs/train.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", callback=writable("-o"), metavar="DIR", help="The run's folder; default: runs/train."
+        ),
     ] = None,
     json: JsonOption = None,
 ) -> None:

@@ -24,8 +24,7 @@ def draw_worst(
         An entry each for `--json`, with the file that was written where there is a `folder`: truth at the left, then what
         each artifact finds. And the gallery of a report.
     """
-    from yolov3_trt.cli.detect import save_picture
-    from yolov3_trt.data.images import load_image
+    from yolov3_trt.data.images import load_image, save_image
     from yolov3_trt.files import make_folder
 
     if folder is not None:
@@ -35,7 +34,7 @@ def draw_worst(
         drawn = _drawn(rows, score.image_id, load_image(images / score.file_name))
         path = None if folder is None else folder / f"{rank:02}-{Path(score.file_name).stem}.jpg"
         if path is not None:
-            save_picture(_side_by_side(list(drawn.values())), path)
+            save_image(_side_by_side(list(drawn.values())), path)
         entries.append({**score.to_json(), "picture": None if path is None else str(path)})
         gallery.append((score.file_name, {label: small_jpeg(picture) for label, picture in drawn.items()}))
     return entries, gallery

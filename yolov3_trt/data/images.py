@@ -2,19 +2,25 @@
 
 import glob
 import logging
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from yolov3_trt.errors import ImageError, require
+from yolov3_trt.errors import ImageError, OutputError, require
+from yolov3_trt.files import write_bytes
 from yolov3_trt.preprocess import Image
 
 _LOG = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+
+_FOLDERS_LOOKED_INTO = 1000  # for pictures that nobody asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +56,59 @@ def load_image(path: Path) -> Image:
     return np.asarray(pixels)
 
 
-def find_sources(sources: Sequence[str]) -> tuple[Path, ...]:
-    """Files named by paths, folders (their pictures, sorted, not deeper) and globs, in the order given.
+def save_image(pixels: Image, path: Path) -> None:
+    """Write a picture, uint8 (H, W, 3) BGR, in the format of the path's suffix; whole or not at all.
 
     Raises:
-        ImageError: a source names nothing, or a folder holds no picture.
+        OutputError: it cannot be written, or OpenCV does not know the suffix.
+    """
+    cv2 = require("cv2", extra="opencv")
+    good, encoded = cv2.imencode(path.suffix, pixels)
+    if not good:
+        raise OutputError(f"{path}: OpenCV cannot write {path.suffix} files")
+    write_bytes(path, encoded.tobytes())
+
+
+def find_sources(sources: Sequence[str], *, recursive: bool = False) -> tuple[Path, ...]:
+    """Files named by paths, folders (their pictures, sorted) and globs, in the order given.
+
+    Args:
+        sources: those names.
+        recursive: whether the pictures in sub-folders of a folder are taken too.
+
+    Raises:
+        ImageError: a source names nothing or is a URL, or a folder holds no picture.
     """
     found: list[Path] = []
     for source in sources:
         try:
-            found += _find(source)
+            found += _find(source, recursive)
         except OSError as exc:  # no permission, a name too long
             raise ImageError(f"{source}: cannot be read ({exc.strerror})") from exc
     if not found:
         raise ImageError("no pictures given; expected files, folders or globs")
     return tuple(found)
+
+
+def picture_in_subfolder(folder: Path) -> Path | None:
+    """A picture that lies deeper than in this folder itself; None where there is none in the first thousand sub-folders."""
+    for parent, folders, names in islice(os.walk(folder), _FOLDERS_LOOKED_INTO):
+        folders.sort()
+        if Path(parent) != folder:
+            for name in sorted(names):
+                if _is_picture(Path(name)):
+                    return Path(parent, name)
+    return None
+
+
+def count_images(paths: Sequence[Path]) -> int | None:
+    """How many pictures and frames `iter_images` will give; an estimate where a video is damaged, None where one does not say.
+
+    Videos are opened for it, pictures are not.
+    """
+    videos = [path for path in paths if _is_video(path)]
+    frames = [_announced_frames(path) for path in videos]
+    return None if 0 in frames else len(paths) - len(videos) + sum(frames)
 
 
 def iter_images(paths: Sequence[Path], skip: Callable[[ImageError], None] | None = None) -> Iterator[NamedImage]:
@@ -79,7 +123,7 @@ def iter_images(paths: Sequence[Path], skip: Callable[[ImageError], None] | None
     """
     for path in paths:
         try:
-            if path.suffix.lower() in VIDEO_SUFFIXES:
+            if _is_video(path):
                 yield from _iter_frames(path)
             else:
                 yield NamedImage(str(path), load_image(path))
@@ -89,21 +133,57 @@ def iter_images(paths: Sequence[Path], skip: Callable[[ImageError], None] | None
             skip(exc)
 
 
-def _find(source: str) -> list[Path]:
+def _find(source: str, recursive: bool) -> list[Path]:
     path = Path(source)
     if path.is_dir():
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not inside:
-            raise ImageError(f"{path}: there are no pictures in this folder; expected {_listed(IMAGE_SUFFIXES)}")
-        return inside
+        return _pictures_in(path, recursive)
     if path.exists():
         return [path]
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
+        raise ImageError(
+            f"{source}: a URL; expected a file, folder or glob: download it first, or give a stream to `yolov3_trt camera`"
+        )
     if glob.has_magic(source):
         matches = sorted(match for match in map(Path, glob.glob(source, recursive=True)) if not match.is_dir())
         if not matches:
             raise ImageError(f"{source}: no file matches")
         return matches
     raise ImageError(f"{source}: there is no such file or folder")
+
+
+def _pictures_in(folder: Path, recursive: bool) -> list[Path]:
+    if recursive:
+        found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    else:
+        found = list(folder.iterdir())
+    pictures = sorted(path for path in found if _is_picture(path))
+    if pictures:
+        return pictures
+    deeper = None if recursive else picture_in_subfolder(folder)
+    if deeper is not None:
+        raise ImageError(
+            f"{folder}: there are no pictures in this folder itself; expected some, as there are in its sub-folders: give "
+            f"'{folder}/**/*{deeper.suffix}'"
+        )
+    raise ImageError(f"{folder}: there are no pictures in this folder; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _announced_frames(path: Path) -> int:
+    """What a video says; 0 where it says nothing."""
+    cv2 = require("cv2", extra="opencv")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    finally:
+        capture.release()
 
 
 def _iter_frames(path: Path) -> Iterator[NamedImage]:
@@ -141,7 +221,3 @@ def _is_jpeg_cut_short(content: bytes) -> bool:
         is_fill = content[at + 1 : at + 2] == b"\xff"
         at += 1 if is_fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return content.find(b"\xff\xd9", at) < 0
-
-
-def _listed(suffixes: frozenset[str]) -> str:
-    return ", ".join(sorted(suffixes))
