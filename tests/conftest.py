@@ -66,16 +66,25 @@ def coco_model(data: Path) -> Callable[[str], Model]:
 @pytest.fixture(scope="session")
 def fabricated(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A .weights file of seeded random values for an architecture of the reference data, made once."""
+    return _fabricator(data, data / "models", tmp_path_factory.mktemp("fabricated"))
+
+
+@pytest.fixture
+def fabricated_family(data: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """The same for a cfg of the wider family, gone after the test: they are large together."""
+    return _fabricator(data, data / "models" / "family", tmp_path)
+
+
+def _fabricator(data: Path, cfgs: Path, folder: Path) -> Callable[[str], Path]:
     spec = importlib.util.spec_from_file_location("fabricate_weights", data / "goldens" / "fabricate_weights.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    folder = tmp_path_factory.mktemp("fabricated")
 
     def make(name: str) -> Path:
         path = folder / f"{name}.weights"
         if not path.exists():
-            module.fabricate(data / "models" / f"{name}.cfg", path)
+            module.fabricate(cfgs / f"{name}.cfg", path)
         return path
 
     return make

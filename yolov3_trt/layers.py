@@ -25,6 +25,20 @@ class Activation(str, Enum):
     LOGISTIC = "logistic"
 
 
+class HeadKind(str, Enum):
+    """How the values of a head become boxes and scores; the formulas are in `postprocess`."""
+
+    YOLO = "yolo"  # YOLOv3 and YOLOv4
+    SCALED = "scaled"  # Scaled-YOLOv4 and YOLOv7: Darknet's new_coords=1
+    REGION = "region"  # YOLOv2: one softmax over the classes
+    GAUSSIAN = "gaussian"  # Gaussian YOLOv3: each of x, y, w, h with its uncertainty
+
+    @property
+    def box_values(self) -> int:
+        """Values before the objectness of an anchor: x, y, w, h; with Gaussian heads each is followed by its uncertainty."""
+        return 8 if self is HeadKind.GAUSSIAN else 4
+
+
 @dataclass(frozen=True)
 class Conv:
     """Convolution, then batch norm if any, then activation: (C, H, W) -> (filters, H', W')."""
@@ -37,6 +51,8 @@ class Conv:
     batch_norm: bool = False
     bias: bool = True  # the convolution's own; Darknet has one exactly where there is no batch norm
     activation: Activation = Activation.LINEAR
+    dilation: int = 1  # px between the kernel's values; Darknet multiplies the padding by it
+    shares: int | None = None  # index of the layer whose weights this one uses
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,14 @@ class MaxPool:
     Darknet pads `size - 1` in total, the smaller half first (src/maxpool_layer.c). That one rule covers the 2/2 pools,
     the 2/1 pool of yolov3-tiny and the 5, 9 and 13 pools of SPP.
     """
+
+    size: int
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class LocalAvgPool:
+    """Average pooling, padded as `MaxPool` is; what lies outside the map does not count."""
 
     size: int
     stride: int = 1
@@ -94,6 +118,39 @@ class ScaleChannels:
 
 
 @dataclass(frozen=True)
+class Sam:
+    """Spatial attention: the source (C, H, W) times the previous output (C, H, W)."""
+
+    source: int
+    activation: Activation = Activation.LINEAR
+
+
+@dataclass(frozen=True)
+class Reorg:
+    """YOLOv2's way from space to depth: (C, H, W) -> (C * stride², H / stride, W / stride).
+
+    Darknet's [reorg] (src/reorg_old_layer.c) takes its input for a (C / stride², H * stride, W * stride) map, moves space
+    to depth in that, and takes the result for the output; its weights were trained so.
+    """
+
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class SpaceToDepth:
+    """Darknet's [reorg3d]: pixel (y, x) of each stride x stride block becomes channels (y * stride + x) * C onwards."""
+
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class TrainingOnly:
+    """A section that computes a loss and nothing else, such as [cost]: identity at inference."""
+
+    section: str
+
+
+@dataclass(frozen=True)
 class Dropout:
     """Identity at inference."""
 
@@ -112,14 +169,42 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Yolo:
-    """Marks its input as an output head of len(anchors_wh) * (5 + num_classes) channels of logits."""
+    """Marks its input as an output head, of len(anchors_wh) * fields channels of logits.
 
-    anchors_wh: tuple[tuple[float, float], ...]  # input px, this head's only
+    A SCALED head is read from a convolution with a logistic activation; that is left to the decoding, so that the head's
+    values are logits as those of the others.
+    """
+
+    anchors_wh: tuple[
+        tuple[float, float], ...
+    ]  # this head's only, input px; of a REGION head in cells, as its cfg has them
     num_classes: int
     scale_xy: float = 1.0
+    kind: HeadKind = HeadKind.YOLO
+
+    @property
+    def fields(self) -> int:
+        """Values of one anchor in one cell."""
+        return self.kind.box_values + 1 + self.num_classes
 
 
-Layer = Conv | MaxPool | AvgPool | Upsample | Route | Shortcut | ScaleChannels | Dropout | Softmax | Yolo
+Layer = (
+    Conv
+    | MaxPool
+    | LocalAvgPool
+    | AvgPool
+    | Upsample
+    | Route
+    | Shortcut
+    | ScaleChannels
+    | Sam
+    | Reorg
+    | SpaceToDepth
+    | TrainingOnly
+    | Dropout
+    | Softmax
+    | Yolo
+)
 
 
 def output_shape(layer: Layer, inputs: list[CHW]) -> CHW:
@@ -139,7 +224,7 @@ def _output_shape(layer: Layer, inputs: list[CHW]) -> CHW:
     match layer:
         case Conv():
             return _conv_shape(layer, inputs[0])
-        case MaxPool(size=size, stride=stride):
+        case MaxPool(size=size, stride=stride) | LocalAvgPool(size=size, stride=stride):
             _at_least_one(size=size, stride=stride)
             return channels, -(-height // stride), -(-width // stride)
         case AvgPool():
@@ -155,7 +240,16 @@ def _output_shape(layer: Layer, inputs: list[CHW]) -> CHW:
             if inputs[0] != (inputs[1][0], 1, 1):
                 raise SpecError(f"scales {_text(inputs[1])} by {_text(inputs[0])}; expected {inputs[1][0]}x1x1")
             return inputs[1]
-        case Dropout():
+        case Sam():
+            if inputs[0] != inputs[1]:
+                raise SpecError(f"multiplies {_text(inputs[1])} by {_text(inputs[0])}; expected the same size")
+            return inputs[0]
+        case Reorg(stride=stride) | SpaceToDepth(stride=stride):
+            _at_least_one(stride=stride)
+            if height % stride or width % stride or (isinstance(layer, Reorg) and channels % stride**2):
+                raise SpecError(f"stride={stride} does not divide {_text(inputs[0])}; expected a map that it divides")
+            return channels * stride**2, height // stride, width // stride
+        case Dropout() | TrainingOnly():
             return inputs[0]
         case Softmax(groups=groups):
             _at_least_one(groups=groups)
@@ -173,6 +267,12 @@ def _conv_shape(conv: Conv, source: CHW) -> CHW:
         raise SpecError(f"pad={conv.pad}; expected 0 or more")
     if channels % conv.groups or conv.filters % conv.groups:
         raise SpecError(f"groups={conv.groups} divides not both {channels} input channels and filters={conv.filters}")
+    _at_least_one(dilation=conv.dilation)
+    if conv.dilation > 1 and 2 * conv.pad != conv.size - 1:
+        raise SpecError(
+            f"dilation={conv.dilation} with a {conv.size}x{conv.size} kernel and pad={conv.pad}; expected a pad of half the "
+            "kernel, where Darknet's own size of the output is right"
+        )
     out_h = (height + 2 * conv.pad - conv.size) // conv.stride + 1
     out_w = (width + 2 * conv.pad - conv.size) // conv.stride + 1
     if min(out_h, out_w) < 1:
@@ -209,11 +309,11 @@ def _yolo_shape(yolo: Yolo, source: CHW) -> CHW:
     if not yolo.anchors_wh:
         raise SpecError("this head has no anchors; expected one or more")
     _at_least_one(classes=yolo.num_classes)
-    expected = len(yolo.anchors_wh) * (5 + yolo.num_classes)
+    expected = len(yolo.anchors_wh) * yolo.fields
     if source[0] != expected:
         raise SpecError(
-            f"the layer before this head has filters={source[0]}; expected masks x (5 + classes) = "
-            f"{len(yolo.anchors_wh)} x (5 + {yolo.num_classes}) = {expected}"
+            f"the layer before this head has filters={source[0]}; expected masks x ({yolo.kind.box_values + 1} + classes) = "
+            f"{len(yolo.anchors_wh)} x ({yolo.kind.box_values + 1} + {yolo.num_classes}) = {expected}"
         )
     return source
 

@@ -6,6 +6,12 @@ the cell, (W, H) the grid and the input measured in input px:
     x = (sigmoid(t_x) * s - (s - 1) / 2 + column) * input_w / W        y alike
     w = exp(t_w) * anchor_w                                            h alike
     score[c] = sigmoid(t_obj) * sigmoid(t_c)
+
+Other kinds of heads (`layers.HeadKind`) differ in one of these each:
+
+    SCALED (new_coords=1)    w = (2 sigmoid(t_w))^2 * anchor_w
+    REGION                   score[c] = sigmoid(t_obj) * softmax(t_classes)[c]
+    GAUSSIAN                 score[c] = sigmoid(t_obj) * sigmoid(t_c) * (1 - mean of the four sigmoid(t_uncertainty))
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +23,7 @@ from numpy.typing import NDArray
 
 from yolov3_trt.detections import Detections
 from yolov3_trt.geometry import HW, FloatArray, Placement, centre_distance, cxcywh_to_xyxy, iou
+from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
 from yolov3_trt.spec import Head, Nms
 
@@ -66,7 +73,7 @@ def detections_from_outputs(
 def candidates_from_heads(
     logits: Sequence[FloatArray], heads: Sequence[Head], input_hw: HW, postprocess: Postprocess
 ) -> Candidates:
-    """Heads of one image, each (A*(5+C), h, w) -> its best `max_candidates` pairs, by descending score."""
+    """Heads of one image, each (A*F, h, w) -> its best `max_candidates` pairs, by descending score."""
     parts = [decode_head(array, head, input_hw, postprocess.conf) for array, head in zip(logits, heads, strict=True)]
     merged = Candidates(
         np.concatenate([part.xyxy for part in parts]),
@@ -78,28 +85,45 @@ def candidates_from_heads(
 
 
 def decode_head(logits: FloatArray, head: Head, input_hw: HW, conf: float) -> Candidates:
-    """One head of one image, (A*(5+C), h, w) -> the pairs whose objectness and score exceed the threshold.
+    """One head of one image, (A*F, h, w) -> the pairs whose objectness and score exceed the threshold.
 
     Everything is compared as logits; only what passes meets an exponential. NaN passes no comparison.
     """
     grid_h, grid_w = logits.shape[1:]
-    anchors, fields = len(head.anchors_wh), 5 + head.num_classes
-    values = logits.reshape(anchors, fields, grid_h * grid_w)  # (A, 5+C, HW)
-    anchor, cell = np.nonzero(values[:, 4] > logit(np.float32(conf)))
-    values = values[anchor, :, cell].astype(np.float32, copy=False)  # (M, 5+C)
+    at = head.kind.box_values  # of the objectness; the classes follow
+    values = logits.reshape(len(head.anchors_wh), head.fields, grid_h * grid_w)  # (A, F, HW)
+    anchor, cell = np.nonzero(values[:, at] > logit(np.float32(conf)))
+    values = values[anchor, :, cell].astype(np.float32, copy=False)  # (M, F)
 
-    objectness = _sigmoid(values[:, 4])
-    # sigmoid(class) > threshold / objectness, without a sigmoid per class.
-    with np.errstate(invalid="ignore"):  # 0 / 0 where both are 0
-        class_threshold = logit(np.float32(conf) / objectness)
-    box, class_id = np.nonzero(values[:, 5:] > class_threshold[:, None])
-    scores = objectness[box] * _sigmoid(values[box, 5 + class_id])
+    certainty = _sigmoid(values[:, at])  # what each class's probability is multiplied by
+    if head.kind is HeadKind.GAUSSIAN:
+        certainty = certainty * (1 - _sigmoid(values[:, 1:8:2]).mean(axis=1))
+    box, class_id, scores = _scores(values[:, at + 1 :], certainty, head.kind, np.float32(conf))
 
     with np.errstate(over="ignore", invalid="ignore"):  # a wild logit gives an infinite box, clipped to the image later
-        cxcywh = _decode_boxes(values[:, :4], anchor, cell, head, input_hw, (grid_h, grid_w))
+        txywh = values[:, 0:8:2] if head.kind is HeadKind.GAUSSIAN else values[:, :4]
+        cxcywh = _decode_boxes(txywh, anchor, cell, head, input_hw, (grid_h, grid_w))
         xyxy = cxcywh_to_xyxy(cxcywh)[box]
     valid = ~np.isnan(xyxy).any(axis=1)
     return Candidates(xyxy, scores, class_id.astype(np.int32))[valid]
+
+
+def _scores(
+    classes: FloatArray, certainty: FloatArray, kind: HeadKind, conf: np.float32
+) -> tuple[NDArray[Any], NDArray[Any], FloatArray]:
+    """Class logits (M, C) of boxes with a certainty (M,) -> the pairs above the threshold: box, class and score, (P,) each."""
+    if kind is HeadKind.REGION:
+        by_class = np.ascontiguousarray(classes.T)  # (C, M): sums go class by class, as on the GPU
+        with np.errstate(invalid="ignore", over="ignore"):
+            exponentials = np.exp(by_class - by_class.max(axis=0, initial=-np.inf))
+            scores = (certainty * (exponentials / exponentials.sum(axis=0))).T
+        box, class_id = np.nonzero(scores > conf)
+        return box, class_id, scores[box, class_id]
+    # sigmoid(class) > threshold / certainty, without a sigmoid per class.
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where both are 0
+        class_threshold = logit(conf / certainty)
+    box, class_id = np.nonzero(classes > class_threshold[:, None])
+    return box, class_id, certainty[box] * _sigmoid(classes[box, class_id])
 
 
 def suppress(candidates: Candidates, input_hw: HW, postprocess: Postprocess) -> Candidates:
@@ -139,7 +163,8 @@ def _decode_boxes(
     stride_xy = np.array([input_hw[1] / grid_hw[1], input_hw[0] / grid_hw[0]], np.float32)
     corner = np.stack([column, row], axis=1).astype(np.float32) - np.float32((head.scale_xy - 1) / 2)
     centres = (_sigmoid(txywh[:, :2]) * np.float32(head.scale_xy) + corner) * stride_xy
-    sizes: FloatArray = np.exp(txywh[:, 2:]) * np.array(head.anchors_wh, np.float32)[anchor]
+    grown = np.square(2 * _sigmoid(txywh[:, 2:])) if head.kind is HeadKind.SCALED else np.exp(txywh[:, 2:])
+    sizes: FloatArray = grown * np.array(head.anchors_wh, np.float32)[anchor]
     return np.concatenate([centres, sizes], axis=1)
 
 

@@ -22,11 +22,16 @@ from yolov3_trt.layers import (
     Conv,
     Dropout,
     Layer,
+    LocalAvgPool,
     MaxPool,
+    Reorg,
     Route,
+    Sam,
     ScaleChannels,
     Shortcut,
     Softmax,
+    SpaceToDepth,
+    TrainingOnly,
     Upsample,
     Yolo,
 )
@@ -118,24 +123,34 @@ class YoloNetwork(nn.Module):
     def run(self, images: Tensor, keep: Collection[int]) -> dict[int, Tensor]:
         """Outputs of the layers in `keep`, by index; all others are freed after their last use."""
         maps: dict[int, Tensor] = {IMAGE: images}
+        needed = self.spec.needed_for(keep)
         for index, layer in enumerate(self.layers):
+            if index not in needed:
+                continue
             maps[index] = layer(*(maps[source] for source in self.spec.sources(index)))
             for source in self._last_use.get(index, ()):
                 if source not in keep:
-                    del maps[source]
+                    maps.pop(source, None)
         return {index: maps[index] for index in keep}
 
 
 class ConvUnit(nn.Module):
     """A Conv layer: convolution, batch norm if any, activation."""
 
-    def __init__(self, conv: Conv, in_channels: int, rule: BatchNorm) -> None:
+    def __init__(self, conv: Conv, in_channels: int, rule: BatchNorm, activation: Activation) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
-            in_channels, conv.filters, conv.size, conv.stride, conv.pad, groups=conv.groups, bias=conv.bias
+            in_channels,
+            conv.filters,
+            conv.size,
+            conv.stride,
+            conv.pad * conv.dilation,
+            conv.dilation,
+            conv.groups,
+            conv.bias,
         )
         self.batch_norm = _BatchNorm(conv.filters, rule) if conv.batch_norm else nn.Identity()
-        self.activation = _activation(conv.activation)
+        self.activation = _activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, filters, H', W')."""
@@ -198,6 +213,21 @@ class _MaxPool(nn.Module):
         return before, max(0, last_window_end - side)
 
 
+class _LocalAvgPool(nn.Module):
+    def __init__(self, pool: LocalAvgPool) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Every window, then those that start where Darknet's do: an even window has one pixel less before it than after.
+        size, stride = self.pool.size, self.pool.stride
+        every = F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+        if stride == 1 and size % 2:
+            return every
+        first = size // 2 - (size - 1) // 2
+        return every[:, :, first : first + x.shape[2] : stride, first : first + x.shape[3] : stride]
+
+
 class _AvgPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Not a mean over axes: ReduceMean of opset 18 cannot be turned into opset 17.
@@ -239,13 +269,33 @@ def _partial_sum(x: Tensor, source: Tensor) -> Tensor:
     return summed if channels == x.shape[1] else torch.cat([summed, x[:, channels:]], dim=1)
 
 
-class _ScaleChannels(nn.Module):
-    def __init__(self, scale: ScaleChannels) -> None:
-        super().__init__()
-        self.activation = _activation(scale.activation)
+class _Product(nn.Module):
+    """ScaleChannels and Sam: the factors have one pixel, or as many as the source."""
 
-    def forward(self, scales: Tensor, source: Tensor) -> Tensor:
-        return cast(Tensor, self.activation(scales * source))
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = _activation(activation)
+
+    def forward(self, factors: Tensor, source: Tensor) -> Tensor:
+        return cast(Tensor, self.activation(factors * source))
+
+
+class _SpaceToDepth(nn.Module):
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, width = x.shape
+        blocks = x.reshape(n, channels, height // self.stride, self.stride, width // self.stride, self.stride)
+        return blocks.permute(0, 3, 5, 1, 2, 4).reshape(n, -1, height // self.stride, width // self.stride)
+
+
+class _Reorg(_SpaceToDepth):
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, width = x.shape
+        wide = x.reshape(n, channels // self.stride**2, height * self.stride, width * self.stride)
+        return super().forward(wide).reshape(n, -1, height // self.stride, width // self.stride)
 
 
 class _Softmax(nn.Module):
@@ -269,9 +319,11 @@ def _module(spec: ModelSpec, index: int) -> nn.Module:
     layer: Layer = spec.layers[index]
     match layer:
         case Conv():
-            return ConvUnit(layer, spec.input_shape(index)[0], spec.batch_norm)
+            return ConvUnit(layer, spec.input_shape(index)[0], spec.batch_norm, spec.activation(index))
         case MaxPool():
             return _MaxPool(layer)
+        case LocalAvgPool():
+            return _LocalAvgPool(layer)
         case AvgPool():
             return _AvgPool()
         case Upsample(stride=stride, bilinear=bilinear):
@@ -281,12 +333,18 @@ def _module(spec: ModelSpec, index: int) -> nn.Module:
         case Shortcut():
             return _Shortcut(layer)
         case ScaleChannels():
-            return _ScaleChannels(layer)
+            return _Product(layer.activation)
+        case Sam():
+            return _Product(layer.activation)
+        case Reorg(stride=stride):
+            return _Reorg(stride)
+        case SpaceToDepth(stride=stride):
+            return _SpaceToDepth(stride)
         case Softmax(groups=groups):
             return _Softmax(groups)
         case Dropout(probability=probability):
             return nn.Dropout(probability)
-        case Yolo():
+        case Yolo() | TrainingOnly():
             return nn.Identity()
 
 

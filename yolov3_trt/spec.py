@@ -8,12 +8,25 @@ checked once, when it is made; whoever holds one can rely on its shapes.
 import hashlib
 import json
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
 from yolov3_trt.errors import SpecError
-from yolov3_trt.layers import CHW, Conv, Layer, Route, ScaleChannels, Shortcut, Yolo, output_shape
+from yolov3_trt.layers import (
+    CHW,
+    Activation,
+    Conv,
+    HeadKind,
+    Layer,
+    Route,
+    Sam,
+    ScaleChannels,
+    Shortcut,
+    Yolo,
+    output_shape,
+)
 from yolov3_trt.sizes import HW, Resize
 
 IMAGE = -1  # source index of the network's input
@@ -57,7 +70,7 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class Head:
-    """What decodes one output head, (N, A * (5 + C), grid_h, grid_w) of logits in the order x, y, w, h, obj, classes."""
+    """What decodes one output head, (N, A * F, grid_h, grid_w) of logits; F is `fields`: box, objectness, classes."""
 
     name: str  # of the graph's output
     layer: int  # index of its Yolo layer
@@ -65,11 +78,17 @@ class Head:
     num_classes: int
     grid_hw: HW
     scale_xy: float = 1.0
+    kind: HeadKind = HeadKind.YOLO
+
+    @property
+    def fields(self) -> int:
+        """Values of one anchor in one cell: box, objectness, classes."""
+        return self.kind.box_values + 1 + self.num_classes
 
     @property
     def channels(self) -> int:
-        """A * (5 + C)."""
-        return len(self.anchors_wh) * (5 + self.num_classes)
+        """A * F."""
+        return len(self.anchors_wh) * self.fields
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,14 @@ class ModelSpec:
         classes = {head.num_classes for head in self.heads}
         if len(classes) > 1:
             raise SpecError(f"{self.name}: the heads have {sorted(classes)} classes; expected one number")
+        kinds = {head.kind for head in self.heads}
+        if len(kinds) > 1:
+            raise SpecError(f"{self.name}: the heads are {', '.join(sorted(kinds))}; expected one kind")
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Yolo) and layer.kind is HeadKind.SCALED:
+                self._check_logits(index)
+            if isinstance(layer, Conv) and layer.shares is not None:
+                self._check_shared(index, layer)
 
     @cached_property
     def shapes(self) -> tuple[CHW, ...]:
@@ -129,10 +156,21 @@ class ModelSpec:
                 return sources
             case Shortcut(sources=sources):
                 return (index - 1, *sources)
-            case ScaleChannels(source=source):
+            case ScaleChannels(source=source) | Sam(source=source):
                 return (index - 1, source)
             case _:
                 return (index - 1,)
+
+    def needed_for(self, layers: Collection[int]) -> frozenset[int]:
+        """The layers whose outputs some layers depend on, themselves included; a branch that only training reads is none."""
+        needed: set[int] = set()
+        waiting = list(layers)
+        while waiting:
+            index = waiting.pop()
+            if index != IMAGE and index not in needed:
+                needed.add(index)
+                waiting.extend(self.sources(index))
+        return frozenset(needed)
 
     def input_shape(self, index: int) -> CHW:
         """(C, H, W) of what layer `index` reads first."""
@@ -144,9 +182,58 @@ class ModelSpec:
         """The detection heads in layer order; empty for a classifier."""
         yolos = [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Yolo)]
         return tuple(
-            Head(f"head{n}", i, yolo.anchors_wh, yolo.num_classes, self.shapes[i][1:], yolo.scale_xy)
+            Head(
+                f"head{n}", i, self._anchors_px(i, yolo), yolo.num_classes, self.shapes[i][1:], yolo.scale_xy, yolo.kind
+            )
             for n, (i, yolo) in enumerate(yolos)
         )
+
+    def activation(self, index: int) -> Activation:
+        """What a convolution ends in: its own activation, or none where it makes the logits of a SCALED head."""
+        after = self.layers[index + 1] if index + 1 < len(self.layers) else None
+        conv = self.layers[index]
+        assert isinstance(conv, Conv)
+        if isinstance(after, Yolo) and after.kind is HeadKind.SCALED:
+            return Activation.LINEAR
+        return conv.activation
+
+    def _anchors_px(self, index: int, yolo: Yolo) -> tuple[tuple[float, float], ...]:
+        if yolo.kind is not HeadKind.REGION:
+            return yolo.anchors_wh
+        _, grid_h, grid_w = self.shapes[index]
+        cell_h, cell_w = self.input_hw[0] / grid_h, self.input_hw[1] / grid_w
+        return tuple((width * cell_w, height * cell_h) for width, height in yolo.anchors_wh)
+
+    def _check_logits(self, index: int) -> None:
+        """A SCALED head gets the logits of the convolution before it, so that must be one whose activation can wait."""
+        before = self.layers[index - 1] if index else None
+        if not isinstance(before, Conv) or before.activation is not Activation.LOGISTIC:
+            raise SpecError(
+                f"layer {index}: a head with new_coords=1 follows {type(before).__name__}"
+                f"{f' with activation={before.activation.value}' if isinstance(before, Conv) else ''}; expected a "
+                "convolution with activation=logistic, as the networks that were trained so have it",
+                layer=index,
+            )
+        for other in range(index + 1, len(self.layers)):
+            if index - 1 in self.sources(other):
+                raise SpecError(
+                    f"layer {other} reads layer {index - 1}, the values of a head with new_coords=1; expected the head alone "
+                    "to read them",
+                    layer=other,
+                )
+
+    def _check_shared(self, index: int, conv: Conv) -> None:
+        owner = self.layers[conv.shares] if conv.shares is not None and 0 <= conv.shares < index else None
+        if not isinstance(owner, Conv) or owner.shares is not None:
+            raise SpecError(
+                f"layer {index}: shares the weights of layer {conv.shares}; expected a convolution before it that has its own",
+                layer=index,
+            )
+        assert conv.shares is not None
+        if self.conv_shapes(index) != self.conv_shapes(conv.shares):
+            raise SpecError(
+                f"layer {index}: shares the weights of layer {conv.shares}, which are of other shapes", layer=index
+            )
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -163,16 +250,21 @@ class ModelSpec:
         """Shape of every weight by its key, e.g. `layers.12.conv.weight`: the keys of the module's state_dict."""
         shapes: dict[str, tuple[int, ...]] = {}
         for index, layer in enumerate(self.layers):
-            if not isinstance(layer, Conv):
-                continue
-            prefix = f"layers.{index}"
-            in_channels = self.input_shape(index)[0]
-            shapes[f"{prefix}.conv.weight"] = (layer.filters, in_channels // layer.groups, layer.size, layer.size)
-            if layer.bias:
-                shapes[f"{prefix}.conv.bias"] = (layer.filters,)
-            if layer.batch_norm:
-                for part in BATCH_NORM_PARTS:
-                    shapes[f"{prefix}.batch_norm.{part}"] = (layer.filters,)
+            if isinstance(layer, Conv):
+                shapes |= {f"layers.{index}.{part}": shape for part, shape in self.conv_shapes(index).items()}
+        return shapes
+
+    def conv_shapes(self, index: int) -> dict[str, tuple[int, ...]]:
+        """Shape of each weight of a convolution, by the part of its key behind the layer, e.g. `conv.weight`."""
+        conv = self.layers[index]
+        assert isinstance(conv, Conv)
+        shapes: dict[str, tuple[int, ...]] = {
+            "conv.weight": (conv.filters, self.input_shape(index)[0] // conv.groups, conv.size, conv.size)
+        }
+        if conv.bias:
+            shapes["conv.bias"] = (conv.filters,)
+        if conv.batch_norm:
+            shapes |= {f"batch_norm.{part}": (conv.filters,) for part in BATCH_NORM_PARTS}
         return shapes
 
     @property
@@ -205,7 +297,7 @@ class ModelSpec:
 
         Two models with the same weights can differ in it: activations and anchors are not in a `.weights` file.
         """
-        layers = [(type(layer).__name__, asdict(layer)) for layer in self.layers]
+        layers = [(type(layer).__name__, _hashed(layer)) for layer in self.layers]
         return hashlib.sha256(json.dumps([layers, asdict(self.batch_norm)]).encode()).hexdigest()
 
     def with_input_hw(self, input_hw: HW) -> "ModelSpec":
@@ -226,3 +318,12 @@ class ModelSpec:
     @property
     def _input_shape(self) -> CHW:
         return (self.channels, *self.input_hw)
+
+
+# Fields that layers got later; with these values a layer is what it was, and so is its hash in sidecars and tables.
+_LATER_FIELDS: dict[str, object] = {"dilation": 1, "shares": None, "kind": HeadKind.YOLO}
+
+
+def _hashed(layer: Layer) -> dict[str, object]:
+    values: dict[str, object] = asdict(layer)
+    return {name: value for name, value in values.items() if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]}

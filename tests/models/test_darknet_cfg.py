@@ -249,17 +249,43 @@ def test_repeated_key_takes_the_first_and_warns(caplog: pytest.LogCaptureFixture
     assert caplog.messages == ["a.cfg:7: [convolutional] filters= again; Darknet takes the first, so does this"]
 
 
+def test_a_key_that_no_darknet_reads_changes_nothing_and_is_said(caplog: pytest.LogCaptureFixture):
+    assert parse(f"{NET}[conv]\nfilters=4\nactivation=linear\nbeta1=0.6").layers == (Conv(4),)
+    assert caplog.messages == ["a.cfg:8: [convolutional] beta1= is ignored: Darknet does not read it either"]
+
+
 # --- what is refused ---
 
 TRAINED = "; the weights were trained with it, so changing the line would change the results without a word"
-KNOWN = "[convolutional], [maxpool], [avgpool], [upsample], [route], [shortcut], [scale_channels], [dropout], [softmax], [yolo]"
+KNOWN = (
+    "[convolutional], [maxpool], [local_avgpool], [reorg], [reorg3d], [avgpool], [upsample], [route], [shortcut], "
+    "[scale_channels], [sam], [dropout], [softmax], [yolo], [Gaussian_yolo], [region], [cost], [contrastive]"
+)
 
 
 @pytest.mark.parametrize(
     "text, error",
     [
         (f"{NET}[lstm]\n", "a.cfg:5: [lstm] is a recurrent layer; this package runs networks that end in [yolo]"),
-        (f"{NET}[region]\n", "a.cfg:5: [region] is the head of YOLOv2; this package runs networks that end in [yolo]"),
+        (
+            f"{NET}[detection]\n",
+            "a.cfg:5: [detection] is the head of YOLOv1; this package runs networks that end in [yolo]",
+        ),
+        (
+            f"{NET}[region]\nanchors=1,2\ntree=words.tree",
+            "a.cfg:7: [region] tree= is not supported: a tree of words (YOLO9000)",
+        ),
+        (
+            f"{NET}[region]\nanchors=1,2\nsoftmax=0",
+            "a.cfg:7: [region] softmax=0 is not supported: the classes of this head are "
+            "not made comparable by a softmax" + TRAINED,
+        ),
+        (f"{NET}[region]\nanchors=1,2\nnum=5", "a.cfg:6: [region] anchors= has 1 pairs; expected num=5"),
+        (
+            f"{NET}{CONV}[Gaussian_yolo]\nanchors=1,2\nyolo_point=left_top",
+            "a.cfg:10: [Gaussian_yolo] yolo_point=left_top is not supported: the box would hang at one of its corners; only "
+            "center is",
+        ),
         (f"{NET}[nn.Upsample]\n", f"a.cfg:5: [nn.Upsample] is not a layer this package knows; it knows {KNOWN}"),
         (
             f"{NET}[conv] # the first\n",
@@ -278,7 +304,7 @@ KNOWN = "[convolutional], [maxpool], [avgpool], [upsample], [route], [shortcut],
         ),
         (
             f"{NET}[conv]\nshare_index=0",
-            "a.cfg:6: [convolutional] share_index=0 is not supported: this layer would use the weights of that layer",
+            "a.cfg:6: [convolutional] share_index=0 is not before this layer (0); expected 0..-1",
         ),
         (
             f"{NET}{CONV}[shortcut]\nfrom=0\nalpha=.5",
@@ -291,8 +317,8 @@ KNOWN = "[convolutional], [maxpool], [avgpool], [upsample], [route], [shortcut],
             "zeros",
         ),
         (
-            f"{NET}[conv]\nfilters=4\n\nfilter_size=3",
-            "a.cfg:8: [convolutional] filter_size= is not known here; it may change the results, so remove the line if only "
+            f"{NET}[conv]\nfilters=4\n\ncoordconv=1",
+            "a.cfg:8: [convolutional] coordconv= is not known here; it may change the results, so remove the line if only "
             "training reads it",
         ),
         (
@@ -347,7 +373,8 @@ KNOWN = "[convolutional], [maxpool], [avgpool], [upsample], [route], [shortcut],
         ),
         (
             f"{NET}[conv]\nsize=3\ndilation=2",
-            "a.cfg:7: [convolutional] dilation=2 is not supported: the kernel has holes" + TRAINED,
+            "a.cfg:5: [convolutional] layer 0: dilation=2 with a 3x3 kernel and pad=0; expected a pad of half the kernel, "
+            "where Darknet's own size of the output is right",
         ),
         (
             f"{NET}[conv]\nxnor=1",
@@ -378,9 +405,9 @@ KNOWN = "[convolutional], [maxpool], [avgpool], [upsample], [route], [shortcut],
             "a.cfg:10: [shortcut] weights_type=per_feature is not supported; only none is",
         ),
         (
-            yolo("anchors=1,2\nnew_coords=1"),
-            "a.cfg:10: [yolo] new_coords=1 is not supported: this is a head of Scaled-YOLOv4 or YOLOv7, which is decoded in "
-            "another way" + TRAINED,
+            yolo("anchors=1,2\nclasses=2\nnew_coords=1"),
+            "a.cfg:8: [yolo] layer 1: a head with new_coords=1 follows Conv with activation=linear; expected a convolution "
+            "with activation=logistic, as the networks that were trained so have it",
         ),
         (
             yolo("anchors=1,2\nmask=1"),

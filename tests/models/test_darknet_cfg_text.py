@@ -17,12 +17,18 @@ from yolov3_trt.layers import (
     AvgPool,
     Conv,
     Dropout,
+    HeadKind,
     Layer,
+    LocalAvgPool,
     MaxPool,
+    Reorg,
     Route,
+    Sam,
     ScaleChannels,
     Shortcut,
     Softmax,
+    SpaceToDepth,
+    TrainingOnly,
     Upsample,
     Yolo,
 )
@@ -98,6 +104,7 @@ def any_layer(index: int) -> st.SearchStrategy[Layer]:
     """A layer that may or may not fit at a place in a network."""
     small, source = st.integers(1, 5), st.integers(0, max(0, index - 1))
     sources = st.lists(source, min_size=1, max_size=3).map(tuple)
+    plain = st.sampled_from([a for a in Activation if a not in (Activation.MISH, Activation.SWISH)])
     return st.one_of(
         st.builds(
             lambda conv, batch_norm: replace(conv, batch_norm=batch_norm, bias=not batch_norm),
@@ -110,7 +117,14 @@ def any_layer(index: int) -> st.SearchStrategy[Layer]:
         st.builds(Upsample, st.integers(1, 3)),
         st.builds(Route, sources, st.integers(1, 3), st.integers(0, 2)),
         st.builds(Shortcut, sources, st.sampled_from(Activation)),
-        st.builds(ScaleChannels, source, st.sampled_from(Activation)),
+        st.builds(ScaleChannels, source, plain),
+        st.builds(Sam, source, plain),
+        st.builds(LocalAvgPool, small, small),
+        st.builds(Reorg, st.integers(1, 2)),
+        st.builds(SpaceToDepth, st.integers(1, 2)),
+        st.builds(Conv, st.just(6), st.just(3), st.just(1), st.just(1), dilation=small),
+        st.builds(Conv, st.just(6), shares=source),
+        st.builds(TrainingOnly, st.sampled_from(("cost", "contrastive"))),
         st.builds(Dropout, st.floats(0, 1).filter(lambda p: p == 0 or p > 1e-30)),
         st.builds(Softmax, st.integers(1, 3)),
     )
@@ -127,14 +141,18 @@ def any_spec(draw: st.DrawFn) -> ModelSpec:
             continue
         layers = longer
     heads = draw(st.lists(ANCHORS, max_size=2))
+    kind = draw(st.sampled_from(HeadKind))
+    last = Activation.LOGISTIC if kind is HeadKind.SCALED else Activation.LINEAR
     for anchors in heads:
-        body = (Route((len(layers) - 2,)),) if layers and isinstance(layers[-1], Yolo) else ()  # no layer reads a head
-        layers = (*layers, *body, Conv(len(anchors) * 7), Yolo(anchors, 2, draw(NUMBERS)))
+        body = (Route((len(layers) - 3,)),) if layers and isinstance(layers[-1], Yolo) else ()  # no layer reads a head
+        scale_xy = 1.0 if kind is HeadKind.REGION else draw(NUMBERS)
+        head = Yolo(anchors, 2, scale_xy, kind)
+        layers = (*layers, *body, Conv(len(anchors) * head.fields, activation=last), head)
     return model(
         *layers,
         resize=draw(st.sampled_from(Resize)),
         batch_norm=draw(st.sampled_from([BatchNorm(), BatchNorm(1e-6, after_sqrt=True)])),
-        nms=draw(st.builds(Nms, st.sampled_from(NmsKind), NUMBERS)) if heads else Nms(),
+        nms=draw(st.builds(Nms, st.sampled_from(NmsKind), NUMBERS)) if heads and kind is not HeadKind.REGION else Nms(),
     )
 
 
@@ -229,8 +247,8 @@ def test_layer_is_written(layer: Layer, text: str):
 
 def test_squeeze_and_excite_is_written():
     assert section(ScaleChannels(0), Conv(3), AvgPool()) == "[scale_channels]\nfrom=-2\n"
-    swish = section(ScaleChannels(0, Activation.SWISH), Conv(3), AvgPool())
-    assert swish == "[scale_channels]\nfrom=-2\nactivation=swish\n"
+    relu = section(ScaleChannels(0, Activation.RELU), Conv(3), AvgPool())
+    assert relu == "[scale_channels]\nfrom=-2\nactivation=relu\n"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolov3_trt.geometry import HW, Placement
+from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
 from yolov3_trt.spec import Head, Nms
 
@@ -88,6 +89,7 @@ class HeadsToDetections(nn.Module):
         self.pairs = min(self.postprocess.max_candidates, self.boxes * meta.num_classes)
         self.kept = min(self.postprocess.max_detections, self.pairs)
         self.num_classes = meta.num_classes
+        self.kind = meta.heads[0].kind  # of all of them
         self.register_buffer("position", torch.arange(self.pairs, dtype=torch.float32))
         self.register_buffer("unit", torch.tensor([*meta.input_hw[::-1]] * 2, dtype=torch.float32))
 
@@ -111,20 +113,33 @@ class HeadsToDetections(nn.Module):
         return valid.float().sum(dim=1).to(torch.int32), boxes, scores, class_ids.to(torch.int32)
 
     def _candidates(self, xyxy: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All boxes (N, B, 4) and logits (N, B, 5+C) -> the best pairs: boxes (N, P, 4), scores and classes (N, P)."""
-        threshold = self.postprocess.conf
-        best = values[..., 4].sigmoid() * values[..., 5:].amax(dim=2).sigmoid()
+        """All boxes (N, B, 4) and logits (N, B, F) -> the best pairs: boxes (N, P, 4), scores and classes (N, P)."""
+        threshold, at = self.postprocess.conf, self.kind.box_values
+        if self.kind is HeadKind.REGION:
+            best = values[..., at].sigmoid() * values[..., at + 1 :].softmax(dim=2).amax(dim=2)
+        else:
+            best = self._certainty(values)[..., 0] * values[..., at + 1 :].amax(dim=2).sigmoid()
         # Comparisons first: NaN passes none, so it does not become the best of all.
         _, box = best.where(best > threshold, 0.0).topk(self.boxes, dim=1)
         xyxy, values = _take(xyxy, box), _take(values, box)
 
-        objectness = values[..., 4:5].sigmoid()  # (N, boxes, 1)
-        scores = objectness * values[..., 5:].sigmoid()  # (N, boxes, C)
+        objectness = values[..., at : at + 1].sigmoid()  # (N, boxes, 1)
+        classes = values[..., at + 1 :]
+        probabilities = classes.softmax(dim=2) if self.kind is HeadKind.REGION else classes.sigmoid()
+        scores = self._certainty(values) * probabilities  # (N, boxes, C)
         scores = scores.where((scores > threshold) & (objectness > threshold), 0.0)
         scores, pair = scores.flatten(1).topk(self.pairs, dim=1)
         box = torch.div(pair, self.num_classes, rounding_mode="trunc")
         # Class ids travel as float32, exact up to 16 million: no integer arithmetic on the way out.
         return _take(xyxy, box), scores, (pair - box * self.num_classes).float()
+
+    def _certainty(self, values: Tensor) -> Tensor:
+        """What the classes' probabilities are multiplied by: (N, B, F) -> (N, B, 1)."""
+        at = self.kind.box_values
+        objectness = values[..., at : at + 1].sigmoid()
+        if self.kind is not HeadKind.GAUSSIAN:
+            return objectness
+        return objectness * (1 - values[..., 1:8:2].sigmoid().sum(dim=2, keepdim=True) / 4)
 
     def _survivors(self, xyxy: Tensor, scores: Tensor, class_ids: Tensor) -> Tensor:
         """1.0 where a pair stays, 0.0 where it goes, (N, P)."""
@@ -139,11 +154,11 @@ class HeadsToDetections(nn.Module):
 
 
 class _HeadDecoder(nn.Module):
-    """One head of logits (N, A*(5+C), h, w) -> boxes (N, A*h*w, 4), corners in input px; see postprocess.py."""
+    """One head of logits (N, A*F, h, w) -> boxes (N, A*h*w, 4), corners in input px; see postprocess.py."""
 
     def __init__(self, head: Head, input_hw: HW) -> None:
         super().__init__()
-        self.fields = 5 + head.num_classes
+        self.fields, self.kind = head.fields, head.kind
         self.scale_xy = head.scale_xy
         (grid_h, grid_w), anchors = head.grid_hw, len(head.anchors_wh)
         row, column = np.divmod(np.arange(grid_h * grid_w), grid_w)
@@ -156,9 +171,11 @@ class _HeadDecoder(nn.Module):
 
     def forward(self, head: Tensor) -> Tensor:
         """See the class."""
-        txywh = _rows(head, self.fields)[..., :4]
+        values = _rows(head, self.fields)
+        txywh = values[..., 0:8:2] if self.kind is HeadKind.GAUSSIAN else values[..., :4]
+        grown = (2 * txywh[..., 2:].sigmoid()).square() if self.kind is HeadKind.SCALED else txywh[..., 2:].exp()
         centres = (txywh[..., :2].sigmoid() * self.scale_xy + self.corner) * self.stride_xy
-        half_sizes = txywh[..., 2:].exp() * self.anchor_wh / 2
+        half_sizes = grown * self.anchor_wh / 2
         return torch.cat([centres - half_sizes, centres + half_sizes], dim=2)
 
 

@@ -18,12 +18,18 @@ from yolov3_trt.layers import (
     AvgPool,
     Conv,
     Dropout,
+    HeadKind,
     Layer,
+    LocalAvgPool,
     MaxPool,
+    Reorg,
     Route,
+    Sam,
     ScaleChannels,
     Shortcut,
     Softmax,
+    SpaceToDepth,
+    TrainingOnly,
     Upsample,
     Yolo,
 )
@@ -61,7 +67,7 @@ def parse_cfg(
         raise net.error("there are no layers after [net]; expected at least one")
     layers = tuple(_layer(section, index) for index, section in enumerate(layer_sections))
     resize = Resize.LETTERBOX if net.integer("letter_box", 1) else Resize.STRETCH
-    yolo_sections = [section for section in layer_sections if section.kind == "yolo"]
+    yolo_sections = [section for section in layer_sections if section.kind in ("yolo", "Gaussian_yolo")]
     try:
         return ModelSpec(
             name=name,
@@ -80,7 +86,19 @@ def parse_cfg(
 # Keys of every layer section that only training, drawing or Darknet's own bookkeeping reads.
 _IGNORED_EVERYWHERE = frozenset(
     "stopbackward stopforward dontload dontloadscales dontsave onlyforward numload train_only_bn learning_scale lr "
-    "burnin_update burn_in_update clip dropout_prob grad_centr ema_alpha".split()
+    "burnin_update burn_in_update clip dropout_prob grad_centr ema_alpha learning_rate dont_update".split()
+)
+
+# What AlexeyAB's or pjreddie's src/parser.c reads of a layer's section and inference may depend on.
+_READ_BY_DARKNET = frozenset(
+    "B1 B2 activation alpha anchors antialiasing assisted_excitation atoms batch_normalize beta bin_output binary "
+    "cbn channels classes classfix coordconv coords crop_height crop_width deform dilation dot dropblock filters "
+    "flip flipped forced from groups group_id hidden history_size kappa layers logistic lstm_activation map mask "
+    "maxpool_depth maxpool_zero_nonmax mean new_coords nms_kind beta_nms noadjust noloss normalize num out_channels "
+    "output pad padding peephole power probability reorg reverse rotate scale scale_wh scale_x_y share_index shift "
+    "shortcut side size softmax spatial sqrt state_constrain std steps stream stretch stretch_sway stride stride_x "
+    "stride_y sway temperature time_normalizer tree type weights_normalization weights_type xnor yolo_layer "
+    "yolo_point".split()
 )
 
 
@@ -161,12 +179,16 @@ class _Section:
                 )
 
     def refuse_unasked(self, ignored: str) -> None:
-        for key in self.values:
-            if key not in self.asked and key not in _IGNORED_EVERYWHERE and key not in ignored.split():
+        """Refuse a key that some Darknet reads and this package does not; one that none reads changes nothing."""
+        for key, (_, line) in self.values.items():
+            if key in self.asked or key in _IGNORED_EVERYWHERE or key in ignored.split():
+                continue
+            if key in _READ_BY_DARKNET:
                 raise self.error(
                     f"{key}= is not known here; it may change the results, so remove the line if only training reads it",
                     key,
                 )
+            _LOG.warning("%s:%d: [%s] %s= is ignored: Darknet does not read it either", self.file, line, self.kind, key)
 
     def _parts(self, key: str) -> list[str]:
         if "," in self.comments.get(key, ""):
@@ -239,13 +261,9 @@ def _conv(section: _Section, index: int) -> Conv:
     size = section.integer("size", 1, minimum=1)
     padding = section.integer("padding", 0, minimum=0)
     batch_norm = bool(section.integer("batch_normalize", 0))
+    shares = None
     if "share_index" in section.values:  # with any value: 0 is a layer too
-        raise section.error(
-            f"share_index={section.text('share_index')[:40]} is not supported: this layer would use the weights of that layer",
-            "share_index",
-        )
-    if size > 1:  # a single pixel has no holes
-        section.expect(dilation=1)
+        shares = _one_source(section, "share_index", index)
     section.expect(antialiasing=0, binary=0, xnor=0, flipped=0, dot=0, cbn=0, reverse=0)
     section.expect(sway=0, rotate=0, stretch=0, stretch_sway=0, assisted_excitation=0, deform=0, bin_output=0)
     stride = section.integer("stride", 1, minimum=1)
@@ -259,6 +277,8 @@ def _conv(section: _Section, index: int) -> Conv:
         batch_norm=batch_norm,
         bias=not batch_norm,
         activation=section.activation(Activation.LOGISTIC),
+        dilation=section.integer("dilation", 1, minimum=1) if size > 1 else 1,  # a single pixel has no holes
+        shares=shares,
     )
 
 
@@ -267,6 +287,23 @@ def _maxpool(section: _Section, index: int) -> MaxPool:
     size = section.integer("size", stride, minimum=1)
     section.expect(padding=size - 1, stride_x=stride, stride_y=stride, maxpool_depth=0, antialiasing=0)
     return MaxPool(size, stride)
+
+
+def _local_avgpool(section: _Section, index: int) -> LocalAvgPool:
+    stride = section.integer("stride", 1, minimum=1)
+    size = section.integer("size", stride, minimum=1)
+    section.expect(padding=size - 1, stride_x=stride, stride_y=stride)
+    return LocalAvgPool(size, stride)
+
+
+def _reorg(section: _Section, index: int) -> Reorg:
+    section.expect(reverse=0)
+    return Reorg(section.integer("stride", 1, minimum=1))
+
+
+def _reorg3d(section: _Section, index: int) -> SpaceToDepth:
+    section.expect(reverse=0)
+    return SpaceToDepth(section.integer("stride", 1, minimum=1))
 
 
 def _upsample(section: _Section, index: int) -> Upsample:
@@ -292,17 +329,26 @@ def _shortcut(section: _Section, index: int) -> Shortcut:
 
 def _scale_channels(section: _Section, index: int) -> ScaleChannels:
     section.expect(scale_wh=0)
-    sources = _sources(section, "from", index)
-    if len(sources) != 1:
-        raise section.error(f"from={section.text('from')[:40]}; expected one layer", "from")
+    return ScaleChannels(_one_source(section, "from", index), _plain_activation(section))
+
+
+def _sam(section: _Section, index: int) -> Sam:
+    return Sam(_one_source(section, "from", index), _plain_activation(section))
+
+
+def _plain_activation(section: _Section) -> Activation:
     activation = section.activation(Activation.LINEAR)
     if activation in (Activation.MISH, Activation.SWISH):
         raise section.error(
-            f"activation={activation.value} is not supported: Darknet's own [scale_channels] has no {activation.value} and "
+            f"activation={activation.value} is not supported: Darknet's own [{section.kind}] has no {activation.value} and "
             "gives zeros",
             "activation",
         )
-    return ScaleChannels(sources[0], activation)
+    return activation
+
+
+def _training_only(section: _Section, index: int) -> TrainingOnly:
+    return TrainingOnly(section.kind)
 
 
 def _dropout(section: _Section, index: int) -> Dropout:
@@ -318,6 +364,32 @@ def _softmax(section: _Section, index: int) -> Softmax:
 
 
 def _yolo(section: _Section, index: int) -> Yolo:
+    kind = HeadKind.SCALED if section.integer("new_coords", 0) else HeadKind.YOLO
+    return _masked_head(section, kind)
+
+
+def _gaussian_yolo(section: _Section, index: int) -> Yolo:
+    if (point := section.word("yolo_point", "center")) not in ("center",):
+        raise section.error(
+            f"yolo_point={point[:40]} is not supported: the box would hang at one of its corners; only center is",
+            "yolo_point",
+        )
+    return _masked_head(section, HeadKind.GAUSSIAN)
+
+
+def _region(section: _Section, index: int) -> Yolo:
+    for key, meaning in (("tree", "a tree of words (YOLO9000)"), ("map", "a map of classes (YOLO9000)")):
+        if key in section.values:
+            raise section.error(f"{key}= is not supported: {meaning}", key)
+    section.expect(coords=4, softmax=1, classfix=0)
+    num = section.integer("num", 1, minimum=1)
+    anchors = _anchors(section)
+    if len(anchors) < num:
+        raise section.error(f"anchors= has {len(anchors)} pairs; expected num={num}", "anchors")
+    return Yolo(tuple(anchors[:num]), section.integer("classes", 20, minimum=1), kind=HeadKind.REGION)
+
+
+def _masked_head(section: _Section, kind: HeadKind) -> Yolo:
     num = section.integer("num", 1, minimum=1)
     anchors = _anchors(section)
     mask = section.integers("mask") if "mask" in section.values else list(range(num))
@@ -328,12 +400,11 @@ def _yolo(section: _Section, index: int) -> Yolo:
             f"mask={given[:40]}; expected different indices in 0..{last}, of num={num} and {len(anchors)} pairs of anchors",
             "mask" if "mask" in section.values else "anchors",
         )
-    section.expect(new_coords=0)
     _nms(section)
     scale_xy = section.number("scale_x_y", 1.0)
     if scale_xy <= 0:
         raise section.error(f"scale_x_y={scale_xy}; expected a number above 0", "scale_x_y")
-    return Yolo(tuple(anchors[i] for i in mask), section.integer("classes", 20, minimum=1), scale_xy)
+    return Yolo(tuple(anchors[i] for i in mask), section.integer("classes", 20, minimum=1), scale_xy, kind)
 
 
 def _anchors(section: _Section) -> list[tuple[float, float]]:
@@ -357,6 +428,13 @@ def _nms(section: _Section) -> Nms:
         raise section.error(f"nms_kind={kind[:40]!r} is not supported; expected one of {known}", "nms_kind") from None
 
 
+def _one_source(section: _Section, key: str, index: int) -> int:
+    sources = _sources(section, key, index)
+    if len(sources) != 1:
+        raise section.error(f"{key}={section.text(key)[:40]}; expected one layer", key)
+    return sources[0]
+
+
 def _sources(section: _Section, key: str, index: int) -> tuple[int, ...]:
     sources = []
     for value in section.integers(key):
@@ -377,11 +455,14 @@ _YOLO_TRAINING = (
     "counters_per_class show_details embedding_layer track_history_size sim_thresh dets_for_track dets_for_show "
     "track_ciou_norm thresh mosaic_bound bflops uc_normalizer"
 )
+_REGION_TRAINING = (
+    "jitter resize rescore object_scale noobject_scale class_scale coord_scale mask_scale absolute thresh random log sqrt max "
+    "focal_loss bias_match background"
+)
 
 # What keys mean that are supported in one value only, for those that users meet.
 _MEANING = {
-    "new_coords": "this is a head of Scaled-YOLOv4 or YOLOv7, which is decoded in another way",
-    "dilation": "the kernel has holes",
+    "softmax": "the classes of this head are not made comparable by a softmax",
     "xnor": "the convolution has binary weights and inputs (XNOR-Net)",
     "binary": "the convolution has binary weights",
     "alpha": "pjreddie's Darknet multiplies this layer's input by it",
@@ -390,31 +471,45 @@ _MEANING = {
 
 # Sections of other families, by what they are.
 _FAMILIES = {
-    "region": "the head of YOLOv2",
-    "reorg": "a layer of YOLOv2",
-    "reorg3d": "a layer of YOLOv2's kind",
-    "reorg_old": "a layer of YOLOv2",
     "detection": "the head of YOLOv1",
-    "Gaussian_yolo": "the head of Gaussian YOLOv3",
+    "connected": "a layer of YOLOv1 and of classifiers",
+    "local": "a layer of YOLOv1",
     "crnn": "a recurrent layer",
     "rnn": "a recurrent layer",
     "gru": "a recurrent layer",
     "lstm": "a recurrent layer",
     "conv_lstm": "a recurrent layer",
-    "cost": "the loss of a classifier's training",
 }
 
 # Each layer's parser, and the keys of its section that inference does not read.
 _LAYERS: dict[str, tuple[Callable[[_Section, int], Layer], str]] = {
     "convolutional": (_conv, "angle wait_stream dilation"),
     "maxpool": (_maxpool, "out_channels"),
+    "local_avgpool": (_local_avgpool, ""),
+    "reorg": (_reorg, ""),
+    "reorg3d": (_reorg3d, ""),
     "avgpool": (lambda section, index: AvgPool(), ""),
     "upsample": (_upsample, ""),
     "route": (_route, "stream wait_stream"),
     "shortcut": (_shortcut, "weights_normalization"),
     "scale_channels": (_scale_channels, ""),
+    "sam": (_sam, ""),
     "dropout": (_dropout, "dropblock_size_rel dropblock_size_abs"),
     "softmax": (_softmax, ""),
     "yolo": (_yolo, _YOLO_TRAINING),
+    "Gaussian_yolo": (_gaussian_yolo, _YOLO_TRAINING),
+    "region": (_region, _REGION_TRAINING),
+    "cost": (_training_only, "type scale ratio smooth noobj sse"),
+    "contrastive": (
+        _training_only,
+        "classes yolo_layer temperature cls_normalizer max_delta contrastive_neg_max iou_thresh",
+    ),
 }
-_ALIASES = {"conv": "convolutional", "max": "maxpool", "avg": "avgpool", "soft": "softmax"}
+_ALIASES = {
+    "conv": "convolutional",
+    "max": "maxpool",
+    "avg": "avgpool",
+    "soft": "softmax",
+    "local_avg": "local_avgpool",
+    "conn": "connected",
+}

@@ -17,11 +17,17 @@ from yolov3_trt.layers import (
     AvgPool,
     Conv,
     Dropout,
+    HeadKind,
+    LocalAvgPool,
     MaxPool,
+    Reorg,
     Route,
+    Sam,
     ScaleChannels,
     Shortcut,
     Softmax,
+    SpaceToDepth,
+    TrainingOnly,
     Upsample,
     Yolo,
 )
@@ -78,9 +84,17 @@ def _layer(spec: ModelSpec, index: int) -> tuple[str, _Values]:
     """Kind and values of a layer's section."""
     match spec.layers[index]:
         case Conv() as conv:
-            return "convolutional", _conv(conv)
+            return "convolutional", _conv(conv, index)
         case MaxPool(size=size, stride=stride):
             return "maxpool", {"size": size, "stride": stride}
+        case LocalAvgPool(size=size, stride=stride):
+            return "local_avgpool", {"size": size, "stride": stride}
+        case Reorg(stride=stride):
+            return "reorg", {"stride": stride}
+        case SpaceToDepth(stride=stride):
+            return "reorg3d", {"stride": stride}
+        case TrainingOnly(section=section):
+            return section, {}
         case AvgPool():
             return "avgpool", {}
         case Upsample(stride=stride, bilinear=bilinear):
@@ -93,19 +107,25 @@ def _layer(spec: ModelSpec, index: int) -> tuple[str, _Values]:
             return "route", {"layers": sources, **groups}
         case Shortcut(sources=absolute, activation=activation):
             return "shortcut", {"from": [_relative(i, index) for i in absolute], "activation": activation.value}
-        case ScaleChannels(source=source, activation=activation):
+        case ScaleChannels(source=source, activation=activation) | Sam(source=source, activation=activation):
+            kind = "sam" if isinstance(spec.layers[index], Sam) else "scale_channels"
             if activation is Activation.LINEAR:
-                return "scale_channels", {"from": _relative(source, index)}
-            return "scale_channels", {"from": _relative(source, index), "activation": activation.value}
+                return kind, {"from": _relative(source, index)}
+            if activation in (Activation.MISH, Activation.SWISH):
+                raise CfgError(f"has activation {activation.value}, which Darknet's [{kind}] computes as zero")
+            return kind, {"from": _relative(source, index), "activation": activation.value}
         case Dropout(probability=probability):
             return "dropout", {"probability": probability}
         case Softmax(groups=parts):
             return "softmax", {"groups": parts}
+        case Yolo(kind=HeadKind.REGION) as yolo:
+            return "region", _region(yolo)
         case Yolo() as yolo:
-            return "yolo", _yolo(yolo, _all_anchors(spec), spec.nms)
+            section = "Gaussian_yolo" if yolo.kind is HeadKind.GAUSSIAN else "yolo"
+            return section, _yolo(yolo, _all_anchors(spec), spec.nms)
 
 
-def _conv(conv: Conv) -> _Values:
+def _conv(conv: Conv, index: int) -> _Values:
     if conv.batch_norm == conv.bias:
         both = "both batch norm and a bias" if conv.bias else "neither batch norm nor a bias"
         raise CfgError(f"has {both}; a convolution of a .cfg has exactly one of them")
@@ -117,6 +137,8 @@ def _conv(conv: Conv) -> _Values:
         **({"groups": conv.groups} if conv.groups != 1 else {}),
         "stride": conv.stride,
         **pad,
+        **({"dilation": conv.dilation} if conv.dilation != 1 else {}),
+        **({} if conv.shares is None else {"share_index": _relative(conv.shares, index, near=0)}),
         "activation": conv.activation.value,
     }
 
@@ -142,8 +164,21 @@ def _yolo(yolo: Yolo, anchors: _Anchors, nms: Nms) -> _Values:
         "truth_thresh": 1,
         "random": 0,
         **({} if yolo.scale_xy == 1 else {"scale_x_y": yolo.scale_xy}),
+        **({"new_coords": 1} if yolo.kind is HeadKind.SCALED else {}),
         **({} if plain else {"nms_kind": nms.kind.value}),
         **({} if plain and nms.beta == Nms().beta else {"beta_nms": nms.beta}),
+    }
+
+
+def _region(yolo: Yolo) -> _Values:
+    if min(min(anchor) for anchor in yolo.anchors_wh) <= 0:
+        raise CfgError(f"has anchors {yolo.anchors_wh}; expected numbers above 0")
+    return {
+        "anchors": ",  ".join(_text(anchor) for anchor in yolo.anchors_wh),
+        "classes": yolo.num_classes,
+        "coords": 4,
+        "num": len(yolo.anchors_wh),
+        "softmax": 1,
     }
 
 

@@ -81,6 +81,7 @@ def weights_from_darknet(spec: ModelSpec, path: Path) -> DarknetWeights:
         stop = start + math.prod(shape)
         arrays[key] = values[start:stop].view(np.ndarray).reshape(shape)
         start = stop
+    arrays |= {key: arrays[own] for key, own in _shared_keys(spec).items()}
     _check_values(path, arrays, spec.batch_norm)
     _warn_about_tiny_mask(spec, path)
     return DarknetWeights(header, arrays)
@@ -93,8 +94,13 @@ def save_darknet_weights(spec: ModelSpec, weights: Weights, path: Path, header: 
         WeightsError: Darknet has no place for one of the model's weights, or one is missing or of another shape.
         OutputError: the file cannot be written.
     """
-    layout = list(_darknet_order(spec))
-    if homeless := spec.weight_shapes.keys() - {key for key, _ in layout}:
+    layout, shared = list(_darknet_order(spec)), _shared_keys(spec)
+    for key, own in shared.items():
+        if key in weights and own in weights and not np.array_equal(weights[key], weights[own]):
+            raise WeightsError(
+                f"{spec.name}: {key} differs from {own}, whose values Darknet uses for both; expected the same"
+            )
+    if homeless := spec.weight_shapes.keys() - {key for key, _ in layout} - shared.keys():
         raise WeightsError(f"{spec.name}: Darknet's format has no place for {min(homeless)} (a bias beside batch norm)")
     for key, shape in layout:
         got = weights[key].shape if key in weights else "nothing"
@@ -109,7 +115,7 @@ def save_darknet_weights(spec: ModelSpec, weights: Weights, path: Path, header: 
 def _darknet_order(spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Key and shape of every array in file order."""
     for index, layer in enumerate(spec.layers):
-        if not isinstance(layer, Conv):
+        if not isinstance(layer, Conv) or layer.shares is not None:
             continue
         if layer.batch_norm:
             parts = [f"batch_norm.{part}" for part in ("bias", "weight", "running_mean", "running_var")]
@@ -118,6 +124,16 @@ def _darknet_order(spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
         for part in (*parts, "conv.weight"):
             key = f"layers.{index}.{part}"
             yield key, spec.weight_shapes[key]
+
+
+def _shared_keys(spec: ModelSpec) -> dict[str, str]:
+    """Weights that a file does not hold, by the key of those that they are: of layers with share_index."""
+    return {
+        f"layers.{index}.{part}": f"layers.{layer.shares}.{part}"
+        for index, layer in enumerate(spec.layers)
+        if isinstance(layer, Conv) and layer.shares is not None
+        for part in spec.conv_shapes(index)
+    }
 
 
 def _read_header(path: Path) -> tuple[WeightsHeader, int, int]:

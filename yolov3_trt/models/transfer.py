@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from yolov3_trt.spec import Head, ModelSpec
 # of 0.01, so that it is not found everywhere before training has seen it. Objectness starts so too.
 _WEIGHT_DEVIATION = 0.01
 PRIOR_LOGIT = math.log(0.01 / (1 - 0.01))
-_BOX_AND_OBJECTNESS = 5  # rows of each anchor before its classes': x, y, w, h, objectness
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def spec_with_classes(spec: ModelSpec, num_classes: int) -> ModelSpec:
         raise SpecError(f"{spec.name} has no detection heads; a classifier cannot be given other classes here")
     layers: list[Layer] = list(spec.layers)
     for head in spec.heads:
-        filters = len(head.anchors_wh) * (_BOX_AND_OBJECTNESS + num_classes)
-        layers[head.layer - 1] = replace(_head_conv(spec, head), filters=filters)
-        layers[head.layer] = Yolo(head.anchors_wh, num_classes, head.scale_xy)
+        yolo = replace(cast(Yolo, spec.layers[head.layer]), num_classes=num_classes)
+        layers[head.layer - 1] = replace(_head_conv(spec, head), filters=len(yolo.anchors_wh) * yolo.fields)
+        layers[head.layer] = yolo
     return replace(spec, layers=tuple(layers))
 
 
@@ -81,7 +81,7 @@ def weights_with_classes(
         for key in (f"{prefix}.weight", f"{prefix}.bias"):
             shape = new_spec.weight_shapes[key]
             fresh = np.full(shape, PRIOR_LOGIT) if key.endswith("bias") else rng.normal(0, _WEIGHT_DEVIATION, shape)
-            arrays[key] = _keep_rows(fresh.astype(np.float32), arrays[key], len(head.anchors_wh), sources)
+            arrays[key] = _keep_rows(fresh.astype(np.float32), arrays[key], head, sources)
     return Transfer(
         arrays,
         tuple(name for name, source in zip(new_class_names, sources, strict=True) if source is not None),
@@ -122,12 +122,13 @@ def _key(name: str) -> str:
     return name.strip().casefold()
 
 
-def _keep_rows(fresh: FloatArray, old: FloatArray, num_anchors: int, sources: list[int | None]) -> FloatArray:
-    """`fresh`, (A * (5 + C'), ...), with the rows of `old`, (A * (5 + C), ...), that still mean something."""
-    new_rows = fresh.reshape(num_anchors, -1, *fresh.shape[1:])  # (A, 5+C', ...)
-    old_rows = old.reshape(num_anchors, -1, *old.shape[1:])  # (A, 5+C, ...)
-    new_rows[:, :_BOX_AND_OBJECTNESS] = old_rows[:, :_BOX_AND_OBJECTNESS]
+def _keep_rows(fresh: FloatArray, old: FloatArray, head: Head, sources: list[int | None]) -> FloatArray:
+    """`fresh`, (A * F', ...), with the rows of `old`, (A * F, ...), that still mean something."""
+    before = head.kind.box_values + 1  # box and objectness
+    new_rows = fresh.reshape(len(head.anchors_wh), -1, *fresh.shape[1:])  # (A, F', ...)
+    old_rows = old.reshape(len(head.anchors_wh), -1, *old.shape[1:])  # (A, F, ...)
+    new_rows[:, :before] = old_rows[:, :before]
     for class_id, source in enumerate(sources):
         if source is not None:
-            new_rows[:, _BOX_AND_OBJECTNESS + class_id] = old_rows[:, _BOX_AND_OBJECTNESS + source]
+            new_rows[:, before + class_id] = old_rows[:, before + source]
     return new_rows.reshape(fresh.shape)

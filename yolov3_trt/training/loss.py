@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolov3_trt.geometry import HW
+from yolov3_trt.layers import HeadKind
 from yolov3_trt.spec import Head
 from yolov3_trt.training.assign import Assignment, Objects, assign
 
@@ -58,7 +59,7 @@ def yolo_loss(
     """Loss of a batch.
 
     Args:
-        outputs: per head (N, A * (5 + C), grid_h, grid_w) logits, as YoloNetwork gives them.
+        outputs: per head (N, A * F, grid_h, grid_w) logits of YOLO or SCALED heads, as YoloNetwork gives them.
         objects: the labels, their image_ids below N.
         heads: of the network's spec.
         input_hw: px.
@@ -108,10 +109,10 @@ class _Chosen:
 
 
 def _by_predictor(output: Tensor, head: Head) -> Tensor:
-    """(N, A * (5 + C), H, W) -> (N, A, H, W, 5 + C), at least float32."""
+    """(N, A * F, H, W) -> (N, A, H, W, F), at least float32."""
     n, _, height, width = output.shape
     output = output if output.dtype == torch.float64 else output.float()
-    return output.view(n, len(head.anchors_wh), 5 + head.num_classes, height, width).permute(0, 1, 3, 4, 2)
+    return output.view(n, len(head.anchors_wh), head.fields, height, width).permute(0, 1, 3, 4, 2)
 
 
 def _decode(grid: Tensor, head: Head, input_hw: HW) -> Tensor:
@@ -129,7 +130,10 @@ def _boxes(logits: Tensor, cells_xy: Tensor, anchors_wh: Tensor, head: Head, inp
     spread = head.scale_xy  # AlexeyAB's scale_x_y: the centre can reach the cell's border
     centres = (torch.sigmoid(logits[..., :2]) * spread - (spread - 1) / 2 + cells_xy) * px_per_cell
     # e^8 times the prior is beyond every input; without a limit one wild logit makes the whole loss infinite.
-    half_sizes = torch.exp(logits[..., 2:4].clamp(max=8)) * anchors_wh / 2
+    if head.kind is HeadKind.SCALED:
+        half_sizes = (2 * torch.sigmoid(logits[..., 2:4])).square() * anchors_wh / 2
+    else:
+        half_sizes = torch.exp(logits[..., 2:4].clamp(max=8)) * anchors_wh / 2
     return torch.cat([centres - half_sizes, centres + half_sizes], dim=-1)
 
 
@@ -173,7 +177,11 @@ def _coordinate_loss(logits: Tensor, chosen: _Chosen, head: Head, input_hw: HW) 
     target_xy = ((within + (head.scale_xy - 1) / 2) / head.scale_xy).clamp(0, 1)
     target_wh = torch.log(true[:, 2:] / logits.new_tensor(head.anchors_wh)[anchors])
     missed_xy = F.binary_cross_entropy_with_logits(logits[:, :2], target_xy, reduction="none").sum(dim=1)
-    missed_wh = (logits[:, 2:4] - target_wh).square().sum(dim=1) / 2
+    if head.kind is HeadKind.SCALED:  # (2 sigmoid)^2 stays below 4, and so must what it is to reach
+        log_wh, target_wh = 2 * (math.log(2) + F.logsigmoid(logits[:, 2:4])), target_wh.clamp(max=math.log(3.9))
+    else:
+        log_wh = logits[:, 2:4]
+    missed_wh = (log_wh - target_wh).square().sum(dim=1) / 2
     small = 2 - true[:, 2:].prod(dim=1) / (input_hw[0] * input_hw[1])
     return small * (missed_xy + missed_wh)
 

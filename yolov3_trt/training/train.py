@@ -21,6 +21,7 @@ from yolov3_trt.detector import Detector
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, Annotations, evaluate
 from yolov3_trt.files import make_folder, write_text
+from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import meta_from_spec
 from yolov3_trt.models import Model, load_model
 from yolov3_trt.models.darknet_cfg import parse_cfg
@@ -108,6 +109,10 @@ class TrainingRun:
         spec, weights = model
         if not spec.heads:
             raise TrainingError(f"{spec.name}: a classifier; only detectors ([yolo] heads) can be trained here")
+        if (kind := spec.heads[0].kind) not in (HeadKind.YOLO, HeadKind.SCALED):
+            raise TrainingError(
+                f"{spec.name}: its heads are of the kind {kind.value}, which can be run but not trained here; expected [yolo]"
+            )
         if spec.num_classes != len(data.class_names):
             raise TrainingError(
                 f"{spec.name}: {spec.num_classes} classes; {data.path} has {len(data.class_names)}: change the heads first"

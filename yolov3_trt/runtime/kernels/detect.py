@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from yolov3_trt.errors import EngineError
+from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import ModelMeta, Postprocess
 from yolov3_trt.postprocess import logit
 from yolov3_trt.runtime.kernels.source import Launch, ceil_div, struct_bytes
@@ -49,6 +50,8 @@ DECODE = np.dtype(
         ("num_heads", "i4"),
         ("num_classes", "i4"),
         ("capacity", "i4"),
+        ("kind", "i4"),
+        ("box_values", "i4"),
         ("conf_threshold", "f4"),
         ("conf_logit", "f4"),
     ],
@@ -122,7 +125,7 @@ def decode(
         meta: of the graph that gave the heads.
         postprocess: its confidence threshold counts.
         rows: images of the batch.
-        heads: addresses of the graph's outputs, each (N, A*(5+C), h, w), in the order of `meta.heads`.
+        heads: addresses of the graph's outputs, each (N, A*F, h, w), in the order of `meta.heads`.
         dtype: of the heads, float32 or float16.
         into: what is appended to.
 
@@ -151,6 +154,8 @@ def decode(
         num_heads=len(meta.heads),
         num_classes=meta.num_classes,
         capacity=into.capacity,
+        kind=list(HeadKind).index(meta.heads[0].kind),
+        box_values=meta.heads[0].kind.box_values,
         conf_threshold=postprocess.conf,
         conf_logit=logit(np.float32(postprocess.conf)),
     )
