@@ -4,8 +4,8 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := export,cpu,eval,train,triton,opencv-headless,dev
-# NVIDIA ships the TensorRT-RTX wheels for x86-64 only; elsewhere the engine steps say that they are missing.
-ifeq ($(shell uname -sm),Linux x86_64)
+# NVIDIA ships the TensorRT-RTX wheels for Linux on x86-64 and aarch64; elsewhere the engine steps say that they are missing.
+ifneq ($(filter Linux-x86_64 Linux-aarch64,$(shell uname -s)-$(shell uname -m)),)
 EXTRAS := $(EXTRAS),rtx
 endif
 
@@ -18,7 +18,7 @@ VENV_TRITON := .venv-triton
 
 PYCUDA := .venv-pycuda
 
-.PHONY: demo test lint bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
+.PHONY: demo test lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
@@ -30,6 +30,14 @@ test: $(VENV)/installed lint
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The built wheel as others have it: newest and lowest versions, Debian's own, base and extras alone. LEGS names some of them.
+legs: $(VENV)/installed
+	$(BIN)/python .ci/legs.py $(LEGS)
+
+# The same on emulated aarch64; needs root, debootstrap and qemu-user-static, and about 10 minutes the first time.
+arm64: $(VENV)/installed
+	$(BIN)/python .ci/legs.py arm64
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest benchmarks --benchmark-only
