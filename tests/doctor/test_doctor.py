@@ -208,6 +208,15 @@ def test_on_a_bare_container_much_is_missing_but_nothing_is_broken():
     assert found["onnxruntime"].fix == "pip install 'yolov3-trt[cpu]'"
 
 
+def test_nobody_is_told_to_install_a_wheel_that_cannot_run_there():
+    assert look(BARE)["tensorrt"].fix.startswith("pip install 'yolov3-trt[rtx]', which builds on any CPU; ")
+    arm = look(changed(BARE, machine=Machine("linux-aarch64")))
+    assert "[tensorrt]" not in arm["tensorrt"].fix and "if this is a Jetson: sudo apt install" in arm["tensorrt"].fix
+    bare_orin = changed(ORIN, folders={"torch": None})
+    assert look(bare_orin)["torch"].fix.startswith("export on a PC and copy the .onnx with its .json here")
+    assert look(BARE)["torch"].fix == "pip install 'yolov3-trt[export]'"
+
+
 # --- what people suffer from ---
 
 SHADOWED = changed(

@@ -96,7 +96,8 @@ def check_torch(probe: Probe) -> Iterator[Finding]:
     """PyTorch, read from its files: importing it takes seconds."""
     folder = probe.module_folder("torch")
     if folder is None:
-        fix = "pip install 'yolov3-trt[export]'; on a Jetson export elsewhere and copy the .onnx with its .json"
+        elsewhere = "export on a PC and copy the .onnx with its .json here: no wheel of torch fits a Jetson's GPU"
+        fix = elsewhere if probe.is_jetson else "pip install 'yolov3-trt[export]'"
         yield missing("torch", "not installed; `export` and the PyTorch reference need it, engines do not", fix)
         return
     text = probe.text(f"{folder}/version.py") or ""
@@ -127,7 +128,10 @@ def _no_tensorrt(probe: Probe) -> Finding:
         return missing("tensorrt", f"JetPack's is in {of_system[0]}, where this Python does not look", fix)
     if probe.is_jetson:
         return missing("tensorrt", "not installed", "sudo apt install tensorrt python3-libnvinfer")
-    fix = "pip install 'yolov3-trt[tensorrt]', or 'yolov3-trt[rtx]' to build without a GPU"
+    rtx, full = "pip install 'yolov3-trt[rtx]'", "pip install 'yolov3-trt[tensorrt]'"
+    fix = f"{rtx}, which builds on any CPU; {full} on a machine with a GPU"
+    if probe.machine.platform == "linux-aarch64":  # a container may hide that it is on a Jetson
+        fix = f"{rtx}, which builds on any CPU; if this is a Jetson: sudo apt install tensorrt python3-libnvinfer"
     return missing("tensorrt", "not installed; engines are built with it", fix)
 
 
