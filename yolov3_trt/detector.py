@@ -10,7 +10,16 @@ from typing import Any, overload
 import numpy as np
 
 from yolov3_trt.arguments import flag, integer, size, size_text, text
-from yolov3_trt.backends import STAGES, Backend, BackendName, DeviceName, TensorBackend, TimedDetections, open_backend
+from yolov3_trt.backends import (
+    STAGES,
+    Backend,
+    BackendName,
+    DeviceName,
+    TensorBackend,
+    TimedDetections,
+    natural_backend,
+    open_backend,
+)
 from yolov3_trt.backends.host_path import as_backend
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
@@ -219,6 +228,7 @@ def _source(artifact: Any, weights: Any, names: Any, input_size: Any) -> str | M
         if is_model(artifact):
             return load_model(artifact, None if weights is None else text("weights", weights), names, hw)
     if weights or names or hw:
+        natural_backend(artifact)  # a name that is wrong is the first thing to say
         name = artifact.spec.name if isinstance(artifact, Model) else artifact
         raise BackendError(f"{name}: weights, names and input size are those it was exported with; leave them out")
     return artifact

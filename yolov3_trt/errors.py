@@ -9,6 +9,7 @@
     ├── SettingError(ValueError)        a setting or argument that cannot be meant: its name
     ├── RecipeError(ValueError)         a build recipe: file and key
     ├── MetaError(ValueError)           a sidecar that is missing, damaged or another artifact's
+    ├── FetchError                      weights that cannot be fetched, or are not those that were published
     ├── ImageError(ValueError)          an image, folder or video that cannot be read
     ├── OutputError(OSError)            a result that cannot be written
     ├── ExportError                     PyTorch -> ONNX
@@ -76,6 +77,10 @@ class RecipeError(Yolov3TrtError, ValueError):
 
 class MetaError(Yolov3TrtError, ValueError):
     """A sidecar that is missing, damaged, or describes another file."""
+
+
+class FetchError(Yolov3TrtError):
+    """Weights that cannot be fetched, or are not those that were published."""
 
 
 class ImageError(Yolov3TrtError, ValueError):

@@ -18,7 +18,12 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 def sha256_of_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
+    return digest_of_file(path, "sha256")
+
+
+def digest_of_file(path: Path, algorithm: str) -> str:
+    """Hex digest of a file's bytes by an algorithm that `hashlib` knows, read in pieces."""
+    digest = hashlib.new(algorithm)
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)

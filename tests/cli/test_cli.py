@@ -591,7 +591,7 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
 
 def test_the_module_ends_its_process_with_1_and_no_traceback():
     outcome = in_process_of_its_own("export", "yolov9")
-    assert_fails(outcome, "yolov9: there is no such model; expected one of yolov3, yolov3-spp")
+    assert_fails(outcome, "yolov9: there is no such model; did you mean yolov3? expected one of yolov3, yolov3-spp")
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,18 @@ def test_the_module_ends_its_process_with_1_and_no_traceback():
         (["detect", "{onnx}", "empty"], ["empty: there are no pictures in this folder; expected .bmp, .jpeg, .jpg"]),
         (["detect", "{onnx}", "x" * 300], ["File name too long"]),
         (["detect", "x" * 300 + ".onnx", "{dog}"], ["File name too long"]),
-        (["detect", "{dog}", "{dog}"], ["dog.jpg: not an artifact; expected a built-in model, a .cfg, an .onnx"]),
+        (
+            ["detect", "{dog}", "{dog}"],
+            ["dog.jpg: this is a picture or a video; the model comes first: a built-in model (yolov3,"],
+        ),
+        (
+            ["detect", "yolov3-tinny", "{dog}", "--names", "coco"],
+            ["not an artifact; did you mean yolov3-tiny? expected"],
+        ),
+        (
+            ["info", "tiny.weights"],
+            ["tiny.weights: these are Darknet weights: give the .cfg; ", "tiny.cfg lies beside it"],
+        ),
         (["detect", "{onnx}", "{dog}", "--backend", "torch"], ["torch does not run this; it runs on onnxruntime"]),
         (["detect", "{onnx}", "{dog}", "--names", "voc"], ["are those it was exported with; leave them out"]),
         (["build", "missing.onnx"], ["missing.onnx: there is no such file"]),

@@ -237,10 +237,10 @@ def test_model_beyond_any_file_is_refused(file: Path):
 
 
 def test_weights_that_are_not_found_say_how_to_give_them(data: Path):
-    cfg = data / "models" / "yolov3.cfg"
+    cfg = data / "models" / "darknet53.cfg"
     with pytest.raises(WeightsError) as caught:
         load_model(cfg)
-    where = data / "models" / "yolov3.weights"
+    where = data / "models" / "darknet53.weights"
     assert str(caught.value) == f"{cfg}: no weights given and none at {where}; give them with --weights FILE"
 
 

@@ -18,6 +18,7 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, require
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
 from yolov3_trt.models import Model, is_model, load_model
+from yolov3_trt.models.mistaken import not_an_artifact
 from yolov3_trt.preprocess import Image
 
 # Where the time of a picture goes, by the clock of the host; they add up to its latency.
@@ -209,7 +210,7 @@ def open_backend(
         EngineError: an engine that cannot run here, and why.
         Yolov3TrtError: the artifact cannot be loaded.
     """
-    natural = _natural_backend(artifact)
+    natural = natural_backend(artifact)
     asked, on = one_of("backend", backend, BackendName), one_of("device", device, DeviceName)
     if asked is BackendName.OPENCV and natural is BackendName.TORCH:
         natural = asked  # both run Darknet's own models
@@ -257,7 +258,12 @@ def _shown(artifact: str | Path | Model) -> str:
     return artifact.spec.name if isinstance(artifact, Model) else str(artifact)
 
 
-def _natural_backend(artifact: str | Path | Model) -> BackendName:
+def natural_backend(artifact: str | Path | Model) -> BackendName:
+    """What runs an artifact, by its name alone.
+
+    Raises:
+        BackendError: this is no artifact; says what it is and what to give instead.
+    """
     if isinstance(artifact, Model) or is_model(artifact):
         return BackendName.TORCH
     if str(artifact).startswith(TRITON_SCHEME):
@@ -265,7 +271,5 @@ def _natural_backend(artifact: str | Path | Model) -> BackendName:
     by_suffix = {".onnx": BackendName.ONNXRUNTIME, ".engine": BackendName.TENSORRT, ".plan": BackendName.TENSORRT}
     suffix = Path(artifact).suffix
     if suffix not in by_suffix:
-        raise BackendError(
-            f"{artifact}: not an artifact; expected a built-in model, a .cfg, an .onnx, an .engine or triton://…"
-        )
+        raise BackendError(not_an_artifact(artifact))
     return by_suffix[suffix]

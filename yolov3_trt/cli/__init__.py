@@ -18,6 +18,7 @@ from yolov3_trt.cli.doctor import doctor
 from yolov3_trt.cli.ending import Verbs, sigterm_unwinds
 from yolov3_trt.cli.eval import evaluate
 from yolov3_trt.cli.export import export
+from yolov3_trt.cli.fetch import fetch
 from yolov3_trt.cli.info import info
 from yolov3_trt.cli.models import models
 from yolov3_trt.cli.needs import CheckedVerb
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for _verb in (
     models,
+    fetch,
     export,
     calibrate,
     quantize,

@@ -23,15 +23,15 @@ def info(
     json: JsonOption = None,
 ) -> None:
     """Show the sidecar of an artifact, or the layers of a model, and whether this machine can run it."""
-    from yolov3_trt.backends import TRITON_SCHEME
+    from yolov3_trt.backends import BackendName, natural_backend
     from yolov3_trt.meta import load_model_meta, to_json
-    from yolov3_trt.models import is_model
 
-    if is_model(artifact):
+    kind = natural_backend(artifact)
+    if kind is BackendName.TORCH:
         content, text = _model(artifact, weights)
-    elif artifact.startswith(TRITON_SCHEME):
+    elif kind is BackendName.TRITON:
         content, text = _served(artifact)
-    elif Path(artifact).suffix == ".onnx":
+    elif kind is BackendName.ONNXRUNTIME:
         model = load_model_meta(Path(artifact))
         answer = _onnx_verdict()
         content, text = {"artifact": artifact, "verdict": answer, "meta": to_json(model)}, _meta_text(model)

@@ -1,4 +1,4 @@
-"""`models`: the built-in networks."""
+"""`models`: the built-in networks, and the published weights."""
 
 from typing import Any
 
@@ -7,32 +7,58 @@ from yolov3_trt.cli.output import table, write_result
 
 
 def models(json: JsonOption = None) -> None:
-    """List the built-in models, their sizes, and where their weights are looked for."""
-    from yolov3_trt.models import default_weights_path
+    """List the built-in models, where their weights are, and which weights `fetch` can bring."""
     from yolov3_trt.models.architectures import BUILT_IN
+    from yolov3_trt.models.published import PUBLISHED
 
-    entries: list[dict[str, Any]] = []
-    for name, make in BUILT_IN.items():
-        spec, weights = make(), default_weights_path(name)
-        entries.append(
-            {
-                "name": name,
-                "input_hw": list(spec.input_hw),
-                "num_classes": spec.num_classes,
-                "heads": len(spec.heads),
-                "num_parameters": spec.num_parameters,
-                "weights": str(weights),
-                "weights_present": weights.is_file(),
-            }
-        )
+    built_in = [_built_in(name) for name in BUILT_IN]
+    others = [_published(name) for name in PUBLISHED if name not in BUILT_IN]
     rows = [
         (
             entry["name"],
             "x".join(map(str, entry["input_hw"])),
             str(entry["num_classes"]),
             f"{entry['num_parameters']:,}",
-            entry["weights"] if entry["weights_present"] else f"none at {entry['weights']}",
+            entry["weights"] if entry["weights_present"] else entry["fetch"] or f"none at {entry['weights']}",
         )
-        for entry in entries
+        for entry in built_in
     ]
-    write_result(json, {"models": entries}, table(("model", "input", "classes", "parameters", "weights"), rows))
+    text = table(("model", "input", "classes", "parameters", "weights"), rows)
+    text += "\n\nWeights of models that are not built in, to be used with their cfg:\n"
+    text += table(
+        ("model", "weights", "cfg"),
+        [(row["name"], row["weights"] if row["weights_present"] else row["fetch"], row["cfg"]) for row in others],
+    )
+    write_result(json, {"models": built_in, "published": others}, text)
+
+
+def _built_in(name: str) -> dict[str, Any]:
+    from yolov3_trt.models.architectures import BUILT_IN
+
+    spec = BUILT_IN[name]()
+    return {
+        "name": name,
+        "input_hw": list(spec.input_hw),
+        "num_classes": spec.num_classes,
+        "heads": len(spec.heads),
+        "num_parameters": spec.num_parameters,
+        **_weights(name),
+    }
+
+
+def _published(name: str) -> dict[str, Any]:
+    from yolov3_trt.models.published import PUBLISHED
+
+    return {"name": name, **_weights(name), "cfg": PUBLISHED[name].cfg}
+
+
+def _weights(name: str) -> dict[str, Any]:
+    """Where they are looked for, whether they are there, and the command that brings them, if any does."""
+    from yolov3_trt.models import default_weights_path
+    from yolov3_trt.models.published import PUBLISHED
+
+    path = default_weights_path(name)
+    fetch = None
+    if name in PUBLISHED:
+        fetch = f"yolov3_trt fetch {name}" + ("" if PUBLISHED[name].digest else " --sha256 HEX")
+    return {"weights": str(path), "weights_present": path.is_file(), "fetch": fetch}

@@ -11,11 +11,11 @@ class Reporter:
 
     Attributes:
         say: takes a line for the person at the terminal.
-        track: wraps an iteration: items, what is done to them, how many there are.
+        track: wraps an iteration: items, what is done to them, how many there are (None: not known).
     """
 
     say: Callable[[str], None] = lambda text: None
-    track: Callable[[Iterable[Any], str, int], Iterable[Any]] = lambda items, what, total: items
+    track: Callable[[Iterable[Any], str, int | None], Iterable[Any]] = lambda items, what, total: items
 
 
 SILENT = Reporter()

@@ -12,6 +12,8 @@ from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.class_names import BUILT_IN_NAMES, SHAPE_NAMES, default_class_names, load_class_names
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
 from yolov3_trt.models.darknet_weights import Weights, weights_from_darknet
+from yolov3_trt.models.mistaken import not_a_model
+from yolov3_trt.models.published import PUBLISHED
 from yolov3_trt.spec import ModelSpec
 
 __all__ = ["BUNDLED", "Model", "default_weights_path", "is_model", "load_model", "load_spec"]
@@ -70,9 +72,7 @@ def load_spec(name_or_cfg: str | Path) -> ModelSpec:
         return BUILT_IN[str(name_or_cfg)]()
     path = Path(name_or_cfg)
     if path.suffix != ".cfg":
-        raise CfgError(
-            f"{name_or_cfg}: there is no such model; expected one of {', '.join(BUILT_IN)} or a path to a .cfg"
-        )
+        raise CfgError(not_a_model(name_or_cfg))
     return spec_from_cfg(path)
 
 
@@ -89,10 +89,20 @@ def default_weights_path(name: str) -> Path:
 
 
 def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
-    path = default_weights_path(name) if str(name_or_cfg) in BUILT_IN else Path(name_or_cfg).with_suffix(".weights")
-    if not path.is_file():
-        raise WeightsError(f"{name_or_cfg}: no weights given and none at {path}; give them with --weights FILE")
-    return path
+    if str(name_or_cfg) in BUILT_IN:
+        path = default_weights_path(name)
+        missing, fetch = f"none at {path}", f"yolov3_trt fetch {name}"
+    else:
+        path = Path(name_or_cfg).with_suffix(".weights")
+        missing, fetch = f"none at {path}", f"yolov3_trt fetch {path.stem} --dest {path.parent}"
+        cached = default_weights_path(path.stem)
+        if not path.is_file() and path.stem in PUBLISHED and cached.is_file():
+            _LOG.warning("%s: no weights beside it; taking the published ones, %s", name_or_cfg, cached)
+            path = cached
+    if path.is_file():
+        return path
+    by_fetch = f"run: {fetch}, or " if path.stem in PUBLISHED else ""
+    raise WeightsError(f"{name_or_cfg}: no weights given and {missing}; {by_fetch}give them with --weights FILE")
 
 
 def _find_names(name_or_cfg: str | Path, names: str | None, spec: ModelSpec) -> tuple[str, ...]:
