@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from tests.cli_runner import call, files_in
 from yolov3_trt.errors import FetchError, OutputError, WeightsError, Yolov3TrtError
 from yolov3_trt.jobs import Reporter, download
 from yolov3_trt.jobs.fetch import Fetched, fetch_weights
-from yolov3_trt.models import load_model
+from yolov3_trt.models import load_model, load_spec
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.published import PUBLISHED, Published
 
@@ -23,6 +24,20 @@ CONTENT = bytes(range(256)) * 10_000  # 2.4 MiB: three pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = "yolov3-tiny"
 PART = f".{NAME}.weights.{SHA256[:16]}.part"
+
+CFG = """[net]
+width=32
+height=32
+channels=3
+[convolutional]
+filters=21
+size=1
+[yolo]
+classes=2
+num=3
+mask=0,1,2
+anchors=1,1,2,2,3,3
+"""
 
 Answer = Callable[["Handler"], None]
 
@@ -483,12 +498,23 @@ def test_missing_weights_name_the_command_that_brings_them(cache: Path, tmp_path
         "--weights FILE"
     )
     cfg = tmp_path / "yolov4.cfg"
-    cfg.write_text(
-        "[net]\nwidth=32\nheight=32\nchannels=3\n[convolutional]\nfilters=21\nsize=1\n[yolo]\nclasses=2\nnum=3\n"
-        "mask=0,1,2\nanchors=1,1,2,2,3,3\n"
-    )
+    cfg.write_text(CFG)
     with pytest.raises(WeightsError, match=f"run: yolov3_trt fetch yolov4 --dest {tmp_path}, or give them"):
         load_model(cfg)
+
+
+def test_a_cfg_without_weights_beside_it_takes_those_in_the_cache_and_says_so(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    cfg, cached = tmp_path / "yolov4.cfg", cache / "yolov4.weights"
+    cfg.write_text(CFG)
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(struct.pack("<3iq", 0, 2, 5, 0) + bytes(4 * load_spec(cfg).num_values))
+    assert load_model(cfg).weights_path == cached
+    assert caplog.messages[0] == f"{cfg}: no weights beside it; taking the published ones, {cached}"
+    own = cfg.with_suffix(".weights")
+    shutil.copy(cached, own)
+    assert load_model(cfg).weights_path == own
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -500,8 +526,6 @@ def test_the_table_is_of_whole_digests_and_sizes_of_the_networks(name: str, data
         algorithm, _, value = entry.digest.partition(":")
         assert len(bytes.fromhex(value)) == hashlib.new(algorithm).digest_size
     if entry.num_bytes is not None:
-        from yolov3_trt.models import load_spec
-
         spec = load_spec(name if name in BUILT_IN else data / "models" / "family" / f"{name}.cfg")
         assert entry.num_bytes == 20 + 4 * spec.num_values
 
