@@ -26,6 +26,7 @@ from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import InputStage, OutputStage, Precision
 from yolov3_trt.models import load_spec
+from yolov3_trt.models.class_names import SHAPE_NAMES
 from yolov3_trt.settings import FlavorName
 
 Run = Callable[..., Outcome]
@@ -584,6 +585,14 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     assert (outcome.code, outcome.stdout) == (2, "")
     assert text in outcome.usage_error
     assert files_in(tiny.parent) == before
+
+
+def test_the_sample_picture_shows_every_shape_once(run: Run, out: Path):
+    outcome = run("detect", "shapes", "--sample", "--save", out, "--json", "-")
+    (image,) = outcome.json["images"]
+    assert sorted(row["class_name"] for row in image["detections"]) == sorted(SHAPE_NAMES)
+    assert files_in(out) == {"shapes.jpg"}
+    assert "or --sample for the one in the package" in run("detect", "shapes").usage_error
 
 
 # --- bad input: exit code 1, one line, nothing half-written ---

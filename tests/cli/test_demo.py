@@ -18,6 +18,7 @@ def test_the_demo_needs_nothing_and_leaves_what_it_says(
     monkeypatch.setenv("YOLOV3_TRT_DATA", str(tmp_path / "nothing"))
     assert call("demo", "-o", "out", "--pictures", "8", "--frames", "4") == 0
     out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == f"Open {tmp_path.resolve() / 'out/picture.jpg'} to see what was found."
     summary = json.loads(Path("out/summary.json").read_text())
 
     rows = {row["artifact"]: row for row in summary["rows"]}

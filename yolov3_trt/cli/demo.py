@@ -54,6 +54,7 @@ def demo(
     summary = {"machine": machine(), "model": MODEL, "engines": engines, "clip": clip, "rows": rows}
     write_result(str(output / "summary.json"), summary, _text(rows))
     print(f"Results: {output.resolve()} (summary.json, graphs, engines, picture.jpg and clip.mp4 with boxes)")
+    print(f"Open {output.resolve() / 'picture.jpg'} to see what was found.")
 
 
 def _export(model: "Model", output: Path) -> dict[str, Path]:

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 def detect(
     artifact: ArtifactArgument,
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Images, folders, globs, videos; - for a list on stdin.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="SOURCE...", help="Images, folders, globs, videos; - for a list on stdin."),
+    ] = None,
     weights: WeightsOption = None,
     names: NamesOption = None,
     input_size: InputSizeOption = None,
@@ -53,6 +54,9 @@ def detect(
     resize: ResizeOption = None,
     threads: ThreadsOption = None,
     trust: TrustOption = False,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Take the picture that comes with the package, for the model `shapes`.")
+    ] = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Take the pictures in sub-folders of a folder too.")
     ] = False,
@@ -76,7 +80,11 @@ def detect(
     SIGTERM keep what was found up to then.
     """
     from yolov3_trt.data.images import count_images, find_sources, picture_in_subfolder
+    from yolov3_trt.models import sample_picture
 
+    sources = [*(sources or ()), *([str(sample_picture())] if sample else ())]
+    if not sources:
+        raise typer.BadParameter("expected pictures, or --sample for the one in the package", param_hint="SOURCE...")
     if json == jsonl == "-":
         raise typer.BadParameter("stdout takes either --json - or --jsonl -", param_hint="--jsonl")
     paths = find_sources(_with_stdin(sources), recursive=recursive)

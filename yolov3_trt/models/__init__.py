@@ -88,6 +88,11 @@ def default_weights_path(name: str) -> Path:
     return cache_folder() / f"{name}.weights"
 
 
+def sample_picture() -> Path:
+    """A picture that comes with the package, for the bundled model: the first frame of `iter_shapes_clip(9_000_142, 1)`."""
+    return Path(__file__).with_name("shapes.jpg")
+
+
 def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
     if str(name_or_cfg) in BUILT_IN:
         path = default_weights_path(name)
