@@ -25,8 +25,8 @@ from yolov3_trt.files import replacing, sha256_of_file, write_bytes
 from yolov3_trt.graph.fp16 import fp16_from_onnx
 from yolov3_trt.graph.parts import graph_that_gives, load_graph
 from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx, quantised_activations
-from yolov3_trt.jobs import ExportOptions, export_model
-from yolov3_trt.meta import INPUT_NAME, Batch, ModelMeta, Precision, meta_from_spec, save_sidecar
+from yolov3_trt.jobs.export import export
+from yolov3_trt.meta import INPUT_NAME, ModelMeta, Precision, meta_from_spec, save_sidecar
 from yolov3_trt.models import BUNDLED, Model, load_model, load_spec
 from yolov3_trt.preprocess import prepare_batch
 from yolov3_trt.settings import Method
@@ -51,9 +51,7 @@ def make_graphs(cases: Sequence[Case], work: Path, rest: Precision) -> None:
     model = suite_model(cases[0], work)
     single = replace(cases[0], precision="fp32", batch=1)  # one picture at a time: for ranges and expectations
     metas = {
-        batch: export_model(
-            model, replace(single, batch=batch).graph(work), ExportOptions(batch=Batch(*[batch] * 3))
-        ).meta
+        batch: export(model, replace(single, batch=batch).graph(work), batch=batch).meta
         for batch in {1} | {case.batch for case in cases}
     }
     images, _ = prepare_batch(list(suite_frames(work)[:NUM_EXPECTED]), metas[1])
@@ -70,7 +68,7 @@ def suite_model(case: Case, work: Path) -> Model:
     """The model of a case; one that comes without weights gets fabricated ones, the same for all its sizes."""
     input_hw = (case.side, case.side)
     if case.model in BUNDLED:
-        return load_model(case.model, input_hw=input_hw)
+        return load_model(case.model, input_size=input_hw)
     weights = work / f"{case.model}.weights"
     if not weights.exists():
         spec = load_spec(case.model).with_input_hw(input_hw)
@@ -78,7 +76,7 @@ def suite_model(case: Case, work: Path) -> Model:
             list(suite_frames(work)[:NUM_EXPECTED]), meta_from_spec(spec, _numbers(spec.num_classes))
         )
         fabricate(spec, images, weights)
-    return load_model(case.model, weights, input_hw=input_hw)
+    return load_model(case.model, weights, input_size=input_hw)
 
 
 def _numbers(count: int) -> tuple[str, ...]:
@@ -102,7 +100,11 @@ def _write_derived(
     fp32: Path, case: Case, meta: ModelMeta, work: Path, amax: dict[str, float], rest: Precision
 ) -> None:
     graph = load_graph(fp32)
-    graph = fp16_from_onnx(graph) if case.precision == "fp16" else qdq_from_onnx(graph, amax, QdqPolicy(rest=rest))
+    graph = (
+        fp16_from_onnx(graph)
+        if case.precision == "fp16"
+        else qdq_from_onnx(graph, amax, QdqPolicy(float_precision=rest))
+    )
     path = case.graph(work)
     write_bytes(path, graph.SerializeToString())
     save_sidecar(replace(meta, precision=Precision(case.precision), onnx_sha256=sha256_of_file(path)), path)

@@ -28,18 +28,18 @@ from benchmarks.peers import ALL, load_subject
 from tests.conftest import COCO_MODELS
 from yolov3_trt.benchmark.latency import machine
 from yolov3_trt.calibration.table import CalibrationTable
-from yolov3_trt.data.calibration_set import CalibrationSet, open_set
 from yolov3_trt.data.images import find_sources, load_image
 from yolov3_trt.detector import open_detector
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.equalise import equalised
 from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
-from yolov3_trt.jobs import Calibration, calibrate_graph, export_model
+from yolov3_trt.jobs.calibrate import calibrate_graph, open_pictures
+from yolov3_trt.jobs.export import export
 from yolov3_trt.meta import Precision, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model
 from yolov3_trt.preprocess import prepare_batch
-from yolov3_trt.settings import Method
+from yolov3_trt.settings import CalibrationSettings, Method
 
 ADDRESS_SPACE_BYTES = 20 << 30
 
@@ -71,7 +71,7 @@ def accuracy(data: Path, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for name in COCO_MODELS:
         model = load_model(data / "models" / f"{name}.cfg", names="coco")
-        graph_path = export_model(model, folder / f"{name}.onnx").path
+        graph_path = export(model, folder / f"{name}.onnx").path
         for way, make in {"fp32": None, **_ways(graph_path, data)}.items():
             path = graph_path
             if make is not None:
@@ -172,8 +172,10 @@ def _table(graph_path: Path, data: Path, count: int, method: Method, prepare: bo
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "pictures.txt"
         listing.write_text("".join(f"{path}\n" for path in _paths(data, count)))
-        wanted = Calibration(CalibrationSet.of(str(listing), count), method, equalise=prepare, correct_biases=prepare)
-        return calibrate_graph(graph_path, open_set(wanted.pictures), wanted)
+        wanted = CalibrationSettings(
+            images=listing, num_images=count, method=method, equalise=prepare, correct_biases=prepare
+        )
+        return calibrate_graph(graph_path, open_pictures(wanted), wanted)
 
 
 def _paths(data: Path, count: int) -> list[Path]:

@@ -32,7 +32,7 @@ from yolov3_trt.camera.sinks import JsonLinesSink, Sink, VideoSink
 from yolov3_trt.camera.sources import Source, VideoSource
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model
 from yolov3_trt.shapes import iter_shapes_clip
 
@@ -135,7 +135,7 @@ def cpu_ms(pictures: Sequence[np.ndarray], folder: Path, frames: int, rounds: in
 def speed(pictures: Sequence[np.ndarray], folder: Path, frames: int, rounds: int) -> dict[str, Any]:
     """Frames per second of the bundled model alone and in the loop."""
     graph = folder / "shapes.onnx"
-    export_model(load_model("shapes"), graph, ExportOptions())
+    export(load_model("shapes"), graph)
     alone, in_loop = [], []
     alone_cpu, in_loop_cpu = [], []
     with open_detector(graph, threads=1) as detector:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from yolov3_trt.benchmark.latency import machine
-from yolov3_trt.jobs.build import build_from_recipe
+from yolov3_trt.jobs.build import build
 from yolov3_trt.models import BUNDLED
 from yolov3_trt.recipe import BuildRecipe, load_recipe
 from yolov3_trt.settings import EngineSettings, FlavorName
@@ -50,9 +50,9 @@ def measure(recipe: BuildRecipe, folder: Path) -> dict[str, Any]:
     """Build an engine, and ask for it again."""
     path = folder / "m.engine"
     start = time.perf_counter()
-    built = build_from_recipe(recipe, path, force=True)
+    built = build(recipe, path, force=True)
     built_s = time.perf_counter() - start
-    again = build_from_recipe(recipe, path)
+    again = build(recipe, path)
     again_s = time.perf_counter() - start - built_s
     assert again.reused and built.export is not None
     return {
@@ -68,7 +68,7 @@ def measure(recipe: BuildRecipe, folder: Path) -> dict[str, Any]:
 def prepared(recipe: BuildRecipe, data: Path, folder: Path) -> BuildRecipe:
     """A recipe for TensorRT-RTX, with weights, and with few pictures to calibrate on."""
     recipe = replace(recipe, engine=EngineSettings(FlavorName.TENSORRT_RTX))
-    if recipe.calibration is not None:
+    if recipe.calibration.images is not None:
         few = replace(recipe.calibration, table=folder / "table.json", images="shapes", num_images=2)
         recipe = replace(recipe, calibration=few)
     if recipe.model in BUNDLED:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from yolov3_trt.detector import Detector
 from yolov3_trt.geometry import Placement, Resize
-from yolov3_trt.jobs import export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.meta import ModelMeta
 from yolov3_trt.models import Model, load_model
 from yolov3_trt.postprocess import Candidates, candidates_from_heads, suppress
@@ -64,7 +64,7 @@ def load_subject(subject: Subject, data: Path, folder: Path) -> tuple[Model, Pat
     """The model, its cfg, and its ONNX graph exported into `folder`."""
     cfg, weights = subject.files(data, folder)
     model = load_model(cfg, weights, "coco")
-    return model, cfg, export_model(model, folder / f"{subject.name}.onnx").path
+    return model, cfg, export(model, folder / f"{subject.name}.onnx").path
 
 
 def opencv_letterbox_blob(image: NDArray[np.uint8], input_hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -20,9 +20,9 @@ from pathlib import Path
 from yolov3_trt.engine.flavor import open_flavor
 from yolov3_trt.errors import MetaError
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.jobs.build import build_from_graph
-from yolov3_trt.jobs.export import ExportOptions, export_model
-from yolov3_trt.meta import Precision, load_engine_meta
+from yolov3_trt.jobs.build import build
+from yolov3_trt.jobs.export import export
+from yolov3_trt.meta import load_engine_meta
 from yolov3_trt.models import load_model
 from yolov3_trt.settings import EngineSettings, FlavorName
 
@@ -30,7 +30,7 @@ RTX = EngineSettings(FlavorName.TENSORRT_RTX)
 
 
 def main(folder: Path, count: int) -> dict[str, float]:
-    export_model(load_model("shapes"), folder / "shapes.onnx", ExportOptions(Precision.FP16))
+    export(load_model("shapes"), folder / "shapes.onnx", precision="fp16")
     open_flavor(FlavorName.TENSORRT_RTX)
     engine = folder / "shapes.engine"
     start = time.perf_counter()
@@ -63,7 +63,7 @@ def build_in_fork(engine: Path, kill_after_s: float | None) -> int:
     child = os.fork()
     if child == 0:
         try:
-            build_from_graph(engine.with_suffix(".onnx"), engine, RTX, force=True)
+            build(engine.with_suffix(".onnx"), engine, engine=RTX, force=True)
         finally:
             os._exit(0 if sys.exc_info()[0] is None else 1)
     if kill_after_s is not None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from tests.streams import RtspServer, why_no_rtsp_server, write_pictures
 from yolov3_trt.benchmark.latency import machine
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model
 from yolov3_trt.shapes import iter_shapes_clip
 
@@ -53,7 +53,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run it; gives what was sampled and the verb's own summary."""
     seconds, fps = options.minutes * 60, options.fps
     graph = folder / "shapes.onnx"
-    export_model(load_model("shapes"), graph, ExportOptions())
+    export(load_model("shapes"), graph)
     sources = [f"shapes://?live=1&seed=2&frames=999999999&size=240x320&fps={fps}"]
     server: RtspServer | None = None
     with ExitStack() as stack:

@@ -27,11 +27,12 @@ LAYERS = [
     "reference graph engine calibration",
     "builder runtime",
     "recipe",
-    "backends",
+    "backends reporter",
     "detector",
     "evaluate compare report camera doctor",
+    "sensitivity",
+    "benchmark training deploy",
     "jobs",
-    "benchmark training quantize deploy",
     "cli",
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

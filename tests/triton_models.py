@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.cli_runner import call
 from yolov3_trt.detections import Detections
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export as export_model
 from yolov3_trt.meta import Batch
 from yolov3_trt.models import load_model
 
@@ -45,7 +45,7 @@ def exporter(folder: Path, data: Path | None = None) -> Callable[[str], Path]:
         path = folder / f"{name}.onnx"
         is_real = data is not None and name == REAL
         model = load_model(data / "models" / f"{name}.cfg", names="coco") if is_real and data else load_model(name)
-        export_model(model, path, ExportOptions(batch=BATCH))
+        export_model(model, path, batch=BATCH)
         return path
 
     return export

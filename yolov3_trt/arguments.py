@@ -7,6 +7,7 @@ recipe, an option on the command line (which shows `float_layers` as `--float-la
 import operator
 import os
 import re
+import reprlib
 from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,18 @@ MAX_SIDE = 99_999  # px
 _Choice = TypeVar("_Choice", bound=Enum)
 
 
+def shown(value: Any) -> str:
+    """A value for a message: short, on one line."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return f"a {type(value).__name__} of thousands of digits"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
 def one_of(name: str, value: Any, choices: type[_Choice]) -> _Choice:
     """A member of an enum, or its value: `one_of("precision", "fp16", Precision) -> Precision.FP16`.
 
@@ -30,7 +43,7 @@ def one_of(name: str, value: Any, choices: type[_Choice]) -> _Choice:
         return choices(value)
     except ValueError:
         expected = ", ".join(str(member.value) for member in choices)
-        raise SettingError(name, f"got {value!r}; expected one of {expected}") from None
+        raise SettingError(name, f"got {shown(value)}; expected one of {expected}") from None
 
 
 def integer(name: str, value: Any, least: int, most: int) -> int:
@@ -42,9 +55,9 @@ def integer(name: str, value: Any, least: int, most: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise SettingError(name, f"got {value!r}; expected a whole number, {least} to {most}") from None
+        raise SettingError(name, f"got {shown(value)}; expected a whole number, {least} to {most}") from None
     if isinstance(value, bool) or not least <= number <= most:
-        raise SettingError(name, f"got {value!r}; expected {least} to {most}")
+        raise SettingError(name, f"got {shown(value)}; expected {least} to {most}")
     return number
 
 
@@ -55,13 +68,13 @@ def number(name: str, value: Any, least: float, most: float) -> float:
         SettingError: it is none, or out of its limits.
     """
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        raise SettingError(name, f"got {value!r}; expected a number, {least:g} to {most:g}")
+        raise SettingError(name, f"got {shown(value)}; expected a number, {least:g} to {most:g}")
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise SettingError(name, f"got {value!r}; expected a number, {least:g} to {most:g}") from None
+        raise SettingError(name, f"got {shown(value)}; expected a number, {least:g} to {most:g}") from None
     if not least <= found <= most:  # NaN is not either
-        raise SettingError(name, f"got {value!r}; expected {least:g} to {most:g}")
+        raise SettingError(name, f"got {shown(value)}; expected {least:g} to {most:g}")
     return found
 
 
@@ -72,7 +85,7 @@ def flag(name: str, value: Any) -> bool:
         SettingError: it is neither.
     """
     if not isinstance(value, bool):
-        raise SettingError(name, f"got {value!r}; expected True or False")
+        raise SettingError(name, f"got {shown(value)}; expected True or False")
     return value
 
 
@@ -83,8 +96,8 @@ def text(name: str, value: Any) -> str:
         SettingError: it is neither.
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise SettingError(name, f"got {value!r}; expected a text")
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+        raise SettingError(name, f"got {shown(value)}; expected a text")
+    return os.fsdecode(value)
 
 
 def path(name: str, value: Any) -> Path:
@@ -93,9 +106,9 @@ def path(name: str, value: Any) -> Path:
     Raises:
         SettingError: it is neither, or empty.
     """
-    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise SettingError(name, f"got {value!r}; expected a path")
-    return Path(value)
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in os.fsdecode(value):
+        raise SettingError(name, f"got {shown(value)}; expected a path")
+    return Path(os.fsdecode(value))
 
 
 def size(name: str, value: Any, multiple: int = 1) -> HW:
@@ -116,20 +129,20 @@ def size(name: str, value: Any, multiple: int = 1) -> HW:
     if isinstance(value, str):
         found = re.fullmatch(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?", value.strip())
         if not found:
-            raise SettingError(name, f"got {value!r}; expected WIDTHxHEIGHT or one number, e.g. 1280x720 or 416")
+            raise SettingError(name, f"got {shown(value)}; expected WIDTHxHEIGHT or one number, e.g. 1280x720 or 416")
         sides: tuple[Any, ...] = (int(found[2] or found[1]), int(found[1]))
     elif isinstance(value, Iterable):
         sides = tuple(value)
     else:
         sides = (value, value)
     if len(sides) != 2:
-        raise SettingError(name, f"got {value!r}; expected a pair (height, width)")
+        raise SettingError(name, f"got {shown(value)}; expected a pair (height, width)")
     most = MAX_SIDE // multiple * multiple
     steps = f" in steps of {multiple}, e.g. 416" if multiple > 1 else ""
     try:
         height, width = (integer(name, side, multiple, most) for side in sides)
     except SettingError:
-        raise SettingError(name, f"got {value!r}; expected {multiple} to {most} px a side{steps}") from None
+        raise SettingError(name, f"got {shown(value)}; expected {multiple} to {most} px a side{steps}") from None
     if height % multiple or width % multiple:
         raise SettingError(name, f"got width {width}, height {height}; expected {multiple} to {most} px{steps}")
     return height, width

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from yolov3_trt.arguments import integer, number, one_of
+from yolov3_trt.arguments import integer, number, one_of, shown
 from yolov3_trt.errors import MetaError, SettingError, Yolov3TrtError
 from yolov3_trt.files import sha256_of_file, write_text
 from yolov3_trt.sizes import HW, Resize
@@ -162,14 +162,14 @@ class Batch:
             return value
         if isinstance(value, str):
             if not re.fullmatch(r"[0-9]{1,5}(:[0-9]{1,5}:[0-9]{1,5})?", value):
-                raise SettingError(name, f"got {value!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8")
+                raise SettingError(name, f"got {shown(value)}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8")
             sizes = [int(part) for part in value.split(":")]
         elif isinstance(value, Mapping) and set(value) == {"min", "opt", "max"}:
             sizes = [value["min"], value["opt"], value["max"]]
         else:
             sizes = list(value) if isinstance(value, Iterable) else [value]
         if len(sizes) not in (1, 3):
-            raise SettingError(name, f"got {value!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8")
+            raise SettingError(name, f"got {shown(value)}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8")
         return cls(*(sizes * (1 if len(sizes) == 3 else 3)))
 
     @property

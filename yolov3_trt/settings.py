@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from yolov3_trt.arguments import flag, integer, number, one_of, path, size, text
+from yolov3_trt.arguments import flag, integer, number, one_of, path, shown, size, text
 from yolov3_trt.errors import SettingError
 from yolov3_trt.meta import DEFAULT_OPSET, Batch, InputStage, ModelMeta, OutputStage, Precision
 from yolov3_trt.sizes import HW, Resize
@@ -64,18 +64,17 @@ class Refit(str, Enum):
 
 @dataclass(frozen=True)
 class GraphSettings:
-    """What an ONNX graph shall be.
+    """What an ONNX graph shall be; sizes are a text WIDTHxHEIGHT or a pair (height, width).
 
     Attributes:
-        precision: `fp32`, `fp16` or `int8`; None: fp32 for a graph of its own, fp16 for an engine.
-        batch: images in a call: a number, or `MIN:OPT:MAX`.
-        input_stage: `tensor`, or `pixels` for uint8 BGR.
-        output_stage: `heads`, or `detections` for a graph that decodes and suppresses by itself.
-        frame_size: with `pixels`: whole frames of this size come in, and the graph itself resizes them; (height, width), or a
-            text WIDTHxHEIGHT.
-        opset: of ONNX; 17 is the newest that TensorRT 8.6 reads.
-        float_layers: with `int8`: layers that stay float, as the cfg counts them.
-        float_precision: with `int8`: what all that stays float computes in, `fp16` or `fp32`; None: fp16, but fp32 for an
+        precision: what the graph computes in: `fp32`, `fp16` or `int8`. By default fp32 for a graph, fp16 for an engine.
+        batch: pictures a call: one number, or `MIN:OPT:MAX` for a batch that varies. 1 by default.
+        input_stage: `tensor` takes float32 RGB 0..1, NCHW; `pixels` takes uint8 BGR, NHWC, as OpenCV reads pictures.
+        output_stage: `heads` gives logits; `detections` decodes and suppresses in the graph.
+        frame_size: size of whole camera frames, which the graph itself resizes; goes with `pixels`.
+        opset: ONNX opset, 14 to 25; by default 17, the newest that TensorRT 8.6 reads.
+        float_layers: layers that stay float in an INT8 graph, as the cfg counts them, e.g. `3,12`.
+        float_precision: precision of what stays float in an INT8 graph, `fp16` or `fp32`. By default fp16, but fp32 for an
             engine of TensorRT 8, which takes no other beside Q/DQ.
 
     Raises:
@@ -122,21 +121,25 @@ class GraphSettings:
                     f"{name} out",
                 )
 
-    def with_precision(self, default: Precision) -> "GraphSettings":
-        """The same, with a precision where none was given."""
-        return self if self.precision is not None else replace(self, precision=default)
+    def with_precision(self, default: Precision, *, float_precision: Precision = Precision.FP16) -> "GraphSettings":
+        """The same, with the precisions that were not given: of the graph, and of what stays float in an INT8 one."""
+        given = replace(self, precision=self.precision or default)
+        if given.precision is not Precision.INT8:
+            return given
+        return replace(given, float_precision=self.float_precision or float_precision)
 
 
 @dataclass(frozen=True)
 class DetectSettings:
-    """How pictures are fitted and outputs become detections; None: as the model or artifact says.
+    """How pictures are fitted and outputs become detections; None: as the model or artifact says. `nms` also takes an `Nms`.
 
     Attributes:
-        conf: confidence threshold, 0..1; objectness and score must both exceed it.
-        iou: threshold of non-maximum suppression, 0..1: a box this similar to a better one of its class is dropped.
-        max_detections: per picture at most.
-        nms: `cfg`: similarity of boxes as the cfg's nms_kind; `plain`: IoU; or an `Nms`.
-        resize: `letterbox` or `stretch`.
+        conf: confidence threshold, 0..1: objectness and score must both exceed it. By default the artifact's (0.25).
+        iou: threshold of non-maximum suppression, 0..1: a box this similar to a better one of its class is dropped. By default
+            the artifact's (0.45).
+        max_detections: detections a picture at most, up to 512. By default the artifact's (300).
+        nms: similarity of boxes in suppression: `cfg` as the cfg's nms_kind, `plain` IoU.
+        resize: how pictures are fitted, `letterbox` or `stretch`. By default the artifact's (letterbox).
 
     Raises:
         SettingError: at construction, a value is out of its range.
@@ -159,7 +162,7 @@ class DetectSettings:
         if self.nms is None:
             object.__setattr__(self, "nms", "cfg")
         if not isinstance(self.nms, Nms) and self.nms not in ("cfg", "plain"):
-            raise SettingError("nms", f"got {self.nms!r}; expected one of cfg, plain")
+            raise SettingError("nms", f"got {shown(self.nms)}; expected one of cfg, plain")
 
     def apply(self, meta: ModelMeta) -> ModelMeta:
         """An artifact's sidecar with what these settings change.
@@ -181,15 +184,15 @@ class CalibrationSettings:
     """Where the ranges of INT8 come from.
 
     Attributes:
-        table: file of the ranges: used if it was made of just this, else made from `images`.
-        images: pictures to calibrate on: what `data.PictureSet` takes (a folder, list, video, data set, manifest `.toml`, or
-            `shapes` for generated ones); None: the table must be there.
+        table: file of the ranges (.json): reused if it was made of just this, else made from `images`.
+        images: pictures to find the ranges on: a folder, a list, a video, a manifest (.toml), or `shapes` for generated ones.
+            Without them the table must be there.
         method: how a range is chosen.
-        num_images: how many of `images`; None: 64, or as a manifest says.
-        seed: of the choice among them; None: 0, or as a manifest says.
-        percentile: with `percentile`: share of the magnitudes that is not clipped, %; None: 99.99.
-        equalise: bring the channels of neighbouring layers to like size first; see `graph.equalise`. One more pass.
-        correct_biases: undo the mean error that INT8 makes in each channel; see `graph.bias_correction`. One more pass.
+        num_images: how many of the pictures to use. By default 64, or as a manifest says.
+        seed: random seed of the choice among the pictures. By default 0, or as a manifest says.
+        percentile: share of the magnitudes that is not clipped, %, with method percentile. By default 99.99.
+        equalise: bring the channels of neighbouring layers to like size first, which costs one more pass over the pictures.
+        correct_biases: undo the mean error that INT8 makes in each channel, which costs one more pass over the pictures.
 
     Raises:
         SettingError: at construction, a value is out of its range or does not go with another.
@@ -233,6 +236,11 @@ class CalibrationSettings:
         if self.percentile == 0:
             raise SettingError("percentile", "got 0; expected above 0, up to 100")
 
+    @property
+    def share(self) -> float | None:
+        """Share of the magnitudes that is not clipped, %; None where the method has none."""
+        return (self.percentile or DEFAULT_PERCENTILE) if self.method is Method.PERCENTILE else None
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -241,16 +249,16 @@ class EngineSettings:
     What the TensorRT at hand lacks is refused when building, not left out.
 
     Attributes:
-        flavor: `tensorrt`, `tensorrt_rtx`, or `auto` for what is installed and fits this machine.
-        workspace_mib: scratch memory of a layer at most, MiB; None: all of the GPU's.
-        optimization_level: 0 (quick build) .. 5 (quick engine).
-        timing_cache: folder of timing caches, one file per GPU and version.
-        hardware_compatibility: `none`, `ampere_plus` or `same_compute_capability`.
-        version_compatible: the plan runs in newer TensorRT of its major version too.
+        flavor: which TensorRT builds. `auto` takes tensorrt with a GPU, else TensorRT-RTX, which compiles on the CPU.
+        workspace_mib: scratch memory of a layer at most, MiB. By default all of the GPU's.
+        optimization_level: 0 (quick build) to 5 (quick engine). By default TensorRT's own, 3.
+        timing_cache: folder of timing caches to keep and reuse, one file per GPU and version.
+        hardware_compatibility: other GPUs that the engine shall run on.
+        version_compatible: make an engine that newer TensorRT of its major version runs too.
         dla_core: run on this deep learning accelerator of a Jetson, with the GPU for what it cannot do.
-        refit: `none`, `all`, `identical` or `individual`.
+        refit: which weights can be exchanged later.
         strip_weights: leave out weights that a refit brings back.
-        compute_capabilities: of TensorRT-RTX, e.g. ("8.6", "8.9"); empty: Ampere and newer.
+        compute_capabilities: GPUs that TensorRT-RTX builds for, e.g. `8.6,8.9`. By default Ampere (8.0) and newer.
 
     Raises:
         SettingError: at construction, a value is out of its range or does not go with another.
@@ -285,13 +293,92 @@ class EngineSettings:
             )
 
 
-SETTINGS = (GraphSettings, DetectSettings, CalibrationSettings, EngineSettings)
+def check_together(graph: GraphSettings, calibration: CalibrationSettings) -> None:
+    """Refuse ranges without INT8, and INT8 without ranges.
 
-_Settings = TypeVar("_Settings")
+    Raises:
+        SettingError: says which setting does not go with the precision.
+    """
+    if graph.precision is Precision.INT8:
+        if calibration.table is None and calibration.images is None:
+            raise SettingError(
+                "images",
+                "missing with precision int8; expected pictures to find the ranges on: give images, or as table the file that "
+                "`calibrate` made",
+            )
+        return
+    for item in dataclasses.fields(calibration):
+        if getattr(calibration, item.name) != item.default:
+            given = "no precision" if graph.precision is None else f"precision {graph.precision.value}"
+            raise SettingError(
+                item.name,
+                f"given with {given}; expected int8, which alone has ranges: set precision to int8, or leave {item.name} out",
+            )
+
+
+def check_engine(engine: EngineSettings, graph: GraphSettings | ModelMeta, flavor: FlavorName) -> None:
+    """Refuse what no build of this graph by this TensorRT can do.
+
+    Args:
+        engine: of the build.
+        graph: what is built; its precision, batch and output stage matter.
+        flavor: which TensorRT builds; `auto` where that is not known yet.
+
+    Raises:
+        SettingError: says which setting, and the way out.
+    """
+    if flavor is FlavorName.TENSORRT_RTX:
+        for name, reason in _NOT_OF_RTX.items():
+            if getattr(engine, name) != getattr(EngineSettings(), name):
+                raise SettingError(name, f"given with flavor tensorrt_rtx, which {reason}")
+    if engine.compute_capabilities and flavor is FlavorName.TENSORRT:
+        raise SettingError(
+            "compute_capabilities",
+            "given with flavor tensorrt, which builds for the GPU that it finds; leave it out and say with "
+            "hardware_compatibility on which others the plan shall run, or set flavor to tensorrt_rtx",
+        )
+    if "7.5" in engine.compute_capabilities and graph.output_stage is OutputStage.DETECTIONS:
+        raise SettingError(
+            "compute_capabilities",
+            "got 7.5 with output_stage detections; expected 8.0 or newer, since TensorRT-RTX has no float32 MatMul on Turing "
+            "and suppression needs one: leave 7.5 out, or set output_stage to heads",
+        )
+    if engine.dla_core is not None and graph.precision is Precision.FP32:
+        raise SettingError(
+            "dla_core",
+            "given with precision fp32; expected fp16 or int8, which a DLA computes in: set one, or leave dla_core out",
+        )
+    if engine.dla_core is not None and graph.batch.dynamic:
+        raise SettingError(
+            "dla_core",
+            f"given with batch {graph.batch}; expected one size, a DLA takes no other: set batch to {graph.batch.max}, or "
+            "leave dla_core out",
+        )
+
+
+# What TensorRT-RTX ignores or fails at, although its API has it (all tried with 1.7.1).
+_NOT_OF_RTX = {
+    "timing_cache": "times no kernels when it builds; leave it out",
+    "hardware_compatibility": "builds for Ampere and newer, or for the GPUs of compute_capabilities; leave it out",
+    "version_compatible": "has no plans for other versions than its own; leave it out, and build again for each version",
+    "dla_core": "has no deep learning accelerators; leave it out, or set flavor to tensorrt on a Jetson",
+}
+
+
+# By the names under which jobs and recipes take whole settings.
+KINDS: dict[str, type[Any]] = {
+    "graph": GraphSettings,
+    "calibration": CalibrationSettings,
+    "detect": DetectSettings,
+    "engine": EngineSettings,
+}
 
 
 def settings_from(keywords: dict[str, Any], *kinds: type[Any]) -> tuple[Any, ...]:
     """Keyword arguments of a job, shared out among the kinds of settings that it takes; None keeps a default.
+
+    Settings come by their own names, or whole as `graph`, `calibration`, `detect` and `engine`, or both: a name then replaces
+    what the whole says.
 
     Raises:
         TypeError: no kind has a setting of that name.
@@ -301,16 +388,21 @@ def settings_from(keywords: dict[str, Any], *kinds: type[Any]) -> tuple[Any, ...
     >>> detect.conf
     0.5
     """
+    wholes = {name: kind for name, kind in KINDS.items() if kind in kinds}
     home = {item.name: kind for kind in kinds for item in dataclasses.fields(kind)}
     given: dict[type[Any], dict[str, Any]] = {kind: {} for kind in kinds}
     for name, value in keywords.items():
-        if name not in home:
-            close = difflib.get_close_matches(name, home, 1)
-            hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(home)}"
+        if name in wholes:
+            if value is not None and not isinstance(value, wholes[name]):
+                raise SettingError(name, f"got {shown(value)}; expected {wholes[name].__name__}(...)")
+        elif name not in home:
+            close = difflib.get_close_matches(name, [*home, *wholes], 1)
+            hint = f"did you mean {close[0]}?" if close else f"expected some of {', '.join(home)}"
             raise TypeError(f"there is no setting {name!r} here; {hint}")
-        if value is not None:
+        elif value is not None:
             given[home[name]][name] = value
-    return tuple(kind(**given[kind]) for kind in kinds)
+    whole: dict[type[Any], Any] = {kind: keywords.get(name) for name, kind in wholes.items()}
+    return tuple(kind(**given[kind]) if whole[kind] is None else replace(whole[kind], **given[kind]) for kind in kinds)
 
 
 def _convert(settings: Any, name: str, convert: Any) -> None:
@@ -324,10 +416,10 @@ def _layers(name: str, value: Any) -> frozenset[int]:
     """Layer numbers: any iterable of them, or a text such as `3,12`."""
     if isinstance(value, str):
         if not re.fullmatch(r"\s*[0-9]{1,5}\s*(,\s*[0-9]{1,5}\s*)*", value):
-            raise SettingError(name, f"got {value!r}; expected layer numbers as the cfg counts them, e.g. 3,12")
+            raise SettingError(name, f"got {shown(value)}; expected layer numbers as the cfg counts them, e.g. 3,12")
         value = map(int, value.split(","))
     if not isinstance(value, Iterable):
-        raise SettingError(name, f"got {value!r}; expected layer numbers as the cfg counts them, e.g. 3,12")
+        raise SettingError(name, f"got {shown(value)}; expected layer numbers as the cfg counts them, e.g. 3,12")
     return frozenset(integer(name, layer, 0, MAX_LAYERS) for layer in value)
 
 
@@ -335,9 +427,9 @@ def _capabilities(name: str, value: Any) -> tuple[str, ...]:
     """Compute capabilities: any iterable of texts, or one text such as `8.6,8.9`."""
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, Iterable):
-        raise SettingError(name, f'got {value!r}; expected MAJOR.MINOR, e.g. "8.6"')
+        raise SettingError(name, f'got {shown(value)}; expected MAJOR.MINOR, e.g. "8.6"')
     found = tuple(item.strip() if isinstance(item, str) else item for item in items)
     for item in found:
         if not isinstance(item, str) or not re.fullmatch(r"[1-9][0-9]?\.[0-9]", item):
-            raise SettingError(name, f'got {item!r}; expected MAJOR.MINOR, e.g. "8.6"')
+            raise SettingError(name, f'got {shown(item)}; expected MAJOR.MINOR, e.g. "8.6"')
     return found

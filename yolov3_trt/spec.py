@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
+from yolov3_trt.arguments import size_text
 from yolov3_trt.errors import SpecError
 from yolov3_trt.layers import (
     CHW,
@@ -311,7 +312,7 @@ class ModelSpec:
         except SpecError as exc:
             # All layers' strides multiply to 32 in every YOLOv3; other networks may differ, so this is only advice.
             raise SpecError(
-                f"{self.name}: input size {input_hw[0]}x{input_hw[1]} does not fit ({exc}); multiples of 32 do",
+                f"{self.name}: input size {size_text(input_hw)} does not fit ({exc}); multiples of 32 do",
                 layer=exc.layer,
             ) from None
 

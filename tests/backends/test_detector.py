@@ -16,7 +16,7 @@ from yolov3_trt.backends.host_path import HostPath, fit_batch, network_of
 from yolov3_trt.backends.ort import OrtBackend
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError, ImageError, SettingError
-from yolov3_trt.jobs import export_model
+from yolov3_trt.jobs.export import export as export_model
 from yolov3_trt.meta import Batch
 from yolov3_trt.models import load_model
 from yolov3_trt.settings import DetectSettings

@@ -19,20 +19,21 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError, DeviceError, EngineError, ImageError
 from yolov3_trt.geometry import Resize
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export as export_model
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Postprocess
 from yolov3_trt.models import Model, load_model
+from yolov3_trt.settings import GraphSettings
 from yolov3_trt.shapes import iter_shapes_clip
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="g++ is not installed: nothing compiles the simulation")
 
 OPTIONS = {
-    "heads": ExportOptions(),
-    "dynamic": ExportOptions(batch=Batch(1, 2, 4)),
-    "pixels, fixed batch": ExportOptions(input_stage=InputStage.PIXELS, batch=Batch(2, 2, 2)),
-    "detections": ExportOptions(output_stage=OutputStage.DETECTIONS, batch=Batch(1, 1, 2)),
-    "whole frames": ExportOptions(
-        input_stage=InputStage.PIXELS, frame_hw=(120, 200), output_stage=OutputStage.DETECTIONS
+    "heads": GraphSettings(),
+    "dynamic": GraphSettings(batch=Batch(1, 2, 4)),
+    "pixels, fixed batch": GraphSettings(input_stage=InputStage.PIXELS, batch=Batch(2, 2, 2)),
+    "detections": GraphSettings(output_stage=OutputStage.DETECTIONS, batch=Batch(1, 1, 2)),
+    "whole frames": GraphSettings(
+        input_stage=InputStage.PIXELS, frame_size=(120, 200), output_stage=OutputStage.DETECTIONS
     ),
 }
 
@@ -45,7 +46,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def export(kind: str) -> Path:
         path = folder / f"{kind.replace(' ', '-')}.onnx"
         if not path.exists():
-            export_model(load_model("shapes"), path, OPTIONS[kind])
+            export_model(load_model("shapes"), path, graph=OPTIONS[kind])
         return path
 
     return export

@@ -66,7 +66,7 @@ def graphs_of(model: str | Path, folder: Path, table: Path | None = None, pictur
     if table is None:
         table = folder / "table.json"
         assert not call("calibrate", folder / "fp32.onnx", "--images", pictures, "--num-images", "8", "-o", table)
-    assert not call("export", model, "--precision", "int8", "--calibration", table, "-o", folder / "int8.onnx")
+    assert not call("export", model, "--precision", "int8", "--table", table, "-o", folder / "int8.onnx")
     return folder
 
 

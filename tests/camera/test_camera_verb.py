@@ -16,7 +16,7 @@ from tests.cli_runner import call
 from tests.streams import silent_server
 from yolov3_trt.camera.sources import VideoSource
 from yolov3_trt.cli.live_line import line_text
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model
 
 CLIP = "shapes://?seed=3&frames=8&size=96x128"
@@ -27,7 +27,7 @@ ENDLESS = "shapes://?seed=3&frames=999999999&size=96x128&live=1&fps=20"
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model as ONNX."""
     path = tmp_path_factory.mktemp("model") / "shapes.onnx"
-    export_model(load_model("shapes"), path, ExportOptions())
+    export(load_model("shapes"), path)
     return path
 
 

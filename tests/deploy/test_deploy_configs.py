@@ -22,7 +22,7 @@ from yolov3_trt.deploy.triton import (
 )
 from yolov3_trt.engine.flavor import open_flavor
 from yolov3_trt.errors import BackendError, MetaError
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export as export_model
 from yolov3_trt.meta import (
     Batch,
     InputStage,
@@ -33,15 +33,13 @@ from yolov3_trt.meta import (
     model_meta_from_json,
 )
 from yolov3_trt.models import load_model, load_spec
-from yolov3_trt.settings import FlavorName
+from yolov3_trt.settings import FlavorName, GraphSettings
 
-pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed (extra triton)")
-
-DETECTIONS = ExportOptions(input_stage=InputStage.PIXELS, output_stage=OutputStage.DETECTIONS)
+DETECTIONS = GraphSettings(input_stage=InputStage.PIXELS, output_stage=OutputStage.DETECTIONS)
 GRAPHS = {
-    "dynamic heads": ExportOptions(batch=Batch(1, 4, 8)),
+    "dynamic heads": GraphSettings(batch=Batch(1, 4, 8)),
     "dynamic detections": replace(DETECTIONS, batch=Batch(1, 2, 4)),
-    "whole frames, fixed batch": replace(DETECTIONS, batch=Batch(2, 2, 2), frame_hw=(72, 96)),
+    "whole frames, fixed batch": replace(DETECTIONS, batch=Batch(2, 2, 2), frame_size=(72, 96)),
 }
 DATA_TYPES = {"float": "TYPE_FP32", "uint8": "TYPE_UINT8", "int32": "TYPE_INT32"}
 Export = Callable[[str], Path]
@@ -58,7 +56,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
     @cache
     def export(name: str) -> Path:
         path = folder / f"{name.replace(' ', '-').replace(',', '')}.onnx"
-        export_model(load_model(cfg), path, GRAPHS[name])
+        export_model(load_model(cfg), path, graph=GRAPHS[name])
         return path
 
     return export

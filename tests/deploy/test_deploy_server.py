@@ -24,9 +24,10 @@ from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import open_detector
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.meta import Batch, EngineMeta, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model
+from yolov3_trt.settings import GraphSettings
 
 pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed (extra triton)")
 
@@ -47,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artifacts(folder: Path, data: Path) -> dict[str, Path]:
     """MODELS as `.onnx`, and an engine that no server here can open."""
     paths = {name: folder / f"{name}.onnx" for name in (*MODELS, "engine")}
-    options = ExportOptions(batch=Batch(1, 4, 8))
-    export_model(load_model("shapes"), paths["shapes"], options)
-    export_model(load_model(data / "models" / f"{REAL}.cfg", names="coco"), paths[REAL], options)
+    options = GraphSettings(batch=Batch(1, 4, 8))
+    export(load_model("shapes"), paths["shapes"], graph=options)
+    export(load_model(data / "models" / f"{REAL}.cfg", names="coco"), paths[REAL], graph=options)
     paths["engine"] = _fake_engine(paths["shapes"], folder / "engine.engine")
     return paths
 

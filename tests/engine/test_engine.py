@@ -16,10 +16,10 @@ from yolov3_trt.builder.build import build_engine
 from yolov3_trt.engine.flavor import BuildLog, Flavor, installed_flavors
 from yolov3_trt.errors import BuildError, MetaError, OutputError
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision, load_engine_meta, sidecar_path
 from yolov3_trt.models import Model, load_model
-from yolov3_trt.settings import EngineSettings, FlavorName
+from yolov3_trt.settings import EngineSettings, FlavorName, GraphSettings
 
 RTX = EngineSettings(FlavorName.TENSORRT_RTX)
 needs_rtx = pytest.mark.skipif(
@@ -44,7 +44,7 @@ def validity_mask(plan: Path) -> int:
 @pytest.fixture(scope="module")
 def onnx_path(coco_model: Callable[[str], Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    return export_model(coco_model(COCO_MODELS[0]), path).path
+    return export(coco_model(COCO_MODELS[0]), path).path
 
 
 def build_and_check(onnx: Path, engine: Path, batch: Batch, precision: Precision) -> int:
@@ -63,22 +63,22 @@ def build_and_check(onnx: Path, engine: Path, batch: Batch, precision: Precision
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_real_models_build(name: str, precision: Precision, coco_model: Callable[[str], Model], tmp_path: Path):
     model = coco_model(name)
-    onnx = export_model(model, tmp_path / "m.onnx", ExportOptions(precision)).path
+    onnx = export(model, tmp_path / "m.onnx", precision=precision).path
     build_and_check(onnx, tmp_path / "m.engine", Batch(), precision)
 
 
 @needs_rtx
 def test_pixels_in_detections_out_with_a_dynamic_batch_builds(coco_model: Callable[[str], Model], tmp_path: Path):
-    options = ExportOptions(Precision.FP16, Batch(1, 2, 4), InputStage.PIXELS, OutputStage.DETECTIONS)
-    onnx = export_model(coco_model(COCO_MODELS[0]), tmp_path / "m.onnx", options).path
+    options = GraphSettings(Precision.FP16, Batch(1, 2, 4), InputStage.PIXELS, OutputStage.DETECTIONS)
+    onnx = export(coco_model(COCO_MODELS[0]), tmp_path / "m.onnx", graph=options).path
     build_and_check(onnx, tmp_path / "m.engine", Batch(1, 2, 4), Precision.FP16)
 
 
 @needs_rtx
 @pytest.mark.parametrize("batch", [Batch(), Batch(1, 4, 8)], ids=str)
 def test_whole_frames_in_detections_out_builds(batch: Batch, tmp_path: Path):
-    options = ExportOptions(Precision.FP16, batch, InputStage.PIXELS, OutputStage.DETECTIONS, frame_hw=(720, 1280))
-    onnx = export_model(load_model("shapes"), tmp_path / "m.onnx", options).path
+    options = GraphSettings(Precision.FP16, batch, InputStage.PIXELS, OutputStage.DETECTIONS, frame_size=(720, 1280))
+    onnx = export(load_model("shapes"), tmp_path / "m.onnx", graph=options).path
     build_and_check(onnx, tmp_path / "m.engine", batch, Precision.FP16)
 
 

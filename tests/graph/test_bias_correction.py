@@ -86,7 +86,7 @@ def test_layers_left_float_keep_their_biases(graph: onnx.ModelProto, amax: dict[
     for name, bias in biases.items():
         shift = 0 if name == "layers.2.conv.bias" else shifts[name.removesuffix(".bias")]
         np.testing.assert_array_equal(got[name], bias - np.float32(shift))
-    halved = constants_of(qdq_from_onnx(graph, amax, QdqPolicy(rest=Precision.FP16), shifts))
+    halved = constants_of(qdq_from_onnx(graph, amax, QdqPolicy(float_precision=Precision.FP16), shifts))
     assert halved["layers.0.conv.bias"].dtype == np.float16
     np.testing.assert_allclose(halved["layers.0.conv.bias"], got["layers.0.conv.bias"], rtol=1e-3)
 
@@ -126,7 +126,7 @@ def test_shifts_that_are_not_a_finite_number_for_each_filter_are_refused(
 
 
 def test_what_is_not_int8_in_a_float32_rest_cannot_be_measured(graph: onnx.ModelProto, amax: dict[str, float]):
-    for other in (graph, qdq_from_onnx(graph, amax, QdqPolicy(rest=Precision.FP16))):
+    for other in (graph, qdq_from_onnx(graph, amax, QdqPolicy(float_precision=Precision.FP16))):
         with pytest.raises(
             ExportError, match="no convolution of this graph reads int8; expected what qdq_from_onnx gives"
         ):

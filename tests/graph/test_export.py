@@ -27,7 +27,7 @@ from yolov3_trt.graph.fp16 import _round_filters, fp16_from_onnx
 from yolov3_trt.graph.parts import part_of_graph
 from yolov3_trt.graph.qdq import qdq_from_onnx, quantised_activations
 from yolov3_trt.graph.stages import HeadsToDetections, PixelsToTensor
-from yolov3_trt.jobs import ExportOptions, artifact_stem, export_model
+from yolov3_trt.jobs.export import artifact_stem, export
 from yolov3_trt.jobs.verify import verify_graph
 from yolov3_trt.meta import (
     Batch,
@@ -44,6 +44,7 @@ from yolov3_trt.models import Model, load_model
 from yolov3_trt.postprocess import candidates_from_heads, detections_from_outputs, suppress
 from yolov3_trt.preprocess import prepare_batch
 from yolov3_trt.reference import YoloNetwork, fuse_batch_norm, module_from_spec
+from yolov3_trt.settings import GraphSettings
 from yolov3_trt.shapes import shapes_picture
 from yolov3_trt.spec import Nms, NmsKind
 
@@ -280,13 +281,9 @@ def test_detections_output_equals_heads_output_plus_host_postprocess_on_val64(
 
 def test_an_exported_file_is_verified_and_described(coco_model: Callable[[str], Model], tmp_path: Path):
     model = coco_model(COCO_MODELS[0])
-    options = ExportOptions(
-        Precision.FP16,
-        input_stage=InputStage.PIXELS,
-        output_stage=OutputStage.DETECTIONS,
-        postprocess=Postprocess(conf=0.3),
+    report = export(
+        model, tmp_path / "a.onnx", precision="fp16", input_stage="pixels", output_stage="detections", conf=0.3
     )
-    report = export_model(model, tmp_path / "a.onnx", options)
     assert set(report.max_difference) == {"head0", "head1"}
     assert all(0 < error < 1e-2 for error in report.relative_error.values())
     meta = load_model_meta(report.path)
@@ -316,7 +313,7 @@ def test_a_graph_that_is_not_its_reference_is_not_written(
     with pytest.raises(
         ExportError, match=r"head. of the fp32 graph has a relative error of .* expected at most 0\.0001"
     ):
-        export_model(coco_model(COCO_MODELS[0]), tmp_path / "a.onnx")
+        export(coco_model(COCO_MODELS[0]), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -454,14 +451,12 @@ def test_verification_tells_a_resize_that_is_not_the_hosts(network: YoloNetwork,
 
 
 def test_whole_frames_detect_as_pictures_resized_by_the_host_do(tmp_path: Path):
-    model = load_model(
-        "shapes", input_hw=(416, 416)
-    )  # 1280 px are no whole multiple of 416: every pixel is interpolated
-    options = ExportOptions(
-        Precision.FP16, input_stage=InputStage.PIXELS, output_stage=OutputStage.DETECTIONS, frame_hw=(720, 1280)
+    model = load_model("shapes", input_size=416)  # 1280 px are no whole multiple: every pixel is interpolated
+    options = GraphSettings(
+        Precision.FP16, input_stage=InputStage.PIXELS, output_stage=OutputStage.DETECTIONS, frame_size=(720, 1280)
     )
     assert artifact_stem(model.spec, options) == "shapes-416-fp16-camera-1280x720-detections"
-    report = export_model(model, tmp_path / "camera.onnx", options)
+    report = export(model, tmp_path / "camera.onnx", graph=options)
     assert load_model_meta(report.path).frame_hw == (720, 1280)
     pictures = [NamedImage(str(i), shapes_picture(77, i, (720, 1280)).pixels) for i in range(12)]
     with Detector(open_backend(report.path)) as camera, Detector(open_backend(model)) as host:

@@ -219,7 +219,7 @@ def test_in_graph_stages_stay_float(small: onnx.ModelProto):
 
 
 def test_a_skipped_layer_reads_float_and_has_float_weights(small: onnx.ModelProto):
-    got = quantised(small, skip_layers=frozenset({1, 2}))
+    got = quantised(small, float_layers=frozenset({1, 2}))
     nodes = {node.name: node for node in got.graph.node}
     assert list(nodes["layers.1.conv"].input[:2]) == ["layers.0.activation", "layers.1.conv.weight"]
     assert list(nodes["layers.2"].input) == ["layers.1.activation", "layers.0.activation"]
@@ -230,13 +230,13 @@ def test_a_skipped_layer_reads_float_and_has_float_weights(small: onnx.ModelProt
 
 
 def test_a_pool_whose_reader_is_float_stays_float(small: onnx.ModelProto):
-    got = quantised(small, skip_layers=frozenset({11}))
+    got = quantised(small, float_layers=frozenset({11}))
     assert not {f"layers.{index}.q" for index in (6, 7, 8, 9, 10)} & {node.name for node in got.graph.node}
 
 
 @pytest.mark.parametrize("rest", [Precision.FP32, Precision.FP16])
 def test_skipping_every_layer_changes_nothing(small: onnx.ModelProto, rest: Precision):
-    got = qdq_from_onnx(small, {}, QdqPolicy(frozenset(range(13)), rest=rest))
+    got = qdq_from_onnx(small, {}, QdqPolicy(frozenset(range(13)), float_precision=rest))
     expected = small if rest is Precision.FP32 else fp16_from_onnx(small)
     assert got.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
@@ -273,7 +273,7 @@ def test_both_forms_of_weights_compute_the_same(small: onnx.ModelProto):
 
 
 def test_a_float16_rest_keeps_scales_in_float32_between_casts(small: onnx.ModelProto):
-    got = quantised(small, rest=Precision.FP16)
+    got = quantised(small, float_precision=Precision.FP16)
     constants = constants_of(got)
     assert {values.dtype for name, values in constants.items() if name.endswith(".scale")} == {np.dtype(np.float32)}
     assert {values.dtype for name, values in constants.items() if name.endswith(".bias")} == {np.dtype(np.float16)}
@@ -290,7 +290,7 @@ def test_a_float16_rest_keeps_scales_in_float32_between_casts(small: onnx.ModelP
 def test_float16_scales_are_never_zero_nor_cut_values_off(small: onnx.ModelProto):
     graph = onnx.version_converter.convert_version(small, 19)
     scale_filters(graph, "layers.1.conv.weight", [1e-6])
-    got = quantised(graph, rest=Precision.FP16, half_scales=True)
+    got = quantised(graph, float_precision=Precision.FP16, half_scales=True)
     scales = {name: values for name, values in constants_of(got).items() if name.endswith(".scale")}
     assert all((values > 0).all() for values in scales.values())
     in_layers = [values for name, values in scales.items() if name.startswith("layers.")]
@@ -434,7 +434,7 @@ def test_a_file_is_about_a_quarter(shapes_graph: onnx.ModelProto):
         (None, r"layers\.3: the calibration has no amax for it; calibrate this model again, with this policy"),
         (float("nan"), r"layers\.3: its amax is nan; expected a positive number: calibrate with more or other images"),
         (float("inf"), r"layers\.3: its amax is inf; expected a positive number"),
-        (0.0, r"layers\.3: its amax is 0; expected .* leave the layers that read it in float \(skip_layers\)"),
+        (0.0, r"layers\.3: its amax is 0; expected .* leave the layers that read it in float \(float_layers\)"),
         (-1.0, r"layers\.3: its amax is -1; "),
         (1e-45, r"layers\.3: its amax is 1e-45; "),
     ],
@@ -450,12 +450,12 @@ def test_an_amax_that_gives_no_scale_is_refused(small: onnx.ModelProto, value: f
 
 
 def test_policies_that_cannot_be_are_refused(small: onnx.ModelProto):
-    with pytest.raises(ExportError, match="rest=int8; expected fp32 or fp16"):
-        QdqPolicy(rest=Precision.INT8)
-    with pytest.raises(ExportError, match="half_scales=True with rest=fp32; expected rest=fp16"):
+    with pytest.raises(ExportError, match="float_precision=int8; expected fp32 or fp16"):
+        QdqPolicy(float_precision=Precision.INT8)
+    with pytest.raises(ExportError, match="half_scales=True with float_precision=fp32; expected float_precision=fp16"):
         QdqPolicy(half_scales=True)
     with pytest.raises(ExportError, match="float16 scales in opset 17; expected an export of opset 19 or newer"):
-        quantised(small, rest=Precision.FP16, half_scales=True)
+        quantised(small, float_precision=Precision.FP16, half_scales=True)
 
 
 def test_graphs_that_are_not_fp32_or_not_ours_are_refused(small: onnx.ModelProto):
@@ -497,7 +497,7 @@ def test_weights_are_int8_in_the_plan(tmp_path: Path):
     fp32, _ = plan_bytes(graph, meta, tmp_path)
     assert fp32 > 4 * weights
     for rest in (Precision.FP32, Precision.FP16):
-        got = quantised(graph, rest=rest)
+        got = quantised(graph, float_precision=rest)
         assert got.ByteSize() < 0.26 * graph.ByteSize()
         size, _ = plan_bytes(got, replace(meta, precision=Precision.INT8), tmp_path)
         assert weights < size < 0.35 * fp32, "kernels come on top, some 0.3 MB for each convolution"
@@ -510,9 +510,9 @@ def test_weights_are_int8_in_the_plan(tmp_path: Path):
         QdqPolicy(),
         QdqPolicy(per_channel=False),
         QdqPolicy(weight_form=WeightForm.PAIR),
-        QdqPolicy(rest=Precision.FP16),
-        QdqPolicy(rest=Precision.FP16, weight_form=WeightForm.PAIR),
-        QdqPolicy(frozenset({1, 2}), rest=Precision.FP16),
+        QdqPolicy(float_precision=Precision.FP16),
+        QdqPolicy(float_precision=Precision.FP16, weight_form=WeightForm.PAIR),
+        QdqPolicy(frozenset({1, 2}), float_precision=Precision.FP16),
     ],
 )
 def test_every_policy_builds_without_a_warning(small: onnx.ModelProto, policy: QdqPolicy, tmp_path: Path):
@@ -523,12 +523,14 @@ def test_every_policy_builds_without_a_warning(small: onnx.ModelProto, policy: Q
 @needs_rtx
 def test_float16_scales_build_with_a_warning_for_each(small: onnx.ModelProto, tmp_path: Path):
     graph = onnx.version_converter.convert_version(small, 19)
-    got = quantised(graph, rest=Precision.FP16, half_scales=True)
+    got = quantised(graph, float_precision=Precision.FP16, half_scales=True)
     _, problems = plan_bytes(got, SMALL_META, tmp_path)
     assert problems and all("scales to fp32" in problem for problem in problems)
 
 
 @needs_rtx
 def test_a_real_model_builds(fastest: onnx.ModelProto, tmp_path: Path):
-    _, problems = plan_bytes(quantised(fastest, rest=Precision.FP16), SMALL_META, tmp_path)  # only the batch counts
+    _, problems = plan_bytes(
+        quantised(fastest, float_precision=Precision.FP16), SMALL_META, tmp_path
+    )  # only the batch counts
     assert not problems

@@ -32,7 +32,7 @@ from yolov3_trt.compare.layers import (
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.parts import load_graph
 from yolov3_trt.graph.probe import layer_of, layer_operators, layer_sources, layer_values
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.layers import Conv
 from yolov3_trt.meta import Precision, load_model_meta, meta_from_spec, save_sidecar
 from yolov3_trt.models import load_model
@@ -51,9 +51,8 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Path]:
     folder = tmp_path_factory.mktemp("shapes")
     paths = {}
     for precision in Precision:
-        calibration = TABLE if precision is Precision.INT8 else None
-        options = ExportOptions(precision, calibration=calibration)
-        paths[precision] = export_model(SHAPES, folder / f"{precision.value}.onnx", options).path
+        table = TABLE if precision is Precision.INT8 else None
+        paths[precision] = export(SHAPES, folder / f"{precision.value}.onnx", precision=precision, table=table).path
     return paths
 
 

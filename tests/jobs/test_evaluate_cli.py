@@ -12,8 +12,7 @@ import pytest
 from tests.cli_runner import Outcome, call, files_in
 from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.evaluate import METRICS
-from yolov3_trt.jobs import ExportOptions, export_model
-from yolov3_trt.meta import Precision
+from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model, load_spec
 from yolov3_trt.models.class_names import default_class_names
 from yolov3_trt.models.darknet_weights import save_darknet_weights
@@ -70,7 +69,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str, s
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model in half precision."""
     path = tmp_path_factory.mktemp("graph") / "half.onnx"
-    return export_model(load_model("shapes"), path, ExportOptions(Precision.FP16)).path
+    return export(load_model("shapes"), path, precision="fp16").path
 
 
 def test_one_artifact_has_its_metrics_at_the_top(run: Run, labelled: tuple[str, ...]):

@@ -14,11 +14,12 @@ import pytest
 
 from tests.cli_runner import call, files_in
 from yolov3_trt.errors import FetchError, OutputError, WeightsError, Yolov3TrtError
-from yolov3_trt.jobs import Reporter, download
+from yolov3_trt.jobs import download
 from yolov3_trt.jobs.fetch import Fetched, fetch_weights
 from yolov3_trt.models import load_model, load_spec
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.published import PUBLISHED, Published
+from yolov3_trt.reporter import Reporter
 
 CONTENT = bytes(range(256)) * 10_000  # 2.4 MiB: three pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -8,13 +8,12 @@ import pytest
 
 from tests.conftest import COCO_MODELS
 from yolov3_trt.calibration.table import load_table
-from yolov3_trt.data.calibration_set import CalibrationSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
-from yolov3_trt.jobs import Calibration, ExportOptions, calibrated_table, export_model
-from yolov3_trt.meta import Precision
+from yolov3_trt.jobs.calibrate import calibrate
+from yolov3_trt.jobs.export import export
 from yolov3_trt.models import Model
-from yolov3_trt.quantize import int8_share
+from yolov3_trt.sensitivity import int8_share
 
 FOUND = json.loads((Path(__file__).parents[2] / "docs/results/int8-budget.json").read_text())["rows"]
 MAX_AP_DROP = 0.005
@@ -29,13 +28,12 @@ def average_precision(path: Path, data: Path) -> float:
 @pytest.mark.parametrize("name", COCO_MODELS)
 def test_int8_holds_the_budget_on_val64(name: str, data: Path, coco_model: Callable[[str], Model], tmp_path: Path):
     model, (found,) = coco_model(name), [row for row in FOUND if row["model"] == name]
-    skip_layers = frozenset(found["skip_layers"])
-    fp32 = export_model(model, tmp_path / "fp32.onnx").path
+    float_layers = frozenset(found["float_layers"])
+    fp32 = export(model, tmp_path / "fp32.onnx").path
     table = tmp_path / "table.json"
-    calibrated_table(fp32, table, Calibration(CalibrationSet.of(str(data / "coco/train64"), 64)))
+    calibrate(fp32, images=data / "coco/train64", num_images=64, table=table)
     assert load_table(table).equalised and load_table(table).biases_corrected
-    options = ExportOptions(Precision.INT8, calibration=table, skip_layers=skip_layers)
-    int8 = export_model(model, tmp_path / "int8.onnx", options).path
+    int8 = export(model, tmp_path / "int8.onnx", precision="int8", table=table, float_layers=float_layers).path
     assert average_precision(int8, data) >= average_precision(fp32, data) - MAX_AP_DROP
-    share = int8_share(model.spec, skip_layers)
+    share = int8_share(model.spec, float_layers)
     assert share == pytest.approx(found["int8_share_of_macs"]) and share > 0.9

@@ -15,7 +15,7 @@ from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.meta import Precision, load_model_meta
 from yolov3_trt.models.architectures import shapes, yolov3
-from yolov3_trt.quantize import int8_share, quantisable_layers, search_skipped, snr_db
+from yolov3_trt.sensitivity import int8_share, quantisable_layers, search_float_layers, snr_db
 from yolov3_trt.settings import Method
 
 # --- the arithmetic ---
@@ -57,8 +57,8 @@ def test_a_range_that_is_no_number_names_its_tensor():
 
 
 def test_nothing_is_skipped_within_the_budget():
-    found = search_skipped([3, 1, 2], lambda skipped: 0.5, floor=0.5)
-    assert (found.skip_layers, found.ap, found.ap_by_skipped) == ((), 0.5, {0: 0.5})
+    found = search_float_layers([3, 1, 2], lambda skipped: 0.5, floor=0.5)
+    assert (found.float_layers, found.ap, found.ap_by_count) == ((), 0.5, {0: 0.5})
 
 
 def test_the_fewest_noisy_layers_are_skipped_and_the_innocent_put_back():
@@ -68,17 +68,17 @@ def test_the_fewest_noisy_layers_are_skipped_and_the_innocent_put_back():
     def ap_without(skipped: frozenset[int]) -> float:
         return 0.9 - sum(loss for layer, loss in cost.items() if layer not in skipped)
 
-    found = search_skipped([7, 9, 4, 1, 2, 3, 5, 6], ap_without, floor=0.895)
-    assert found.skip_layers == (7, 4)
+    found = search_float_layers([7, 9, 4, 1, 2, 3, 5, 6], ap_without, floor=0.895)
+    assert found.float_layers == (7, 4)
     assert found.ap == pytest.approx(0.9)
-    assert found.ap_by_skipped[0] == pytest.approx(0.7)
+    assert found.ap_by_count[0] == pytest.approx(0.7)
 
 
 def test_a_budget_that_float_itself_breaks_says_how_close_it_came():
     with pytest.raises(
         CalibrationError, match=r"with all 2 layers float AP is 0\.4900; expected 0\.5000 or more: .*0\.3000"
     ):
-        search_skipped([1, 2], lambda skipped: 0.49 if len(skipped) == 2 else 0.3, floor=0.5)
+        search_float_layers([1, 2], lambda skipped: 0.49 if len(skipped) == 2 else 0.3, floor=0.5)
 
 
 # --- the command line, on the bundled model ---
@@ -122,9 +122,9 @@ def test_a_table_that_fits_is_reused_and_another_made_anew(
 def test_int8_without_a_table_or_with_another_models_is_refused(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert call("export", "shapes", "--precision", "int8", "-o", tmp_path / "x.onnx") == 1
-    assert "int8 needs a calibration table" in capsys.readouterr().err
-    args = ("--precision", "int8", "--calibration", table, "-o", tmp_path / "x.onnx")
+    assert call("export", "shapes", "--precision", "int8", "-o", tmp_path / "x.onnx") == 2
+    assert "missing with precision int8; expected pictures" in capsys.readouterr().err
+    args = ("--precision", "int8", "--table", table, "-o", tmp_path / "x.onnx")
     assert call("export", "shapes", "--input-size", "128", *args) == 1
     assert "differs in input size (the table has 256x256; expected 128x128)" in capsys.readouterr().err
     assert call("export", "shapes", "--resize", "stretch", *args) == 1

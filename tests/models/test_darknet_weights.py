@@ -241,7 +241,7 @@ def test_weights_that_are_not_found_say_how_to_give_them(data: Path):
     with pytest.raises(WeightsError) as caught:
         load_model(cfg)
     where = data / "models" / "darknet53.weights"
-    assert str(caught.value) == f"{cfg}: no weights given and none at {where}; give them with --weights FILE"
+    assert str(caught.value) == f"{cfg}: no weights given and none at {where}; give the file as weights"
 
 
 def test_published_tiny_cfg_warns_of_its_mask_and_the_built_in_does_not(

@@ -14,7 +14,7 @@ from yolov3_trt.backends import Backend, open_backend
 from yolov3_trt.data.images import load_image
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, average_precision, coco_results, load_annotations
 from yolov3_trt.geometry import Resize
-from yolov3_trt.jobs import ExportOptions, export_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.meta import ModelMeta, Precision
 from yolov3_trt.models import Model
 from yolov3_trt.postprocess import Outputs, detections_from_outputs
@@ -84,7 +84,7 @@ def evaluated(backend: Backend, data: Path, resize: Resize, *, darknets_resize: 
 def graphs(model: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Backend]:
     folder = tmp_path_factory.mktemp(model.spec.name)
     reports = {
-        precision: export_model(model, folder / f"{precision.value}.onnx", ExportOptions(precision))
+        precision: export(model, folder / f"{precision.value}.onnx", precision=precision)
         for precision in (Precision.FP32, Precision.FP16)
     }
     return {precision: open_backend(report.path) for precision, report in reports.items()}

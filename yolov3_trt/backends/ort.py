@@ -119,3 +119,12 @@ def graph_runner(graph: bytes) -> Callable[[Mapping[str, NDArray[Any]]], dict[st
 def run_graph(graph: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Run a serialised graph once; see `graph_runner`."""
     return graph_runner(graph)(feeds)
+
+
+def runtime_version() -> str:
+    """Of ONNX Runtime, whichever of its packages it came in.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    return str(require("onnxruntime", extra="cpu").__version__)

@@ -125,7 +125,7 @@ def implied_reference(metas: Sequence[ModelMeta], wanted: Wanted) -> Candidate |
             require("torch", extra="export")
         except MissingDependency:
             return None  # a Jetson
-        model = load_model(meta.name, names=None if meta.name in BUNDLED else wanted.names, input_hw=meta.input_hw)
+        model = load_model(meta.name, names=None if meta.name in BUNDLED else wanted.names, input_size=meta.input_hw)
         if model.weights_sha256 == meta.weights_sha256:
             return _torch(meta.name, model, meta.name, TorchOptions(wanted.device), wanted)
     return None

@@ -25,8 +25,8 @@ from yolov3_trt.benchmark.power import PowerReader, Sampler
 from yolov3_trt.benchmark.roofline import layer_table
 from yolov3_trt.costs import layer_costs
 from yolov3_trt.errors import BackendError, MissingDependency
-from yolov3_trt.jobs import SILENT, Reporter
 from yolov3_trt.preprocess import Image
+from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.spec import ModelSpec
 
 _SUSTAINED_S = 2.0  # of the phases in which a row runs alone: throughput, power

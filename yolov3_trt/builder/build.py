@@ -167,7 +167,7 @@ def _builder(flavor: Flavor) -> Builder:
         reason = problems[-1] if problems else str(exc)
         raise BuildError(
             f"{flavor} cannot build here: {reason}; it needs an NVIDIA GPU and driver. TensorRT-RTX builds without (pip "
-            "install 'yolov3-trt[rtx]', --flavor tensorrt_rtx)",
+            "install 'yolov3-trt[rtx]', flavor tensorrt_rtx)",
             log=problems,
         ) from exc
     return builder

@@ -5,7 +5,7 @@ from yolov3_trt.engine.api import IBuilderConfig, INetworkDefinition
 from yolov3_trt.engine.flavor import Flavor
 from yolov3_trt.errors import BuildError
 from yolov3_trt.meta import ModelMeta
-from yolov3_trt.settings import EngineSettings, FlavorName, HardwareCompatibility, Refit
+from yolov3_trt.settings import EngineSettings, FlavorName, HardwareCompatibility, Refit, check_engine
 
 _REFIT_FLAGS = {Refit.ALL: "REFIT", Refit.IDENTICAL: "REFIT_IDENTICAL", Refit.INDIVIDUAL: "REFIT_INDIVIDUAL"}
 
@@ -14,15 +14,17 @@ def check_options(flavor: Flavor, options: EngineSettings, meta: ModelMeta) -> N
     """Refuse options that this TensorRT lacks, or that do not go with the graph, before anything is built.
 
     Raises:
-        BuildError: the option, the TensorRT, and what to do.
+        SettingError: no TensorRT of this flavor does this.
+        BuildError: the one at hand does not; and what to do.
     """
-    if flavor.name is FlavorName.TENSORRT_RTX:
-        _check_rtx(flavor, options)
-    elif options.compute_capabilities:
-        raise BuildError(
-            f"compute_capabilities={_listed(options)}: {flavor} builds for the GPU that it finds; leave it out and say with "
-            "hardware_compatibility on which others the plan shall run, or build with flavor=tensorrt_rtx"
-        )
+    check_engine(options, meta, flavor.name)
+    for capability in options.compute_capabilities:
+        if _compute_capability(flavor, capability) is None:
+            names = (name[2:] for name in flavor.members("ComputeCapability") if name.startswith("SM"))
+            known = ", ".join(f"{name[:-1]}.{name[-1]}" for name in sorted(names, key=int))
+            raise BuildError(
+                f"compute_capabilities={_listed(options)}: {flavor} does not know {capability}; it knows {known}"
+            )
     if options.hardware_compatibility is not HardwareCompatibility.NONE:
         _require(
             flavor,
@@ -76,43 +78,6 @@ def set_options(
     if options.compute_capabilities:
         _set_compute_capabilities(flavor, config, options)
     return tuple(notes)
-
-
-def _check_rtx(flavor: Flavor, options: EngineSettings) -> None:
-    """What TensorRT-RTX ignores or fails at, although its API has it (all tried with 1.7.1)."""
-    compatibility = options.hardware_compatibility
-    refused = (
-        (
-            options.timing_cache is not None,
-            f"timing_cache={options.timing_cache}",
-            "times no kernels when it builds; leave it out",
-        ),
-        (
-            compatibility is not HardwareCompatibility.NONE,
-            f"hardware_compatibility={compatibility.value}",
-            "builds for Ampere and newer, or for the GPUs of compute_capabilities; set none",
-        ),
-        (
-            options.version_compatible,
-            "version_compatible=true",
-            "has no plans for other versions than its own; leave it out, and build again for each version",
-        ),
-        (
-            options.dla_core is not None,
-            f"dla_core={options.dla_core}",
-            "has no deep learning accelerators; leave it out, or build with flavor=tensorrt on a Jetson",
-        ),
-    )
-    for given, option, reason in refused:
-        if given:
-            raise BuildError(f"{option}: {flavor} {reason}")
-    for capability in options.compute_capabilities:
-        if _compute_capability(flavor, capability) is None:
-            names = (name[2:] for name in flavor.members("ComputeCapability") if name.startswith("SM"))
-            known = ", ".join(f"{name[:-1]}.{name[-1]}" for name in sorted(names, key=int))
-            raise BuildError(
-                f"compute_capabilities={_listed(options)}: {flavor} does not know {capability}; it knows {known}"
-            )
 
 
 def _require(flavor: Flavor, enum: str, member: str, option: str, fix: str) -> None:

@@ -30,19 +30,11 @@ class DlaPlacement:
 
 
 def check_dla(flavor: Flavor, core: int, meta: ModelMeta) -> None:
-    """Refuse a graph of which no layer could run on a DLA.
+    """Refuse a graph of which no layer could run on a DLA of this TensorRT; see also `check_engine`.
 
     Raises:
         BuildError: why, and what would.
     """
-    if meta.precision is Precision.FP32:
-        raise BuildError(
-            f"dla_core={core} with an fp32 graph: a DLA computes in FP16 and INT8; export with precision fp16"
-        )
-    if meta.batch.dynamic:
-        raise BuildError(
-            f"dla_core={core} with batch {meta.batch}: a DLA takes no batch that varies; export with a fixed one"
-        )
     # With the calibrators of TensorRT 8 and 10 a DLA took INT8 by itself only; it takes Q/DQ graphs from 11 on.
     if meta.precision is Precision.INT8 and flavor.member("BuilderFlag", "INT8") is not None:
         raise BuildError(

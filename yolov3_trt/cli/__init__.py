@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from yolov3_trt import __version__
+from yolov3_trt._version import __version__
 from yolov3_trt.cli.bench import bench
 from yolov3_trt.cli.build import build
 from yolov3_trt.cli.calibrate import calibrate
@@ -15,10 +15,11 @@ from yolov3_trt.cli.demo import demo
 from yolov3_trt.cli.deploy import app as deploy
 from yolov3_trt.cli.detect import detect
 from yolov3_trt.cli.doctor import doctor
-from yolov3_trt.cli.ending import Verbs, sigterm_unwinds
+from yolov3_trt.cli.ending import sigterm_unwinds
 from yolov3_trt.cli.eval import evaluate
 from yolov3_trt.cli.export import export
 from yolov3_trt.cli.fetch import fetch
+from yolov3_trt.cli.hints import HelpfulVerbs
 from yolov3_trt.cli.info import info
 from yolov3_trt.cli.models import models
 from yolov3_trt.cli.needs import CheckedVerb
@@ -30,10 +31,9 @@ from yolov3_trt.errors import Yolov3TrtError
 
 app = typer.Typer(
     name="yolov3_trt",
-    cls=Verbs,
+    cls=HelpfulVerbs,
     help="Run a Darknet YOLOv3 at the edge: export, build a TensorRT engine, detect, measure.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _verb in (

@@ -87,7 +87,7 @@ def bench(
     from yolov3_trt.benchmark.entrants import Wanted, default_device
     from yolov3_trt.benchmark.run import Benchmark, Schedule
     from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
-    from yolov3_trt.jobs import Reporter
+    from yolov3_trt.reporter import Reporter
     from yolov3_trt.settings import DetectSettings
 
     _check(report, annotations, images)

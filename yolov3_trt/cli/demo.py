@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yolov3_trt.cli.options import writable
-from yolov3_trt.cli.output import say, table, track, write_result
+from yolov3_trt.cli.output import reporter, say, table, track, write_result
 
 if TYPE_CHECKING:
     from yolov3_trt.data.coco import TruePicture
@@ -59,15 +59,15 @@ def demo(
 
 def _export(model: "Model", output: Path) -> dict[str, Path]:
     """ONNX files by precision."""
+    from yolov3_trt.arguments import size_text
     from yolov3_trt.cli.export import report_text
-    from yolov3_trt.jobs import ExportOptions, artifact_stem, export_model
-    from yolov3_trt.meta import Precision
+    from yolov3_trt.jobs.export import export
 
     graphs: dict[str, Path] = {}
     for name in PRECISIONS:
-        calibration = _calibrate(graphs["fp32"], output) if name == "int8" else None
-        options = ExportOptions(Precision(name), calibration=calibration)
-        report = export_model(model, output / f"{artifact_stem(model.spec, options)}.onnx", options)
+        table = _calibrate(graphs["fp32"], output) if name == "int8" else None
+        path = output / f"{MODEL}-{size_text(model.spec.input_hw)}-{name}.onnx"
+        report = export(model, path, precision=name, table=table)
         graphs[name] = report.path
         say(f"   {report_text(report)}")
     return graphs
@@ -75,28 +75,25 @@ def _export(model: "Model", output: Path) -> dict[str, Path]:
 
 def _calibrate(graph: Path, output: Path) -> Path:
     """The table of the FP32 graph; reused when the demo runs again."""
-    from yolov3_trt.data.calibration_set import CalibrationSet
-    from yolov3_trt.jobs import Calibration, Reporter, calibrated_table
+    from yolov3_trt.jobs.calibrate import calibrate
 
-    path = output / "calibration.json"
-    wanted = Calibration(CalibrationSet.of("shapes", CALIBRATION_PICTURES, CALIBRATION_SEED))
-    calibrated_table(graph, path, wanted, reporter=Reporter(say, track))
-    return path
+    table = output / "calibration.json"
+    count, seed = CALIBRATION_PICTURES, CALIBRATION_SEED
+    return calibrate(graph, images="shapes", num_images=count, seed=seed, table=table, reporter=reporter()).path
 
 
 def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
     """An engine per graph; where there is no TensorRT, or nothing to run it on, the demo goes on without."""
     from yolov3_trt.backends import open_backend
-    from yolov3_trt.cli.build import built_json, engine_text
+    from yolov3_trt.cli.build import engine_text
     from yolov3_trt.errors import BuildError, EngineError, MissingDependency
-    from yolov3_trt.jobs.build import build_from_graph
-    from yolov3_trt.settings import EngineSettings
+    from yolov3_trt.jobs.build import build
 
     engines = []
     for precision, graph in graphs.items():
         path = graph.with_suffix(".engine")
         try:
-            built = build_from_graph(graph, path, EngineSettings())
+            built = build(graph, path)
         except (BuildError, MissingDependency) as exc:
             say(f"   not built: {exc}")
             continue
@@ -108,7 +105,7 @@ def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
             reason = str(exc)
             say(f"   not run: {exc}")
         verdict = {"precision": precision, "runs_here": reason is None, "reason": reason}
-        engines.append(built_json(built) | verdict)
+        engines.append(built.to_json() | verdict)
     return engines
 
 

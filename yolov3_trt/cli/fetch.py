@@ -33,8 +33,8 @@ def fetch(
 
     A download that was interrupted goes on where it stopped when the same command is given again.
     """
-    from yolov3_trt.jobs import Reporter
     from yolov3_trt.jobs.fetch import fetch_weights
+    from yolov3_trt.reporter import Reporter
 
     if url is not None and source is not None:
         raise typer.BadParameter("goes not with --url", param_hint="--from")

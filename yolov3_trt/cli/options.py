@@ -4,7 +4,6 @@ Choices are spelt out here instead of taken from the enums: those live beside Nu
 A test holds the two together.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +14,16 @@ import typer
 if TYPE_CHECKING:
     from yolov3_trt.detector import Detector
     from yolov3_trt.geometry import HW
-    from yolov3_trt.meta import Batch
     from yolov3_trt.models import Model
 
 _Target = TypeVar("_Target", bound=str | Path | None)
-
-PrecisionName = Literal["fp32", "fp16", "int8"]
-InputStageName = Literal["tensor", "pixels"]
-OutputStageName = Literal["heads", "detections"]
 ResizeName = Literal["letterbox", "stretch"]
 BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv"]
-FlavorChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
 NmsChoice = Literal["cfg", "plain"]
 BoxLossName = Literal["ciou", "coordinates"]
 DeviceName = Literal["auto", "cpu", "cuda"]
-MethodName = Literal["minmax", "percentile", "entropy", "mse"]
-RestName = Literal["fp16", "fp32"]
+
+OUTPUT = "Output"  # a panel of `--help`
 
 
 def writable(option: str, *, is_file: bool = False) -> Callable[[_Target], _Target]:
@@ -64,7 +57,9 @@ ArtifactArgument = Annotated[
 ]
 WeightsOption = Annotated[str | None, typer.Option(help="Darknet .weights; default: beside the .cfg, or in the cache.")]
 NamesOption = Annotated[str | None, typer.Option(help="Class names: a file with one a line, `coco` or `voc`.")]
-InputSizeOption = Annotated[str | None, typer.Option(metavar="N|HxW", help="Input size in px; default: the model's.")]
+InputSizeOption = Annotated[
+    str | None, typer.Option(metavar="N|WIDTHxHEIGHT", help="Input size in px; default: the model's.")
+]
 BackendOption = Annotated[BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.")]
 ConfOption = Annotated[
     float | None, typer.Option(min=0, max=1, help="Confidence threshold; default: the artifact's (0.25).")
@@ -86,40 +81,18 @@ JsonOption = Annotated[
         metavar="FILE",
         help="Write the result as JSON; - for stdout.",
         callback=writable("--json", is_file=True),
+        rich_help_panel=OUTPUT,
     ),
 ]
 
 
 def parse_input_hw(text: str | None) -> "HW | None":
-    """`416` or `416x608` (height x width) -> (height, width)."""
+    """`416` or `608x416` (width x height) -> (height, width)."""
     if text is None:
         return None
-    found = re.fullmatch(r"([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", text)
-    if not found:
-        raise typer.BadParameter(
-            f"{text!r}; expected one number or HEIGHTxWIDTH, e.g. 416 or 320x608", param_hint="--input-size"
-        )
-    return int(found[1]), int(found[2] or found[1])
+    from yolov3_trt.arguments import size
 
-
-def parse_batch(text: str) -> "Batch":
-    """`4` or `1:4:8` (min, opt, max)."""
-    from yolov3_trt.meta import Batch
-
-    found = re.fullmatch(r"([1-9][0-9]{0,3})(?::([1-9][0-9]{0,3}):([1-9][0-9]{0,3}))?", text)
-    if not found:
-        raise typer.BadParameter(f"{text!r}; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8", param_hint="--batch")
-    sizes = [int(part) for part in found.groups() if part] * (1 if found[2] else 3)
-    return Batch(*sizes)
-
-
-def parse_layers(text: str | None) -> frozenset[int]:
-    """`3,12` -> layer indices."""
-    if text is None:
-        return frozenset()
-    if not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", text):
-        raise typer.BadParameter(f"{text!r}; expected layer numbers, e.g. 3,12", param_hint="--skip-layers")
-    return frozenset(map(int, text.split(",")))
+    return size("input_size", text)
 
 
 def check_output_suffix(output: Path | None, *suffixes: str) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from yolov3_trt.builder.progress import BuildProgress, BuildState
+    from yolov3_trt.reporter import Reporter
 
 _Item = TypeVar("_Item")
 
@@ -89,6 +90,13 @@ def progress_text(done: int, total: int | None, elapsed_s: float) -> str:
     if total is None or total < done:  # a video may have more frames than it says
         return f"{done}, {elapsed_s:.0f} s"
     return f"{done} of {total}, {elapsed_s:.0f} s, {elapsed_s / done * (total - done):.0f} s to go"
+
+
+def reporter(building: "BuildProgress | None" = None) -> "Reporter":
+    """What verbs pass to their jobs: lines and bars on stderr."""
+    from yolov3_trt.reporter import Reporter
+
+    return Reporter(say, track, building)
 
 
 @contextmanager

@@ -32,7 +32,9 @@ def bias_shifts_graph(model: onnx.ModelProto, quantised: onnx.ModelProto) -> onn
     pairs = [node for node in quantised.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     twins = [node for node in quantised.graph.node if node.op_type == "Conv" and node.input[1].endswith(".dq")]
     if not twins:
-        raise ExportError("no convolution of this graph reads int8; expected what qdq_from_onnx gives, with rest=fp32")
+        raise ExportError(
+            "no convolution of this graph reads int8; expected what qdq_from_onnx gives, with float_precision=fp32"
+        )
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     nodes, constants = copied.graph.node, copied.graph.initializer

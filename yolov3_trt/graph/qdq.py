@@ -60,7 +60,7 @@ def qdq_from_onnx(
     readers = int8_readers(model.graph, policy)
     scales = _activation_scales(readers, model.graph, amax)
     _QdqWriter(quantised.graph, policy, scales, bias_shifts or {}).write(readers)
-    if policy.rest == Precision.FP16:
+    if policy.float_precision == Precision.FP16:
         quantised = fp16_from_onnx(quantised, half_scales=policy.half_scales)
     onnx.checker.check_model(quantised)
     return quantised
@@ -82,7 +82,7 @@ def _amax(value: str, amax: Mapping[str, float]) -> float:
     if not np.isfinite(amax[value]) or not np.float32(amax[value] / INT8_MAX) > 0:
         raise ExportError(
             f"{value}: its amax is {amax[value]:g}; expected a positive number: calibrate with more or other images, or "
-            "leave the layers that read it in float (skip_layers)"
+            "leave the layers that read it in float (float_layers)"
         )
     return amax[value]
 

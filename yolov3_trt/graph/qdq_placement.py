@@ -39,22 +39,24 @@ class QdqPolicy:
 
     # Indices as the cfg counts. A layer listed here, of any kind, computes in float from unquantised inputs. An index whose
     # layer has nothing to quantise changes nothing.
-    skip_layers: frozenset[int] = frozenset()
+    float_layers: frozenset[int] = frozenset()
     first_layer: bool = True  # the convolutions that read the image
     head_layers: bool = True  # the convolutions whose outputs are the logits
     per_channel: bool = True  # a scale for each filter's weights, else one per convolution
     weight_form: WeightForm = WeightForm.INT8
-    rest: Precision = Precision.FP32  # what everything else computes in: FP32 or FP16
+    float_precision: Precision = Precision.FP32  # what everything else computes in: FP32 or FP16
     # With an FP16 rest: Q/DQ in float16 as well, from opset 19 on, else in float32 between casts. TensorRT-RTX 1.7 builds
     # plans of the same size of both, and warns that it converts every float16 scale back.
     half_scales: bool = False
 
     def __post_init__(self) -> None:
-        if self.rest not in (Precision.FP32, Precision.FP16):
-            raise ExportError(f"rest={self.rest.value}; expected fp32 or fp16: the rest is what is not int8")
-        if self.half_scales and self.rest != Precision.FP16:
+        if self.float_precision not in (Precision.FP32, Precision.FP16):
             raise ExportError(
-                "half_scales=True with rest=fp32; expected rest=fp16: a float32 tensor takes float32 scales"
+                f"float_precision={self.float_precision.value}; expected fp32 or fp16: the rest is what is not int8"
+            )
+        if self.half_scales and self.float_precision != Precision.FP16:
+            raise ExportError(
+                "half_scales=True with float_precision=fp32; expected fp16: a float32 tensor takes float32 scales"
             )
 
 
@@ -68,7 +70,7 @@ def int8_readers(graph: onnx.GraphProto, policy: QdqPolicy) -> list[onnx.NodePro
     readers = []
     wanted: set[str] = set()  # values that a node further down reads as int8
     for node in filter(is_layer, reversed(graph.node)):
-        if int(node.name.split(".")[1]) in policy.skip_layers:
+        if int(node.name.split(".")[1]) in policy.float_layers:
             continue
         if (
             (node.op_type == "Conv" and node.name not in float_convs)

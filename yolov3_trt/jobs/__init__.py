@@ -1,18 +1,6 @@
-"""What joins the toolkits: model -> ONNX file -> calibration table -> engine."""
+"""What the command line does, as functions: each takes settings, reports on the way and returns a typed result.
 
-from yolov3_trt.jobs.calibrate import Calibrated, Calibration, calibrate_graph, calibrated_table
-from yolov3_trt.jobs.export import ExportOptions, ExportReport, artifact_stem, export_model
-from yolov3_trt.jobs.reporter import SILENT, Reporter
-
-__all__ = [
-    "SILENT",
-    "Calibrated",
-    "Calibration",
-    "ExportOptions",
-    "ExportReport",
-    "Reporter",
-    "artifact_stem",
-    "calibrate_graph",
-    "calibrated_table",
-    "export_model",
-]
+A job prints nothing. What it has to say on the way goes to the `Reporter` that a caller may pass; its result has `to_json()`
+with the values that the command line writes for `--json`, and the path of what it made where it made a file, so that the
+result goes wherever such a path does.
+"""

@@ -1,14 +1,16 @@
-"""ONNX file -> calibration table."""
+"""ONNX file or model -> calibration table."""
 
-import importlib.metadata
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from yolov3_trt._version import __version__
+from yolov3_trt.arguments import size_text
 from yolov3_trt.calibration.channels import means_of_channels, peaks_of_channels
 from yolov3_trt.calibration.ranges import Run, ranges_of_tensors
 from yolov3_trt.calibration.table import (
@@ -20,121 +22,211 @@ from yolov3_trt.calibration.table import (
 )
 from yolov3_trt.data.calibration_set import CalibrationSet, ChosenPictures, open_set
 from yolov3_trt.data.fingerprints import content_hashes, repeat_warnings, set_warnings
-from yolov3_trt.errors import CalibrationError, require
+from yolov3_trt.data.images import find_sources
+from yolov3_trt.data.manifest import load_set
+from yolov3_trt.errors import CalibrationError, SettingError, require
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.jobs.reporter import SILENT, Reporter
+from yolov3_trt.jobs.export import model_from, model_meta, write_graph
 from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, Precision, load_model_meta
+from yolov3_trt.models import Model, is_model
 from yolov3_trt.preprocess import InputBuffer, prepare_batch
-from yolov3_trt.settings import DEFAULT_PERCENTILE, Method
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How a table shall be made.
-
-    Attributes:
-        pictures: to calibrate on.
-        method: how a range is chosen.
-        percentile: of Method.PERCENTILE, there by default `DEFAULT_PERCENTILE`.
-        evaluation: files of pictures that accuracy is measured on, none of which may be among `pictures`...
-        allow_overlap: ... unless this is set.
-        all_tensors: also of tensors that Q/DQ leaves alone, between a convolution and its activation and at the heads: what
-            implicit INT8 and DLA ask for. Goes with the graph as it is, so not with `equalise`.
-        equalise: bring channels to like size first; see `graph.equalise`. One more pass over the pictures.
-        correct_biases: measure by how much INT8 shifts means; see `graph.bias_correction`. Another pass.
-    """
-
-    pictures: CalibrationSet
-    method: Method = Method.MSE
-    percentile: float | None = None
-    evaluation: tuple[Path, ...] = ()
-    allow_overlap: bool = False
-    all_tensors: bool = False
-    equalise: bool = True
-    correct_biases: bool = True
-
-    def __post_init__(self) -> None:
-        if self.all_tensors and (self.equalise or self.correct_biases):
-            raise CalibrationError(
-                "all_tensors with equalise or correct_biases; expected one: TensorRT's calibration cache goes with the FP32 "
-                "graph as it is"
-            )
-        if self.method is Method.PERCENTILE and self.percentile is None:
-            object.__setattr__(self, "percentile", DEFAULT_PERCENTILE)
+from yolov3_trt.reporter import SILENT, Reporter
+from yolov3_trt.settings import (
+    DEFAULT_NUM_IMAGES,
+    CalibrationSettings,
+    DetectSettings,
+    GraphSettings,
+    settings_from,
+)
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A table, new or reused, and the pictures behind it."""
+    """A table of ranges, new or reused, and the pictures behind it; goes wherever the path of a table does.
 
+    Attributes:
+        path: of the table.
+        table: its content.
+        pictures: that it was made on.
+        reused: it was there already, made of just this.
+    """
+
+    path: Path
     table: CalibrationTable
     pictures: ChosenPictures
     reused: bool
 
+    def __fspath__(self) -> str:
+        return str(self.path)
 
-def calibrated_table(
-    graph: Path, path: Path, wanted: Calibration, *, force: bool = False, reporter: Reporter = SILENT
+    def to_json(self) -> dict[str, Any]:
+        """As `calibrate --json` writes it."""
+        return {
+            "table": str(self.path),
+            "reused": self.reused,
+            "model": self.table.model.name,
+            "images": self.table.images.count,
+            "method": self.table.method.value,
+            "tensors": len(self.table.amax),
+        }
+
+
+def calibrate(
+    source: str | os.PathLike[str] | Model,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    names: str | os.PathLike[str] | None = None,
+    input_size: Any = None,
+    val_images: str | os.PathLike[str] | None = None,
+    allow_overlap: bool = False,
+    all_tensors: bool = False,
+    force: bool = False,
+    reporter: Reporter = SILENT,
+    **settings: Any,
 ) -> Calibrated:
-    """The table of an FP32 graph at `path`: the one that is there if it was made of just this, else a new one.
+    """Find the range of every tensor that INT8 needs, on pictures prepared as at inference.
+
+    A table that is there and was made of the same model, pictures, preprocessing and method is reused.
 
     Args:
-        graph: with its sidecar; see `calibrate_graph`.
-        path: of the table.
-        wanted: see `Calibration`.
-        force: make a new one in any case.
-        reporter: told of warnings, and whether and why a table is reused or made again.
+        source: a model (a built-in name, a `.cfg`, or what `load_model` gave), or an FP32 graph made by `export`.
+        weights: of a model; see `load_model`, as for the next two.
+        names: of its classes.
+        input_size: px.
+        val_images: pictures that accuracy is measured on, none of which may be among those calibrated on...
+        allow_overlap: ... unless this is set.
+        all_tensors: also of tensors that Q/DQ leaves alone, between a convolution and its activation and at the heads: what
+            TensorRT's own calibration cache holds. It goes with the graph as it is, neither equalised nor bias corrected.
+        force: calibrate again even if the table there fits.
+        reporter: told of warnings, progress, and whether and why a table is reused or made again.
+        settings: any of `CalibrationSettings`, or a whole one as `calibration`; and `resize`. `images` is needed. By default
+            the table is `calib/MODEL-SIZE-METHOD.json`.
 
     Raises:
+        SettingError: a setting has no such value, or does not go with another.
         CalibrationError: pictures that must not be calibrated on, or see `calibrate_graph`.
-    """
-    pictures = open_pictures(wanted, reporter)
-    table = None if force else fitting_table(path, load_model_meta(graph), pictures, wanted, reporter)
-    if table is not None:
-        return Calibrated(table, pictures, True)
-    return Calibrated(make_table(graph, path, pictures, wanted, reporter), pictures, False)
-
-
-def make_table(
-    graph: Path, path: Path, pictures: ChosenPictures, wanted: Calibration, reporter: Reporter = SILENT
-) -> CalibrationTable:
-    """Calibrate, and write the table to `path`; pictures that nearly repeat others are warned about.
-
-    Raises:
-        CalibrationError, ImageError: see `calibrate_graph`.
+        ImageError: a picture cannot be read.
         OutputError: the table cannot be written.
+
+    >>> calibrate("shapes", images="shapes", num_images=64).path  # doctest: +SKIP
+    PosixPath('calib/shapes-256-mse.json')
     """
-    table = calibrate_graph(graph, pictures, wanted, reporter)
+    wanted, detect = settings_from(settings, CalibrationSettings, DetectSettings)
+    if all_tensors:
+        wanted = replace(wanted, equalise=False, correct_biases=False)
+    evaluation = () if val_images is None else find_sources([os.fspath(val_images)])
+    pictures = open_pictures(wanted, reporter, evaluation, allow_overlap=allow_overlap)
+    if isinstance(source, Model) or is_model(source):
+        loaded = model_from(source, weights, names, input_size)
+        return _calibrated_model(loaded, wanted, detect, pictures, reporter, all_tensors=all_tensors, force=force)
+    for name, value in (("weights", weights), ("names", names), ("input_size", input_size), *vars(detect).items()):
+        if value not in (None, "cfg"):
+            raise SettingError(name, f"given with {source}, which was exported with its own; leave it out")
+    path = wanted.table or Path("calib") / f"{Path(source).stem}-{wanted.method.value}.json"
+    return _calibrated(Path(source), path, pictures, wanted, reporter, all_tensors=all_tensors, force=force)
+
+
+def table_for(model: Model, wanted: CalibrationSettings, detect: DetectSettings, reporter: Reporter = SILENT) -> Path:
+    """The table that INT8 takes: the one named, made of just this model and these pictures where pictures are named."""
+    if wanted.images is None:
+        assert wanted.table is not None  # see `check_together`
+        return wanted.table
+    return _calibrated_model(model, wanted, detect, open_pictures(wanted, reporter), reporter).path
+
+
+def table_path(model: Model, wanted: CalibrationSettings) -> Path:
+    """Where the table of a model lies, or will be made."""
+    name = f"{model.spec.name}-{size_text(model.spec.input_hw)}-{wanted.method.value}.json"
+    return wanted.table or Path("calib") / name
+
+
+def _calibrated_model(
+    model: Model,
+    wanted: CalibrationSettings,
+    detect: DetectSettings,
+    pictures: ChosenPictures,
+    reporter: Reporter,
+    *,
+    all_tensors: bool = False,
+    force: bool = False,
+) -> Calibrated:
+    path, meta = table_path(model, wanted), model_meta(model, GraphSettings(), detect)
+    fitting = None if force else fitting_table(path, meta, pictures, wanted, reporter, all_tensors=all_tensors)
+    if fitting is not None:
+        return Calibrated(path, fitting, pictures, True)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = write_graph(model, Path(folder) / f"{model.spec.name}.onnx", GraphSettings(), detect).path
+        return _calibrated(graph, path, pictures, wanted, reporter, all_tensors=all_tensors, force=True)
+
+
+def _calibrated(
+    graph: Path,
+    path: Path,
+    pictures: ChosenPictures,
+    wanted: CalibrationSettings,
+    reporter: Reporter,
+    *,
+    all_tensors: bool,
+    force: bool,
+) -> Calibrated:
+    """The table at `path` where it fits an FP32 graph, else a new one, written there."""
+    if not force:
+        meta = load_model_meta(graph)
+        fitting = fitting_table(path, meta, pictures, wanted, reporter, all_tensors=all_tensors)
+        if fitting is not None:
+            return Calibrated(path, fitting, pictures, True)
+    table = calibrate_graph(graph, pictures, wanted, reporter, all_tensors=all_tensors)
     for warning in repeat_warnings(pictures.fingerprints, pictures.difference_hashes):
         reporter.say(f"warning: {warning}")
     save_table(table, path)
-    return table
+    return Calibrated(path, table, pictures, False)
 
 
-def open_pictures(wanted: Calibration, reporter: Reporter = SILENT) -> ChosenPictures:
+def open_pictures(
+    wanted: CalibrationSettings,
+    reporter: Reporter = SILENT,
+    evaluation: tuple[Path, ...] = (),
+    *,
+    allow_overlap: bool = False,
+) -> ChosenPictures:
     """The pictures to calibrate on; what speaks against them is said.
 
     Raises:
+        SettingError: none are named.
         CalibrationError: evaluation pictures are among them and may not be.
     """
-    count = wanted.pictures.count
-    pictures = open_set(wanted.pictures, lambda items: reporter.track(items, "reading pictures", count))
-    evaluation = content_hashes(wanted.evaluation)
-    for warning in set_warnings(pictures.fingerprints, evaluation, allow_overlap=wanted.allow_overlap):
+    if wanted.images is None:
+        raise SettingError("images", "missing; expected pictures to find the ranges on")
+    chosen = _picture_set(wanted.images, wanted)
+    pictures = open_set(chosen, lambda items: reporter.track(items, "reading pictures", chosen.count))
+    for warning in set_warnings(pictures.fingerprints, content_hashes(evaluation), allow_overlap=allow_overlap):
         reporter.say(f"warning: {warning}")
     return pictures
 
 
+def _picture_set(images: str, wanted: CalibrationSettings) -> CalibrationSet:
+    if images.endswith(".toml"):
+        return load_set(Path(images))
+    return CalibrationSet.of(images, wanted.num_images or DEFAULT_NUM_IMAGES, wanted.seed or 0)
+
+
 def fitting_table(
-    path: Path, meta: ModelMeta, pictures: ChosenPictures, wanted: Calibration, reporter: Reporter = SILENT
+    path: Path,
+    meta: ModelMeta,
+    pictures: ChosenPictures,
+    wanted: CalibrationSettings,
+    reporter: Reporter = SILENT,
+    *,
+    all_tensors: bool = False,
 ) -> CalibrationTable | None:
     """The table at `path` if it is there and was made of just this; why it does not fit is said."""
     if not path.exists():
         return None
     table = load_table(path)
     differences = table_differences(
-        table, meta=meta, images=pictures.picture_list, method=wanted.method, percentile=wanted.percentile
+        table, meta=meta, images=pictures.picture_list, method=wanted.method, percentile=wanted.share
     )
-    if wanted.all_tensors and not table.all_tensors:
+    if all_tensors and not table.all_tensors:
         differences += ("tensors (the table has those of Q/DQ only; expected all)",)
     if (table.equalised, table.biases_corrected) != (wanted.equalise, wanted.correct_biases):
         differences += (
@@ -149,21 +241,28 @@ def fitting_table(
 
 
 def calibrate_graph(
-    path: Path, pictures: ChosenPictures, wanted: Calibration, reporter: Reporter = SILENT
+    path: Path,
+    pictures: ChosenPictures,
+    wanted: CalibrationSettings,
+    reporter: Reporter = SILENT,
+    *,
+    all_tensors: bool = False,
 ) -> CalibrationTable:
     """Find the range of every tensor that INT8 needs, on pictures that are prepared just as at inference.
 
     Args:
         path: an FP32 graph with its sidecar.
         pictures: of `wanted`, opened.
-        wanted: see `Calibration`.
+        wanted: see `CalibrationSettings`.
         reporter: told of the progress.
+        all_tensors: see `calibrate`.
 
     Raises:
         CalibrationError: the graph is not FP32 or takes more than one picture at a time, or a range cannot be found.
         ImageError: a picture cannot be read.
     """
     require("onnx", extra="export")
+    from yolov3_trt.backends.ort import runtime_version
     from yolov3_trt.graph.equalise import equalised
     from yolov3_trt.graph.parts import load_graph
 
@@ -177,7 +276,7 @@ def calibrate_graph(
     prepared = _Prepared(pictures, meta, reporter)
     doublings = _doublings(graph, prepared) if wanted.equalise else {}
     graph = equalised(graph, doublings)
-    amax = _amax(graph, prepared, wanted)
+    amax = _amax(graph, prepared, wanted, all_tensors)
     return CalibrationTable(
         model=CalibratedModel(
             meta.name, meta.onnx_sha256 or sha256_of_file(path), meta.layers_sha256, meta.weights_sha256
@@ -187,14 +286,14 @@ def calibrate_graph(
         images=pictures.picture_list,
         method=wanted.method,
         amax=amax,
-        percentile=wanted.percentile,
-        all_tensors=wanted.all_tensors,
+        percentile=wanted.share,
+        all_tensors=all_tensors,
         equalised=wanted.equalise,
         doublings=doublings,
         biases_corrected=wanted.correct_biases,
         bias_shifts=_bias_shifts(graph, amax, prepared) if wanted.correct_biases else {},
         seed=pictures.calibration_set.seed,
-        versions={"yolov3_trt": __version__, "onnxruntime": importlib.metadata.version("onnxruntime")},
+        versions={"yolov3_trt": __version__, "onnxruntime": runtime_version()},
     )
 
 
@@ -221,18 +320,18 @@ def _doublings(graph: Any, prepared: _Prepared) -> dict[str, tuple[int, ...]]:
     return doublings_from_peaks(graph, {name.removesuffix(".peak"): values for name, values in peaks.items()})
 
 
-def _amax(graph: Any, prepared: _Prepared, wanted: Calibration) -> dict[str, float]:
+def _amax(graph: Any, prepared: _Prepared, wanted: CalibrationSettings, all_tensors: bool) -> dict[str, float]:
     from yolov3_trt.graph.parts import graph_that_gives, layer_outputs
     from yolov3_trt.graph.qdq import quantised_activations
 
-    tensors = (*quantised_activations(graph), *(layer_outputs(graph) if wanted.all_tensors else ()))
+    tensors = (*quantised_activations(graph), *(layer_outputs(graph) if all_tensors else ()))
     run = _runner(graph_that_gives(graph, [name for name in dict.fromkeys(tensors) if name != INPUT_NAME]))
     return ranges_of_tensors(
         lambda images: {INPUT_NAME: images, **run(images)},
         prepared.inputs("calibrating, ranges"),
         len(prepared),
         method=wanted.method,
-        percentile=wanted.percentile,
+        percentile=wanted.share,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from yolov3_trt._version import __version__
 from yolov3_trt.errors import FetchError, OutputError
-from yolov3_trt.jobs.reporter import Reporter
+from yolov3_trt.reporter import Reporter
 
 TIMEOUT_S = 30.0  # without a byte
 ATTEMPTS = 4  # without progress

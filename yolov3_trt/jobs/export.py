@@ -1,151 +1,223 @@
 """Model -> ONNX file, compared with its reference before it is written."""
 
 import importlib.metadata
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from yolov3_trt._version import __version__
+from yolov3_trt.arguments import path as path_of
+from yolov3_trt.arguments import size_text
 from yolov3_trt.calibration.table import CalibrationTable, check_table, load_table
-from yolov3_trt.errors import ExportError, require
+from yolov3_trt.errors import SettingError, require
 from yolov3_trt.files import replacing, sha256_of_file
-from yolov3_trt.geometry import HW
 from yolov3_trt.jobs.verify import verify_graph
-from yolov3_trt.meta import (
-    DEFAULT_OPSET,
-    Batch,
-    InputStage,
-    ModelMeta,
-    OutputStage,
-    Postprocess,
-    Precision,
-    Preprocess,
-    meta_from_spec,
-    save_sidecar,
-)
-from yolov3_trt.models import Model
+from yolov3_trt.meta import InputStage, ModelMeta, OutputStage, Precision, meta_from_spec, save_sidecar, to_json
+from yolov3_trt.models import Model, load_model
+from yolov3_trt.reporter import SILENT, Reporter
+from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings, check_together, settings_from
 from yolov3_trt.spec import ModelSpec
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """What a graph shall be."""
+class Exported:
+    """A written ONNX graph and how far it is from its reference; goes wherever the path of a graph does.
 
-    precision: Precision = Precision.FP32
-    batch: Batch = field(default_factory=Batch)
-    input_stage: InputStage = InputStage.TENSOR
-    output_stage: OutputStage = OutputStage.HEADS
-    opset: int = DEFAULT_OPSET
-    preprocess: Preprocess | None = None  # None: the model's own
-    postprocess: Postprocess | None = None  # None: the model's own
-    calibration: Path | None = None  # the table of INT8
-    skip_layers: frozenset[int] = frozenset()  # of INT8: layers that stay in `rest`, as the cfg counts them
-    rest: Precision = Precision.FP16  # of INT8: what all that is not int8 computes in; FP32 for TensorRT 8.6
-    leaky_as_prelu: bool = False  # for a DLA, which has no LeakyReLU but a PReLU
-    frame_hw: HW | None = None  # of PIXELS, see `ModelMeta.frame_hw`
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """A written ONNX file and how far it is from its reference."""
+    Attributes:
+        path: of the `.onnx`; its sidecar lies beside it.
+        meta: the sidecar.
+        num_bytes: of the graph.
+        max_difference: by head, the largest absolute difference of a logit to PyTorch over one batch of seeded noise; empty
+            where ONNX Runtime is not installed, and so nothing was compared.
+        relative_error: by head, Euclidean norm of the difference over that of the head; empty likewise.
+    """
 
     path: Path
     meta: ModelMeta
     num_bytes: int
-    # Per head, over one batch of seeded noise; empty where ONNX Runtime is not installed, and so nothing was compared.
-    max_difference: Mapping[str, float]  # largest absolute difference of a logit
-    relative_error: Mapping[str, float]  # Euclidean norm of the difference over that of the head
+    max_difference: Mapping[str, float]
+    relative_error: Mapping[str, float]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `export --json` writes it."""
+        return {
+            "onnx": str(self.path),
+            "bytes": self.num_bytes,
+            "verified": bool(self.max_difference),
+            "max_difference": dict(self.max_difference),
+            "relative_error": dict(self.relative_error),
+            "meta": to_json(self.meta),
+        }
 
 
-def export_model(model: Model, path: Path, options: ExportOptions | None = None) -> ExportReport:
-    """Export a model, compare the graph with the PyTorch reference, then write it and its sidecar.
+def export(
+    model: str | os.PathLike[str] | Model,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    names: str | os.PathLike[str] | None = None,
+    input_size: Any = None,
+    reporter: Reporter = SILENT,
+    **settings: Any,
+) -> Exported:
+    """Export a model to ONNX, compare the graph with the PyTorch reference, then write it and its sidecar.
+
+    Args:
+        model: a built-in name, a `.cfg`, or what `load_model` gave.
+        path: of the `.onnx`; by default `engines/MODEL-SIZE-PRECISION.onnx`.
+        weights: Darknet `.weights`; see `load_model`, as for the next two.
+        names: of the classes.
+        input_size: px.
+        reporter: told of the progress.
+        settings: any of `GraphSettings`, `CalibrationSettings` and `DetectSettings` by name, or whole ones as `graph`,
+            `calibration` and `detect`. Without a precision the graph is fp32. For int8, `table` or `images` say where the
+            ranges come from.
+
+    Raises:
+        SettingError: a setting has no such value, or does not go with another.
+        ExportError: the export failed, or the graph differs from its reference by more than its precision explains.
+        CalibrationError: the table is not this model's.
+        MetaError: the model is not a detector.
+        OutputError: the file cannot be written.
+
+    >>> export("shapes", "s.onnx", precision="fp16", input_size="320x256").meta.input_hw  # doctest: +SKIP
+    (256, 320)
+    """
+    graph, calibration, detect = settings_from(settings, GraphSettings, CalibrationSettings, DetectSettings)
+    graph = graph.with_precision(Precision.FP32)
+    check_together(graph, calibration)
+    loaded = model_from(model, weights, names, input_size)
+    onnx_path = Path("engines") / f"{artifact_stem(loaded.spec, graph)}.onnx" if path is None else path_of("path", path)
+    table = None
+    if graph.precision is Precision.INT8:
+        from yolov3_trt.jobs.calibrate import table_for
+
+        table = table_for(loaded, calibration, detect, reporter)
+    return write_graph(loaded, onnx_path, graph, detect, table)
+
+
+def model_from(model: str | os.PathLike[str] | Model, weights: Any, names: Any, input_size: Any) -> Model:
+    """What a job's first arguments name; a model that was loaded already was told the rest then.
+
+    Raises:
+        SettingError: a loaded model is to be changed.
+    """
+    if not isinstance(model, Model):
+        return load_model(model, weights, names, input_size)
+    for name, value in (("weights", weights), ("names", names), ("input_size", input_size)):
+        if value is not None:
+            raise SettingError(
+                name, f"given with a model that is loaded already; expected it there: load_model(..., {name}=)"
+            )
+    return model
+
+
+def write_graph(
+    model: Model,
+    path: Path,
+    graph: GraphSettings,
+    detect: DetectSettings | None = None,
+    table_path: Path | None = None,
+    *,
+    leaky_as_prelu: bool = False,
+) -> Exported:
+    """What `export` does once all is settled.
 
     Args:
         model: network and weights.
         path: of the `.onnx`.
-        options: see `ExportOptions`.
+        graph: with its precision.
+        detect: see `DetectSettings`.
+        table_path: of the ranges of INT8.
+        leaky_as_prelu: for a DLA, which has no LeakyReLU but a PReLU.
 
     Raises:
-        ExportError: the export failed, or the graph differs from its reference by more than its precision explains.
-        MetaError: the model is not a detector, or `options.frame_hw` does not go with the input stage.
-        OutputError: the file cannot be written.
+        Yolov3TrtError: see `export`.
     """
-    options = options or ExportOptions()
     require("onnx", extra="export")
     require("torch", extra="export")
     from yolov3_trt.graph.equalise import equalised
     from yolov3_trt.graph.export import onnx_from_module
     from yolov3_trt.graph.fp16 import fp16_from_onnx
     from yolov3_trt.graph.prelu import prelu_from_leaky
-    from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
+    from yolov3_trt.graph.qdq import qdq_from_onnx
+    from yolov3_trt.graph.qdq_placement import QdqPolicy
     from yolov3_trt.reference import fuse_batch_norm, module_from_spec
 
-    meta = model_meta(model, options)
-    table = _calibration_table(meta, options)
+    meta = model_meta(model, graph, detect)
+    table = None if table_path is None else _own_table(table_path, meta)
     reference = module_from_spec(model.spec, model.weights)
     with replacing(path) as partial:  # opened first: an export of seconds must not end at an unwritable folder
-        graph = onnx_from_module(fuse_batch_norm(reference), meta, options.opset)
-        if options.leaky_as_prelu:
-            graph = prelu_from_leaky(graph)
+        onnx = onnx_from_module(fuse_batch_norm(reference), meta, graph.opset)
+        if leaky_as_prelu:
+            onnx = prelu_from_leaky(onnx)
         if meta.precision is Precision.FP16:
-            graph = fp16_from_onnx(graph)
+            onnx = fp16_from_onnx(onnx)
         if table is not None:
-            policy = QdqPolicy(skip_layers=options.skip_layers, rest=options.rest)
-            graph = qdq_from_onnx(equalised(graph, table.doublings), table.amax, policy, table.bias_shifts)
-        max_difference, relative_error = verify_graph(graph, reference, meta)
-        partial.write_bytes(graph.SerializeToString())
-    table_sha256 = None if options.calibration is None else sha256_of_file(options.calibration)
+            policy = QdqPolicy(float_layers=graph.float_layers, float_precision=graph.float_precision or Precision.FP16)
+            onnx = qdq_from_onnx(equalised(onnx, table.doublings), table.amax, policy, table.bias_shifts)
+        max_difference, relative_error = verify_graph(onnx, reference, meta)
+        partial.write_bytes(onnx.SerializeToString())
+    table_sha256 = None if table_path is None else sha256_of_file(table_path)
     meta = replace(meta, onnx_sha256=sha256_of_file(path), calibration_sha256=table_sha256)
     save_sidecar(meta, path)
-    return ExportReport(path, meta, path.stat().st_size, max_difference, relative_error)
+    return Exported(path, meta, path.stat().st_size, max_difference, relative_error)
 
 
-def _calibration_table(meta: ModelMeta, options: ExportOptions) -> CalibrationTable | None:
-    """The table of an INT8 export, made for this very model."""
-    if meta.precision is not Precision.INT8:
-        return None
-    if options.calibration is None:
-        raise ExportError(
-            f"{meta.name}: int8 needs a calibration table; export fp32, run `calibrate` on that, and give its table with "
-            "--calibration"
-        )
-    table = load_table(options.calibration)
-    check_table(table, options.calibration, meta=meta)
+def _own_table(path: Path, meta: ModelMeta) -> CalibrationTable:
+    """The table at a path, made for this very model."""
+    table = load_table(path)
+    check_table(table, path, meta=meta)
     return table
 
 
-def artifact_stem(spec: ModelSpec, options: ExportOptions) -> str:
-    """A file name that says what is inside: `yolov3-416-fp16`, `yolov3-416x608-fp32-pixels-detections-b1-4-8`.
+def artifact_stem(spec: ModelSpec, graph: GraphSettings) -> str:
+    """A file name that says what is inside: `yolov3-416-fp16`, `yolov3-608x416-fp32-pixels-detections-b1-4-8`.
 
-    The size of whole frames is written as cameras have it, width first: `yolov3-416-fp16-camera-1280x720`.
+    Sizes are WIDTHxHEIGHT, as cameras have them: `yolov3-416-fp16-camera-1280x720`.
     """
-    height, width = spec.input_hw
-    parts = [spec.name, str(height) if height == width else f"{height}x{width}", options.precision.value]
-    if options.frame_hw is not None:
-        parts.append(f"camera-{options.frame_hw[1]}x{options.frame_hw[0]}")
-    elif options.input_stage is InputStage.PIXELS:
+    precision = graph.precision or Precision.FP32
+    parts = [spec.name, size_text(spec.input_hw), precision.value]
+    if graph.frame_size is not None:
+        parts.append("camera-{1}x{0}".format(*graph.frame_size))
+    elif graph.input_stage is InputStage.PIXELS:
         parts.append("pixels")
-    if options.output_stage is OutputStage.DETECTIONS:
+    if graph.output_stage is OutputStage.DETECTIONS:
         parts.append("detections")
-    if options.batch.max > 1:
-        parts.append("b" + str(options.batch).replace(":", "-"))
+    if graph.batch.max > 1:
+        parts.append("b" + str(graph.batch).replace(":", "-"))
     return "-".join(parts)
 
 
-def model_meta(model: Model, options: ExportOptions) -> ModelMeta:
-    """The sidecar of an export, less the hashes of what is yet to be made."""
-    meta = meta_from_spec(model.spec, model.class_names)
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
-    return replace(
-        meta,
-        precision=options.precision,
-        batch=options.batch,
-        input_stage=options.input_stage,
-        frame_hw=options.frame_hw,
-        output_stage=options.output_stage,
-        preprocess=options.preprocess or meta.preprocess,
-        postprocess=options.postprocess or meta.postprocess,
-        opset=options.opset,
+def model_meta(model: Model, graph: GraphSettings, detect: DetectSettings | None = None) -> ModelMeta:
+    """The sidecar of an export, less the hashes of what is yet to be made and the versions of absent tools."""
+    graph = graph.with_precision(Precision.FP32)
+    assert graph.precision is not None
+    meta = replace(
+        meta_from_spec(model.spec, model.class_names),
+        precision=graph.precision,
+        batch=graph.batch,
+        input_stage=graph.input_stage,
+        frame_hw=graph.frame_size,
+        output_stage=graph.output_stage,
+        opset=graph.opset,
         weights_sha256=model.weights_sha256,
-        versions={"yolov3_trt": __version__, **versions},
+        versions={"yolov3_trt": __version__, **_versions("torch", "onnx", "onnxscript")},
     )
+    return (detect or DetectSettings()).apply(meta)
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """Of those packages that are installed; what an export needs it asks for itself."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

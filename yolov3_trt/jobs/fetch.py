@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from yolov3_trt.errors import FetchError, OutputError
 from yolov3_trt.files import cache_folder, digest_of_file, locked, replacing
 from yolov3_trt.jobs.download import download
-from yolov3_trt.jobs.reporter import SILENT, Reporter
 from yolov3_trt.models import BUNDLED
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.mistaken import did_you_mean
 from yolov3_trt.models.published import PUBLISHED, Published
+from yolov3_trt.reporter import SILENT, Reporter
 
 
 @dataclass(frozen=True)

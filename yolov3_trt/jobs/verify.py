@@ -87,7 +87,7 @@ def _heads_of_frames(graph: Any, meta: ModelMeta) -> tuple[Outputs, FloatArray]:
     if not off <= _RESIZE_TOLERANCE:
         raise ExportError(
             f"{meta.name}: frames resized in the graph are up to {off:.1f} levels off those resized by the host; expected at "
-            f"most {_RESIZE_TOLERANCE:g}: export without --frame-size, or report this"
+            f"most {_RESIZE_TOLERANCE:g}: export without frame_size, or report this"
         )
     return got, got[seen]
 

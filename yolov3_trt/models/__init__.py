@@ -1,13 +1,15 @@
 """From a model's name or `.cfg`, and its `.weights`, to a checked spec and arrays."""
 
 import logging
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from yolov3_trt.arguments import path, size, text
 from yolov3_trt.errors import CfgError, WeightsError
 from yolov3_trt.files import cache_folder, sha256_of_file
-from yolov3_trt.geometry import HW
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.class_names import BUILT_IN_NAMES, SHAPE_NAMES, default_class_names, load_class_names
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
@@ -40,7 +42,10 @@ class Model:
 
 
 def load_model(
-    name_or_cfg: str | Path, weights: str | Path | None = None, names: str | None = None, input_hw: HW | None = None
+    name_or_cfg: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    names: str | os.PathLike[str] | None = None,
+    input_size: Any = None,
 ) -> Model:
     """Load a built-in network or a `.cfg` with its Darknet weights.
 
@@ -49,20 +54,22 @@ def load_model(
         weights: the `.weights` file; by default the one beside the cfg with its stem, else the one in the cache.
         names: a `.names` file, `coco` or `voc`; by default the `.names` beside the cfg with its stem, else COCO's for 80
             classes, VOC's for 20, numbers otherwise.
-        input_hw: height and width of the input, px; by default the model's own.
+        input_size: of the network, px: one number for a square, a text `WIDTHxHEIGHT`, or a pair (height, width); by default
+            the model's own.
 
     Raises:
         CfgError, SpecError, WeightsError: each says where and what.
     """
+    name_or_cfg = text("model", name_or_cfg)
     spec = load_spec(name_or_cfg)
-    if input_hw is not None:
-        spec = spec.with_input_hw(input_hw)
-    weights_path = Path(weights) if weights else _find_weights(name_or_cfg, spec.name)
+    if input_size is not None:
+        spec = spec.with_input_hw(size("input_size", input_size))
+    weights_path = path("weights", weights) if weights is not None else _find_weights(name_or_cfg, spec.name)
     arrays = weights_from_darknet(spec, weights_path).arrays
     return Model(spec, arrays, _find_names(name_or_cfg, names, spec), weights_path)
 
 
-def load_spec(name_or_cfg: str | Path) -> ModelSpec:
+def load_spec(name_or_cfg: str | os.PathLike[str]) -> ModelSpec:
     """A built-in network, or a `.cfg` read from its path.
 
     Raises:
@@ -72,13 +79,13 @@ def load_spec(name_or_cfg: str | Path) -> ModelSpec:
         return BUILT_IN[str(name_or_cfg)]()
     path = Path(name_or_cfg)
     if path.suffix != ".cfg":
-        raise CfgError(not_a_model(name_or_cfg))
+        raise CfgError(not_a_model(str(name_or_cfg)))
     return spec_from_cfg(path)
 
 
-def is_model(artifact: str | Path) -> bool:
+def is_model(artifact: str | os.PathLike[str]) -> bool:
     """Whether this names a model (a built-in or a `.cfg`) rather than an exported artifact."""
-    return str(artifact) in BUILT_IN or Path(artifact).suffix == ".cfg"
+    return os.fspath(artifact) in BUILT_IN or os.fspath(artifact).endswith(".cfg")
 
 
 def default_weights_path(name: str) -> Path:
@@ -107,12 +114,12 @@ def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
     if path.is_file():
         return path
     by_fetch = f"run: {fetch}, or " if path.stem in PUBLISHED else ""
-    raise WeightsError(f"{name_or_cfg}: no weights given and {missing}; {by_fetch}give them with --weights FILE")
+    raise WeightsError(f"{name_or_cfg}: no weights given and {missing}; {by_fetch}give the file as weights")
 
 
-def _find_names(name_or_cfg: str | Path, names: str | None, spec: ModelSpec) -> tuple[str, ...]:
+def _find_names(name_or_cfg: str, names: str | os.PathLike[str] | None, spec: ModelSpec) -> tuple[str, ...]:
     if names is not None:
-        return load_class_names(names, spec.num_classes)
+        return load_class_names(text("names", names), spec.num_classes)
     if str(name_or_cfg) in BUNDLED:
         return BUNDLED[str(name_or_cfg)]
     if str(name_or_cfg) not in BUILT_IN:
@@ -121,7 +128,5 @@ def _find_names(name_or_cfg: str | Path, names: str | None, spec: ModelSpec) -> 
             return load_class_names(str(beside), spec.num_classes)
         for list_name, built_in in BUILT_IN_NAMES.items():
             if len(built_in) == spec.num_classes:
-                _LOG.info(
-                    "%s: %d classes, named as in %s; --names says otherwise", name_or_cfg, len(built_in), list_name
-                )
+                _LOG.info("%s: %d classes, named as in %s; names says otherwise", name_or_cfg, len(built_in), list_name)
     return default_class_names(spec.num_classes)

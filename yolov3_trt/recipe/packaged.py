@@ -48,7 +48,7 @@ def load_found(path: Path) -> BuildRecipe:
     `calib/...` in the working folder.
     """
     recipe = load_recipe(path)
-    if path not in packaged_recipes().values() or recipe.calibration is None:
+    if path not in packaged_recipes().values():
         return recipe
     calibration = recipe.calibration
     if calibration.table is not None:

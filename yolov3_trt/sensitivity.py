@@ -37,28 +37,28 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class Budgeted:
+class SearchResult:
     """The outcome of a search.
 
     Attributes:
-        skip_layers: that stay float; noisiest first.
+        float_layers: that stay float; noisiest first.
         ap: with them.
-        ap_by_skipped: what was tried: AP by the number of the noisiest layers left float.
+        ap_by_count: what was tried: AP by the number of the noisiest layers left float.
     """
 
-    skip_layers: tuple[int, ...]
+    float_layers: tuple[int, ...]
     ap: float
-    ap_by_skipped: Mapping[int, float]
+    ap_by_count: Mapping[int, float]
 
 
-class Variants:
+class QuantizedVariants:
     """INT8 variants of one model, each with other layers left float.
 
     Args:
         graph: the FP32 graph (an onnx ModelProto).
         meta: of that graph.
         table: its calibration table.
-        rest: what everything that is not int8 computes in.
+        float_precision: what everything that is not int8 computes in.
     """
 
     def __init__(self, graph: Any, meta: ModelMeta, table: CalibrationTable, rest: Precision) -> None:
@@ -66,21 +66,21 @@ class Variants:
 
         self._graph, self.meta, self._table, self._rest = equalised(graph, table.doublings), meta, table, rest
 
-    def heads(self, inputs: Sequence[NDArray[Any]], skip_layers: frozenset[int] | None) -> list[Heads]:
+    def heads(self, inputs: Sequence[NDArray[Any]], float_layers: frozenset[int] | None) -> list[Heads]:
         """Heads for each input; None is the float graph itself. The rest is FP32, so only INT8's noise shows."""
-        graph = self._graph if skip_layers is None else self._quantised(skip_layers, Precision.FP32)
+        graph = self._graph if float_layers is None else self._quantised(float_layers, Precision.FP32)
         run = graph_runner(graph.SerializeToString())
         return [run({INPUT_NAME: batch}) for batch in inputs]
 
-    def save(self, path: Path, skip_layers: frozenset[int]) -> None:
+    def save(self, path: Path, float_layers: frozenset[int]) -> None:
         """Write a variant with its sidecar, to be opened as any artifact."""
-        write_bytes(path, self._quantised(skip_layers, self._rest).SerializeToString())
+        write_bytes(path, self._quantised(float_layers, self._rest).SerializeToString())
         save_sidecar(replace(self.meta, precision=Precision.INT8, onnx_sha256=sha256_of_file(path)), path)
 
-    def _quantised(self, skip_layers: frozenset[int], rest: Precision) -> Any:
+    def _quantised(self, float_layers: frozenset[int], rest: Precision) -> Any:
         from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
 
-        policy = QdqPolicy(skip_layers=skip_layers, rest=rest)
+        policy = QdqPolicy(float_layers=float_layers, float_precision=rest)
         return qdq_from_onnx(self._graph, self._table.amax, policy, self._table.bias_shifts)
 
 
@@ -132,7 +132,9 @@ def snr_db(reference: Sequence[Heads], got: Sequence[Heads]) -> float:
     return min(ratios)
 
 
-def search_skipped(ranking: Sequence[int], ap_without: Callable[[frozenset[int]], float], floor: float) -> Budgeted:
+def search_float_layers(
+    ranking: Sequence[int], ap_without: Callable[[frozenset[int]], float], floor: float
+) -> SearchResult:
     """Leave as few layers float as AP allows.
 
     First a binary search for how many of the noisiest layers have to be; then each of them is tried in int8 again, the least
@@ -155,7 +157,7 @@ def search_skipped(ranking: Sequence[int], ap_without: Callable[[frozenset[int]]
 
     low, high = 0, len(ranking)  # `high` is enough; `low` - 1 is not
     if ap_of(0) >= floor:
-        return Budgeted((), tried[0], tried)
+        return SearchResult((), tried[0], tried)
     if ap_of(high) < floor:
         raise CalibrationError(
             f"with all {high} layers float AP is {tried[high]:.4f}; expected {floor:.4f} or more: the budget is smaller than "
@@ -172,10 +174,10 @@ def search_skipped(ranking: Sequence[int], ap_without: Callable[[frozenset[int]]
         if without >= floor:
             skipped.remove(layer)
             ap = without
-    return Budgeted(tuple(skipped), ap, dict(sorted(tried.items())))
+    return SearchResult(tuple(skipped), ap, dict(sorted(tried.items())))
 
 
-def int8_share(spec: ModelSpec, skip_layers: Iterable[int]) -> float:
+def int8_share(spec: ModelSpec, float_layers: Iterable[int]) -> float:
     """Share of the convolutions' multiply-adds that are done in int8."""
     macs = spec.conv_macs
-    return 1 - sum(macs.get(layer, 0) for layer in set(skip_layers)) / sum(macs.values())
+    return 1 - sum(macs.get(layer, 0) for layer in set(float_layers)) / sum(macs.values())

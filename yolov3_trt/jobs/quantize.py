@@ -1,0 +1,210 @@
+"""INT8 within an accuracy budget: calibrate, find the layers that have to stay float, export."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from yolov3_trt.arguments import integer, number
+from yolov3_trt.arguments import path as path_of
+from yolov3_trt.detector import open_detector
+from yolov3_trt.errors import SettingError
+from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
+from yolov3_trt.jobs.calibrate import calibrate
+from yolov3_trt.jobs.export import Exported, artifact_stem, model_from, write_graph
+from yolov3_trt.meta import Precision
+from yolov3_trt.models import Model
+from yolov3_trt.preprocess import prepare_batch
+from yolov3_trt.reporter import SILENT, Reporter
+from yolov3_trt.sensitivity import (
+    QuantizedVariants,
+    Sensitivity,
+    int8_share,
+    quantisable_layers,
+    search_float_layers,
+    sensitivities,
+    with_ap,
+)
+from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings, settings_from
+
+WORST_LAYERS = 10  # of which AP is measured as well
+_SENSITIVITY_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An INT8 graph within its accuracy budget; goes wherever the path of a graph does.
+
+    Attributes:
+        export: the graph.
+        table: file of its ranges.
+        ap_fp32: average precision of the FP32 graph, 0..1.
+        ap_int8_throughout: with every layer in int8.
+        ap: of this graph.
+        max_ap_drop: the budget.
+        float_layers: that stay float, noisiest first.
+        num_layers: that could be int8.
+        int8_share_of_macs: share of the convolutions' multiply-adds that are done in int8.
+        ap_by_count: what was tried: AP by the number of the noisiest layers left float.
+        sensitivities: of all layers, noisiest first.
+    """
+
+    export: Exported
+    table: Path
+    ap_fp32: float
+    ap_int8_throughout: float
+    ap: float
+    max_ap_drop: float
+    float_layers: tuple[int, ...]
+    num_layers: int
+    int8_share_of_macs: float
+    ap_by_count: dict[int, float]
+    sensitivities: tuple[Sensitivity, ...]
+
+    @property
+    def path(self) -> Path:
+        """Of the graph."""
+        return self.export.path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `quantize --json` writes it."""
+        return {
+            "ap_fp32": self.ap_fp32,
+            "ap_int8_throughout": self.ap_int8_throughout,
+            "ap": self.ap,
+            "max_ap_drop": self.max_ap_drop,
+            "float_layers": list(self.float_layers),
+            "int8_share_of_macs": self.int8_share_of_macs,
+            "ap_by_count": dict(self.ap_by_count),
+            "sensitivities": [asdict(row) for row in self.sensitivities],
+            "export": self.export.to_json(),
+        }
+
+
+def quantize(
+    model: str | os.PathLike[str] | Model,
+    folder: str | os.PathLike[str] = "engines",
+    *,
+    val_images: str | os.PathLike[str],
+    annotations: str | os.PathLike[str],
+    max_ap_drop: float = 0.005,
+    layer_ap: int = WORST_LAYERS,
+    weights: str | os.PathLike[str] | None = None,
+    names: str | os.PathLike[str] | None = None,
+    input_size: Any = None,
+    reporter: Reporter = SILENT,
+    **settings: Any,
+) -> Quantized:
+    """Calibrate, quantise, and leave as few layers float as the accuracy budget allows.
+
+    Args:
+        model: a built-in name, a `.cfg`, or what `load_model` gave.
+        folder: for the FP32 graph, the table and the INT8 graph.
+        val_images: folder of pictures that accuracy is measured on.
+        annotations: COCO instances (JSON) of those.
+        max_ap_drop: how much average precision INT8 may cost, 0..1.
+        layer_ap: of how many of the noisiest layers to measure AP on their own as well.
+        weights: Darknet `.weights`; see `load_model`, as for the next two.
+        names: of the classes.
+        input_size: px.
+        reporter: told of what is tried, and of the progress.
+        settings: any of `GraphSettings`, `CalibrationSettings` (`images` is needed) and `DetectSettings`, as for `export`;
+            `precision` and `float_layers` are found here.
+
+    Raises:
+        SettingError: a setting has no such value, or does not go with another.
+        CalibrationError: the budget is smaller than what FP16 costs, or see `calibrate`.
+        EvaluationError: the annotations are not of this model or these pictures.
+        Yolov3TrtError: whatever of the chain failed.
+
+    >>> quantize("yolov3.cfg", images="photos/", val_images="val/", annotations="val.json").float_layers  # doctest: +SKIP
+    (81, 93)
+    """
+    for name in ("precision", "float_layers"):
+        if settings.get(name) is not None:
+            raise SettingError(name, "given to quantize, which finds it; leave it out")
+    settings["precision"] = Precision.INT8
+    graph, ranges, detect = settings_from(settings, GraphSettings, CalibrationSettings, DetectSettings)
+    graph = graph.with_precision(Precision.INT8)
+    max_ap_drop, layer_ap = number("max_ap_drop", max_ap_drop, 0, 1), integer("layer_ap", layer_ap, 0, 10**6)
+    folder, val_images = path_of("folder", folder), path_of("val_images", val_images)
+    loaded = model_from(model, weights, names, input_size)
+    plain = GraphSettings(opset=graph.opset)
+    fp32 = write_graph(loaded, folder / f"{artifact_stem(loaded.spec, plain)}.onnx", plain, detect)
+    reporter.say(f"{fp32.path}: written")
+    table = ranges.table or folder / f"{fp32.path.stem}-{ranges.method.value}.json"
+    ranges = replace(ranges, table=table)
+    calibrated = calibrate(fp32, calibration=ranges, val_images=val_images, reporter=reporter)
+    truth = load_annotations(path_of("annotations", annotations), fp32.meta.class_names)
+
+    def ap_of(path: Path) -> float:
+        with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
+            return float(evaluate(detector, truth, val_images)["AP"] or 0.0)
+
+    from yolov3_trt.graph.parts import load_graph
+
+    variants = QuantizedVariants(load_graph(fp32.path), fp32.meta, calibrated.table, graph.float_precision)
+    reference_ap, everything = ap_of(fp32.path), frozenset(quantisable_layers(loaded.spec))
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def ap_without(float_layers: frozenset[int]) -> float:
+            path = Path(scratch) / "variant.onnx"
+            variants.save(path, float_layers)
+            return ap_of(path)
+
+        def ap_tried(float_layers: frozenset[int]) -> float:
+            ap = ap_without(float_layers)
+            reporter.say(f"AP {ap:.4f} with {len(float_layers)} layers float")
+            return ap
+
+        inputs = [
+            prepare_batch([picture.pixels], fp32.meta)[0]
+            for picture in islice(calibrated.pictures, _SENSITIVITY_IMAGES)
+        ]
+        ranking = _ranking(loaded, variants, inputs, layer_ap, lambda layer: ap_without(everything - {layer}), reporter)
+        found = search_float_layers([row.layer for row in ranking], ap_tried, reference_ap - max_ap_drop)
+    final = replace(graph, float_layers=frozenset(found.float_layers))
+    exported = write_graph(loaded, folder / f"{artifact_stem(loaded.spec, final)}.onnx", final, detect, table)
+    return Quantized(
+        export=exported,
+        table=table,
+        ap_fp32=reference_ap,
+        ap_int8_throughout=found.ap_by_count[0],
+        ap=found.ap,
+        max_ap_drop=max_ap_drop,
+        float_layers=found.float_layers,
+        num_layers=len(everything),
+        int8_share_of_macs=int8_share(loaded.spec, found.float_layers),
+        ap_by_count=dict(found.ap_by_count),
+        sensitivities=ranking,
+    )
+
+
+def _ranking(
+    model: Model,
+    variants: QuantizedVariants,
+    inputs: list[Any],
+    layer_ap: int,
+    ap_with_only: Callable[[int], float],
+    reporter: Reporter,
+) -> tuple[Sensitivity, ...]:
+    """The layers, noisiest first: noise measured on a few calibration pictures, AP on the validation pictures."""
+    layers = frozenset(quantisable_layers(model.spec))
+    ranking = sensitivities(
+        model.spec,
+        variants.heads(inputs, None),
+        lambda layer: variants.heads(inputs, layers - {layer}),
+        lambda items: reporter.track(items, "noise of each layer", len(layers)),
+    )
+    return with_ap(
+        ranking,
+        layer_ap,
+        ap_with_only,
+        lambda items: reporter.track(items, "AP of the noisiest", min(layer_ap, len(layers))),
+    )
