@@ -885,6 +885,34 @@ def test_annotations_that_are_not_cocos_are_refused(
     assert_fails(outcome, "boxes.json: ", text)
 
 
+@pytest.mark.parametrize(
+    "args, text",
+    [
+        (
+            ("eval", "M", "--images", ".", "--annotations", "no.json"),
+            "--annotations no.json: there is no such file; expected a",
+        ),
+        (
+            ("eval", "M", "--images", "no", "--annotations", "t.cfg"),
+            "--images no: there is no such folder; expected a folder",
+        ),
+        (
+            ("compare", "M", "M", "--images", ".", "--annotations", "."),
+            "--annotations .: this is a folder; expected a file",
+        ),
+        (("bench", "M", "--images", ".", "--annotations", "no.json"), "--annotations no.json: there is no such file"),
+        (("train", "--model", "M", "--data", "no.yaml"), "--data no.yaml: there is no such file; expected a file"),
+        (("train", "--data", "t.cfg", "--resume", "t.cfg"), "--resume t.cfg: this is a file; expected a folder"),
+    ],
+)
+def test_what_a_verb_measures_or_trains_on_is_looked_for_before_the_model(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], text: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("t.cfg").touch()
+    assert_fails(run(*(arg.replace("M", "missing.onnx") for arg in args)), text)
+
+
 def test_eval_names_images_that_are_not_there(run: Run, onnx: Path, eight: Path, tmp_path: Path):
     outcome = run("eval", onnx, "--images", tmp_path, "--annotations", eight)
     assert_fails(outcome, "8 of the 8 images of eight.json are not there, e.g. 0000", "give their folder with --images")

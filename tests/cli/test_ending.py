@@ -77,3 +77,22 @@ def test_a_reader_that_goes_away_ends_a_verb_quietly():
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_shapes_that_are_stopped_say_what_is_left(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    from yolov3_trt.data import shapes
+
+    write = shapes._write_picture
+
+    def write_and_stop(folder: Path, name: str, picture: object) -> None:
+        write(folder, name, picture)
+        if name == "train/000002":
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(shapes, "_write_picture", write_and_stop)
+    assert call("shapes", "-o", tmp_path / "s", "--train", "5", "--val", "1") == 143
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"yolov3_trt: stopped by SIGTERM; {tmp_path}/s holds a part of the pictures and no data.yaml, so it is no data set: "
+        "run the same command again, which begins anew"
+    )
+    assert len(list((tmp_path / "s" / "images" / "train").iterdir())) == 3

@@ -651,3 +651,19 @@ def test_the_report_says_which_package_this_is_and_where_it_keeps_what_it_fetche
     detail = look(BARE)["yolov3_trt"].detail
     package = Path(yolov3_trt.__file__).parent
     assert detail == f"{yolov3_trt.__version__} at {package}, cache {tmp_path / 'yolov3_trt'}"
+
+
+def test_statuses_are_coloured_where_colours_are_wanted(monkeypatch: pytest.MonkeyPatch):
+    from yolov3_trt.cli.doctor import colored
+
+    text = "ok        a  error in a sentence\nerror     b  broken\n          fix: ok, do this"
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert colored(text) == text  # stdout is captured, so no terminal
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert colored(text) == (
+        "\x1b[32mok\x1b[0m        a  error in a sentence\n\x1b[1;31merror\x1b[0m     b  broken\n          fix: ok, do this"
+    )
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert colored(text) == text

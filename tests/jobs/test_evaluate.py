@@ -246,7 +246,10 @@ def test_the_original_weights_on_pictures_of_coco_are_noted(val64: Annotations):
 
 def test_weights_that_may_be_the_original_ones_are_noted_with_an_if(val64: Annotations):
     note = training_overlap_note(meta_of("yolov3-tiny", "0" * 64), val64.content)
-    assert note is not None and note.startswith("if the weights of yolov3-tiny come from the original ones, they were")
+    assert note is not None and note.startswith(
+        "this does not concern you if you trained yolov3-tiny from scratch or on"
+    )
+    assert "the published weights of YOLOv3, from which it may come" in note and " were trained on COCO's" in note
 
 
 def test_other_pictures_classes_or_models_are_not_noted(val64: Annotations):

@@ -156,7 +156,7 @@ def test_pictures_of_coco_and_a_yolov3_get_a_note(run: Run, tmp_path: Path):
     cv2.imwrite(str(tmp_path / truth.file_name), np.zeros((40, 40, 3), np.uint8))
     options = ("--images", tmp_path, "--annotations", tmp_path / "truth.json", "--resamples", "10")
     (note,) = run("eval", cfg, *options, "--json", "-").json["notes"]
-    assert note.startswith("if the weights of yolov3-mini come from the original ones")
+    assert note.startswith("this does not concern you if you trained yolov3-mini from scratch")
     assert f"note: {note}" in run("eval", cfg, *options).stdout
 
 

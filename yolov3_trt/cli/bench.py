@@ -20,6 +20,7 @@ from yolov3_trt.cli.options import (
     TrustOption,
     WeightsOption,
     parse_input_hw,
+    readable,
     writable,
 )
 from yolov3_trt.cli.output import say, track, write_result
@@ -40,7 +41,12 @@ def bench(
         list[str] | None, typer.Option(metavar="SOURCE", help="Frames; default: generated ones, 640x480.")
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="COCO instances (JSON) of the folder --images: adds AP to rows.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="COCO instances (JSON) of the folder --images: adds AP to rows.",
+            callback=readable("--annotations"),
+        ),
     ] = None,
     reference: Annotated[
         str | None,

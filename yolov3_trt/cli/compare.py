@@ -26,6 +26,7 @@ from yolov3_trt.cli.options import (
     TrustOption,
     WeightsOption,
     open_for_verb,
+    readable,
 )
 from yolov3_trt.cli.output import table, track, write_result
 
@@ -56,7 +57,11 @@ def compare(
     trust: TrustOption = False,
     annotations: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="COCO instances of the images, one folder: shows the AP difference."),
+        typer.Option(
+            metavar="FILE",
+            help="COCO instances of the images, one folder: shows the AP difference.",
+            callback=readable("--annotations"),
+        ),
     ] = None,
     layers: Annotated[
         bool | None,

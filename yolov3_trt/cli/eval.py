@@ -22,6 +22,7 @@ from yolov3_trt.cli.options import (
     TrustOption,
     WeightsOption,
     open_for_verb,
+    readable,
     writable,
 )
 from yolov3_trt.cli.output import say, table, track, write_result
@@ -54,8 +55,13 @@ def evaluate(
         list[str],
         typer.Argument(metavar="ARTIFACT...", help="Models, .onnx or .engine files; the first is compared with."),
     ],
-    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the images.")],
-    annotations: Annotated[Path, typer.Option(metavar="FILE", help="COCO instances (JSON).")],
+    images: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder of the images.", callback=readable("--images", is_folder=True)),
+    ],
+    annotations: Annotated[
+        Path, typer.Option(metavar="FILE", help="COCO instances (JSON).", callback=readable("--annotations"))
+    ],
     weights: WeightsOption = None,
     names: NamesOption = None,
     input_size: InputSizeOption = None,

@@ -51,6 +51,35 @@ def writable(option: str, *, is_file: bool = False) -> Callable[[_Target], _Targ
     return check
 
 
+def readable(option: str, *, is_folder: bool = False) -> Callable[[_Target], _Target]:
+    """For `callback=`: sees that what an option names is there, before anything that takes time is opened.
+
+    Args:
+        option: as it is typed.
+        is_folder: whether a folder is expected, instead of a file.
+    """
+    kind = "folder" if is_folder else "file"
+
+    def check(value: _Target) -> _Target:
+        from yolov3_trt.errors import Yolov3TrtError
+
+        if value is None:
+            return value
+        path = Path(value)
+        if not (path.is_dir() if is_folder else path.is_file()):
+            found = (
+                "this is a file"
+                if path.is_file()
+                else "this is a folder"
+                if path.is_dir()
+                else f"there is no such {kind}"
+            )
+            raise Yolov3TrtError(f"{option} {value}: {found}; expected a {kind}")
+        return value
+
+    return check
+
+
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in model (see `models`) or a .cfg file.")]
 ArtifactArgument = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx, an .engine or triton://HOST:PORT/MODEL.")

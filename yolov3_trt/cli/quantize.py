@@ -7,7 +7,7 @@ import typer
 
 from yolov3_trt.cli.export import report_text
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument
+from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, readable
 from yolov3_trt.cli.output import reporter, table, write_result
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings
 
@@ -25,7 +25,13 @@ def quantize(
         Path, typer.Option(metavar="FOLDER", help="Pictures that accuracy is measured on.", rich_help_panel=_ACCURACY)
     ],
     annotations: Annotated[
-        Path, typer.Option(metavar="FILE", help="COCO instances (JSON) of those.", rich_help_panel=_ACCURACY)
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="COCO instances (JSON) of those.",
+            rich_help_panel=_ACCURACY,
+            callback=readable("--annotations"),
+        ),
     ],
     max_ap_drop: Annotated[
         float, typer.Option(min=0, max=1, help="How much AP INT8 may cost.", rich_help_panel=_ACCURACY)

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from yolov3_trt.cli.ending import name_of_end
 from yolov3_trt.cli.options import writable
-from yolov3_trt.cli.output import track
+from yolov3_trt.cli.output import say, show, track
 
 
 def shapes(
@@ -20,7 +21,12 @@ def shapes(
     """Write a data set of generated shapes, with labels in YOLO format: to try `train`, `eval` and `calibrate`."""
     from yolov3_trt.data.shapes import write_shapes_data_set
 
-    path = write_shapes_data_set(
-        output, num_train=train, num_val=val, seed=seed, progress=lambda items: track(items, "drawing", train + val)
-    )
-    print(path)
+    try:
+        path = write_shapes_data_set(
+            output, num_train=train, num_val=val, seed=seed, progress=lambda items: track(items, "drawing", train + val)
+        )
+    except KeyboardInterrupt as end:
+        left = f"{output} holds a part of the pictures and no data.yaml, so it is no data set"
+        say(f"yolov3_trt: stopped by {name_of_end(end)}; {left}: run the same command again, which begins anew")
+        raise
+    show(str(path))

@@ -18,6 +18,7 @@ from yolov3_trt.cli.options import (
     NamesOption,
     WeightsOption,
     parse_input_hw,
+    readable,
     writable,
 )
 from yolov3_trt.cli.output import progress_bar, say, table, track, write_result
@@ -32,12 +33,20 @@ if TYPE_CHECKING:
 
 def train(
     context: typer.Context,
-    data: Annotated[Path, typer.Option(metavar="FILE", help="The data set's data.yaml, in YOLO format.")],
+    data: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The data set's data.yaml, in YOLO format.", callback=readable("--data")),
+    ],
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Built-in model or a .cfg; see `models`.")] = None,
     weights: WeightsOption = None,
     names: NamesOption = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights.")] = False,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Go on with the run in this folder.", callback=readable("--resume", is_folder=True)
+        ),
+    ] = None,
     input_size: InputSizeOption = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 16,

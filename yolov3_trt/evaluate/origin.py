@@ -29,7 +29,10 @@ def training_overlap_note(meta: ModelMeta, content: Mapping[str, Any]) -> str | 
     if original is not None:
         subject = f"{meta.name} has the original weights of {original}, which"
     elif meta.name.startswith("yolov3") and meta.num_classes == _COCO_CLASSES:
-        subject = f"if the weights of {meta.name} come from the original ones, they"
+        subject = (
+            f"this does not concern you if you trained {meta.name} from scratch or on pictures of your own; the published "
+            "weights of YOLOv3, from which it may come (the SHA-256 of its weights is none of theirs, which proves nothing),"
+        )
     else:
         return None
     return (
