@@ -294,7 +294,7 @@ def test_frames_in_which_nothing_is_found_prove_nothing_and_that_is_said(run: Ru
         (("--peers", "tensorflow"), "'tensorflow'; expected opencv"),
         (("--device", "tpu"), "'tpu'; expected cpu or cuda"),
         (("--torch-variants", "fp8"), "'fp8' is unknown; expected fp32, fp16"),
-        (("--annotations", "a.json"), "wants --images with the one folder that its pictures are in"),
+        (("--annotations", __file__), "wants --images with the one folder that its pictures are in"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_opened(run: Run, args: tuple[str, ...], text: str):

@@ -297,7 +297,7 @@ def test_classifiers_and_other_class_counts_are_refused(few: DataSet, tmp_path: 
 @pytest.mark.parametrize(
     "args, message",
     [
-        (("--resume", "run", "--epochs", "5"), "goes not with --resume, which takes everything from the checkpoint"),
+        (("--resume", ".", "--epochs", "5"), "goes not with --resume, which takes everything from the checkpoint"),
         ((), "expected a built-in model or a .cfg"),
         (("--model", "shapes", "--from-scratch", "--weights", "x.weights"), "goes not with --weights"),
     ],
