@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 
 import cv2
@@ -135,6 +136,42 @@ def test_best_object_is_on_top():
     assert tuple(draw_detections(grey((400, 400)), both)[250, 200]) == class_color(0)
 
 
+@pytest.fixture
+def text_sizes_of_opencv5(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`getTextSize` as OpenCV 5 has it: how far a text reaches below its line depends on its letters."""
+    original = cv2.getTextSize
+
+    def by_letter(text: str, *font: object) -> tuple[tuple[int, int], int]:
+        (width, height), _ = original(text, *font)
+        return (width, height), 5 if set("gjpqy") & set(text) else 1
+
+    _forget_letters()
+    monkeypatch.setattr(cv2, "getTextSize", by_letter)
+    yield
+    _forget_letters()
+
+
+def _forget_letters() -> None:
+    for function in vars(draw).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
+@pytest.mark.parametrize("unit", [1, 2, 3, 10])
+def test_every_text_of_a_size_has_one_height_and_all_its_ink(unit: int, text_sizes_of_opencv5: None):
+    for text in ("dog", "0.57", "acemn", "Ag", "person", "x"):
+        mask = draw._text_mask(text, unit)
+        assert len(mask) == len(draw._text_mask("0", unit))
+        edges = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        assert mask.max() > 200 and edges.max() < 80  # letters, and background around them
+
+
+def test_objects_are_drawn_where_the_height_of_a_text_depends_on_its_letters(text_sizes_of_opencv5: None):
+    """With OpenCV 5 name and score would not go side by side."""
+    drawn = draw_detections(grey((480, 640)), objects((50, 100, 300, 250), names=("dog",)))
+    assert changed(drawn)[90, 50:100].all()
+
+
 # --- the status line ---
 
 
@@ -154,7 +191,7 @@ def test_status_line_is_at_the_bottom_and_the_banner_at_the_top(image_hw: HW):
 
 def test_status_line_takes_more_lines_where_the_picture_is_narrow():
     heights = []
-    for width in (400, 200, 100):
+    for width in (400, 150, 75):
         canvas = grey((400, width))
         draw_status(canvas, STATUS)
         heights.append(int(changed(canvas).any(axis=1).sum()))

@@ -20,6 +20,8 @@ Color = tuple[int, int, int]  # BGR
 
 _BLACK, _WHITE, _RED, _GREY = (0, 0, 0), (255, 255, 255), (40, 40, 200), (60, 60, 60)
 
+_TALL_AND_LONG = "bdgpy"  # letters that reach as far up and down as a line does
+
 _ANNOTATED: WeakKeyDictionary[Result, Image] = WeakKeyDictionary()
 _ANNOTATED_LOCK = threading.Lock()
 
@@ -125,22 +127,46 @@ def _in_ascii(row: Detection) -> str:
 @lru_cache(maxsize=512)
 def _text_mask(text: str, unit: int) -> NDArray[np.uint8]:
     """A line of text, (h, w): 0 for the background to 255 for ink; the height depends on `unit` only. Not to be changed."""
+    canvas, (top, bottom) = _ink(text, unit, _font_scale() * unit), _line_rows(unit)
+    columns = np.flatnonzero(canvas.any(axis=0))
+    left, right = (columns[0], columns[-1] + 1) if columns.size else (unit, unit)
+    return canvas[top - unit : bottom + unit, left - unit : right + 2 * unit]
+
+
+@lru_cache(maxsize=32)
+def _line_rows(unit: int) -> tuple[int, int]:
+    """The rows of a line in `_ink`, from the top of its tall letters to the foot of its long ones."""
+    rows = np.flatnonzero(_ink(_TALL_AND_LONG, unit, _font_scale() * unit).any(axis=1))
+    return int(rows[0]), int(rows[-1]) + 1
+
+
+@lru_cache(maxsize=1)
+def _font_scale() -> float:
+    """The scale of OpenCV's font, per `unit`, at which a line is 11.1 units high: OpenCV 5 has another font of that name."""
+    unit, scale = 10, 0.35
+    return scale * 11.1 * unit / int(_ink(_TALL_AND_LONG, unit, scale * unit).any(axis=1).sum())
+
+
+def _ink(text: str, unit: int, scale: float) -> NDArray[np.uint8]:
+    """A text in lines of `unit` px, with room on every side.
+
+    What `getTextSize` says is a hint of the width only: its height depends on the letters from OpenCV 5 on, and before that
+    some letters reach beyond it.
+    """
     cv2 = require("cv2", extra="opencv")
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.35 * unit
-    (text_w, text_h), baseline = cv2.getTextSize(text, font, scale, unit)
-    mask = np.zeros((text_h + baseline + 2 * unit, text_w + 2 * unit), np.uint8)
-    return np.asarray(cv2.putText(mask, text, (unit, text_h + unit), font, scale, 255, unit, cv2.LINE_AA))
+    text_w = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, unit)[0][0]
+    canvas = np.zeros((20 * unit, 2 * text_w + 8 * unit), np.uint8)
+    origin = (4 * unit, 12 * unit)
+    return np.asarray(cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, unit, cv2.LINE_AA))
 
 
 def _wrapped(canvas: Image, text: str) -> list[NDArray[np.uint8]]:
     """The lines that a text takes in the width of the picture, broken between words."""
-    cv2 = require("cv2", extra="opencv")
     unit = _unit_px(canvas)
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        text_w = cv2.getTextSize(longer, cv2.FONT_HERSHEY_SIMPLEX, 0.35 * unit, unit)[0][0]
-        lines[-1:] = [longer] if text_w + 2 * unit <= canvas.shape[1] else [*lines[-1:], word]
+        lines[-1:] = [longer] if _text_mask(longer, unit).shape[1] <= canvas.shape[1] else [*lines[-1:], word]
     return [_text_mask(line, unit) for line in lines]
 
 
