@@ -4,10 +4,15 @@ Importing this package loads neither torch, onnx, onnxruntime, OpenCV nor Tensor
 it is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from yolov3_trt._version import __version__
+
+# Before anything here imports ONNX Runtime, which would otherwise ask for its maker's host and keep a device id and a data base
+# of events in the home folder (1.31 and newer); its own `disable_telemetry_events` comes too late for both.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from yolov3_trt.detections import Detection, Detections

@@ -28,7 +28,11 @@ A text says where, what, what was got, what was expected and how to fix it, in o
 exits with 1; a traceback is a bug.
 """
 
+import contextlib
 import importlib
+import io
+import sys
+import threading
 from types import ModuleType
 
 from yolov3_trt.packages import how_to_install_extra
@@ -150,7 +154,10 @@ class CameraError(Yolov3TrtError):
 
 
 class MissingDependency(Yolov3TrtError, ImportError):
-    """An optional package that is not installed."""
+    """An optional package that is not installed, or is but cannot be imported."""
+
+
+_IMPORTING = threading.RLock()  # stderr is one for all threads
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -161,11 +168,22 @@ def require(module: str, *, extra: str) -> ModuleType:
         extra: the extra of this package that installs it.
 
     Raises:
-        MissingDependency: it is not installed; the text says what to run.
+        MissingDependency: it is not installed, and the text says what to run; or it is made for another NumPy, CUDA or system
+            library than the one here, and the text says which.
     """
-    try:
+    if sys.modules.get(module) is not None:  # the rest is for the first time only
         return importlib.import_module(module)
-    except ModuleNotFoundError as exc:
-        if exc.name != module.partition(".")[0]:
-            raise  # installed, but one of *its* imports is missing: show the real cause
-        raise MissingDependency(f"{module} is not installed; {how_to_install_extra(extra)}") from exc
+    said = io.StringIO()
+    try:
+        # NumPy tells stderr at length, with tracebacks, about a package that was compiled for its first version.
+        with _IMPORTING, contextlib.redirect_stderr(said):
+            imported = importlib.import_module(module)
+    except (ImportError, OSError, AttributeError, RuntimeError) as exc:
+        if isinstance(exc, ModuleNotFoundError) and exc.name == module.partition(".")[0]:
+            raise MissingDependency(f"{module} is not installed; {how_to_install_extra(extra)}") from exc
+        cause = " ".join(f"{type(exc).__name__}: {exc}".split())
+        raise MissingDependency(
+            f"{module} is installed, but does not import ({cause}); run: yolov3_trt doctor, which says how to mend it"
+        ) from exc
+    sys.stderr.write(said.getvalue())
+    return imported

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
+from tests.opencv_versions import needs_darknet_importer
 from yolov3_trt.backends.host_path import HostPath
 from yolov3_trt.backends.opencv_dnn import OpenCvBackend
 from yolov3_trt.backends.pytorch import TorchBackend
@@ -113,6 +115,7 @@ class Swapped(HostPath):
         return super().prepare([np.ascontiguousarray(image[..., ::-1]) for image in images])
 
 
+@needs_darknet_importer
 def test_opencv_finds_what_the_reference_finds(reference: Detector, pictures: list[np.ndarray]):
     peer = open_detector("shapes", backend="opencv")
     parity = Parity("torch", PEER_TOLERANCE)
@@ -122,6 +125,7 @@ def test_opencv_finds_what_the_reference_finds(reference: Detector, pictures: li
     assert isinstance(peer.backend, OpenCvBackend) and len(peer(pictures)) == 4
 
 
+@needs_darknet_importer
 def test_opencv_is_given_the_threshold_that_its_own_layer_would_cut_off(
     reference: Detector, pictures: list[np.ndarray]
 ):
@@ -137,6 +141,17 @@ def test_opencv_refuses_a_suppression_it_does_not_have():
         BackendError, match="suppressed by diounms, OpenCV knows plain IoU only; compare with --nms plain"
     ):
         open_detector("shapes", backend="opencv", nms=Nms(NmsKind.DIOU))
+
+
+@pytest.mark.parametrize("gone", ["readNetFromDarknet", "NMSBoxesBatched"])
+def test_an_opencv_without_what_it_needs_as_a_peer_says_which_one_has_it(monkeypatch: pytest.MonkeyPatch, gone: str):
+    for name in ("readNetFromDarknet", "NMSBoxesBatched"):  # both there at first, as in 4.7 to 4.x
+        monkeypatch.setattr(cv2.dnn, name, lambda *args: None, raising=False)
+    monkeypatch.delattr(cv2.dnn, gone)
+    with pytest.raises(
+        BackendError, match=rf"OpenCV {cv2.__version__} has no cv2.dnn.{gone}; expected OpenCV 4.7 to 4.x"
+    ):
+        open_detector("shapes", backend="opencv")
 
 
 def test_swapped_channels_do_not_pass(reference: Detector, pictures: list[np.ndarray]):

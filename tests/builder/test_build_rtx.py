@@ -3,6 +3,7 @@
 import logging
 import shutil
 import signal
+import sys
 import threading
 from collections import namedtuple
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from yolov3_trt.builder.build import BuiltEngine, build_engine
 from yolov3_trt.builder.progress import BuildState
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import installed_flavors, open_flavor
-from yolov3_trt.errors import BuildError, EngineError, SettingError
+from yolov3_trt.errors import BuildError, EngineError, MissingDependency, SettingError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.meta import ModelMeta, Precision, load_engine_meta, save_sidecar
 from yolov3_trt.runtime.inspector import layer_report, layers_from_json
@@ -290,12 +291,14 @@ def test_layers_are_read_from_reports_of_any_verbosity():
 def test_a_tensorrt_whose_libraries_do_not_load_is_told_from_one_that_is_missing(monkeypatch: pytest.MonkeyPatch):
     from yolov3_trt.engine import flavor
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object) -> None:
         raise ImportError("libcublas.so.12: cannot open shared object file")
 
-    monkeypatch.setattr(flavor, "require", fail)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setattr("importlib.import_module", fail)
     flavor._load.cache_clear()
-    with pytest.raises(BuildError, match=r"tensorrt is installed but does not load: libcublas\.so\.12: cannot open"):
+    cause = r"tensorrt is installed, but does not import \(ImportError: libcublas\.so\.12: cannot open"
+    with pytest.raises(MissingDependency, match=cause):
         open_flavor(FlavorName.TENSORRT)
     flavor._load.cache_clear()
 

@@ -27,6 +27,14 @@ def test_sigterm_unwinds_what_is_under_way_and_is_then_what_it_was():
     assert (exit_code("SIGINT"), exit_code("SIGTERM")) == (130, 143)
 
 
+@pytest.mark.parametrize("verb", ["bench", "build", "camera"])
+def test_help_is_printed_on_a_terminal_that_has_ascii_only(verb: str):
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "yolov3_trt", verb, "--help"]
+    done = subprocess.run(command, env={**os.environ, **plain}, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"") and b"Usage:" in done.stdout
+
+
 def test_sigterm_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

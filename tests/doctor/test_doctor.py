@@ -1,8 +1,10 @@
 """The doctor: a Jetson, a PC and a bare container, each healthy and with the faults that people really have."""
 
+import base64
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+import cv2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 import yolov3_trt
 from tests.cli_runner import call
 from yolov3_trt import doctor as doctor_module
-from yolov3_trt.doctor import Finding, Probe, Status, findings
+from yolov3_trt.doctor import Finding, Probe, Status, findings, vision
 from yolov3_trt.doctor.findings import error, missing, ok
 from yolov3_trt.doctor.probe import Ran
 from yolov3_trt.engine.driver import Gpu
@@ -240,6 +243,13 @@ SHADOWED = changed(
             "warning",
             "pip's opencv-python shadows",
             "pip uninstall -y opencv-python, then sudo apt install python3-opencv",
+        ),
+        (
+            changed(PC, imports={"cv2": Ran(0, f"{opencv().output}interlaced video: spoilt\n")}),
+            "interlaced video",
+            "warning",
+            "gives black pictures of interlaced files and streams, and says that all is well",
+            "only where you have such video: pip install 'opencv-python<4.13'",
         ),
         (
             changed(PC, versions={"opencv-contrib-python": "4.10"}),
@@ -578,6 +588,17 @@ def test_this_machine_is_reported_without_changing_it(tmp_path: Path, monkeypatc
     assert {"python", "gpu", "nvcc", "pycuda", "opencv", "disk"} <= set(found)
     assert not {"cv2", "torch", "tensorrt", "tensorrt_rtx_bindings", "pycuda"} & (set(sys.modules) - before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_opencv_that_spoils_interlaced_video_is_found_by_trying(tmp_path: Path):
+    """The little clip in the check is interlaced, and its pictures are grey where OpenCV can read them."""
+    clip = tmp_path / "a.m2v"
+    clip.write_bytes(base64.b64decode(vision._INTERLACED))
+    is_read, picture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG).read()
+    assert is_read and picture.shape == (32, 32, 3)
+    is_ffmpeg_8 = re.search(r"avcodec:\s+YES \(62\.", cv2.getBuildInformation()) is not None
+    is_spoilt = not 112 < picture.min() <= picture.max() < 144
+    assert (is_spoilt, "interlaced video" in look(Probe())) == (is_ffmpeg_8, is_ffmpeg_8)
 
 
 def test_an_interpreter_without_any_package_gets_its_report():

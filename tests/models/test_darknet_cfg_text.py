@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.opencv_versions import needs_darknet_importer
 from yolov3_trt.errors import CfgError, SpecError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.layers import (
@@ -356,6 +357,7 @@ def test_training_entry_that_would_break_the_file_is_refused(training: dict[str,
 # --- other programs ---
 
 
+@needs_darknet_importer
 @pytest.mark.parametrize("name", ["yolo-fastest-1.1", "MobileNetV2-YOLOv3-Nano-coco"])
 def test_opencv_makes_the_same_network_of_it(data: Path, tmp_path: Path, name: str):
     original = data / "models" / f"{name}.cfg"

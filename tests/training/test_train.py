@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests.cli_runner import call
+from tests.opencv_versions import needs_darknet_importer
 from yolov3_trt.data.images import load_image
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.data.yolo import DataSet, load_data_set
@@ -348,6 +349,7 @@ def test_a_trained_checkpoint_and_its_darknet_files_detect_the_same(few: DataSet
     assert loaded.spec.layers == shapes().layers and loaded.class_names == SHAPE_NAMES
 
 
+@needs_darknet_importer
 def test_opencv_reads_the_trained_network_and_detects_the_same(few: DataSet, trained: Path):
     side = 256
     net = cv2.dnn.readNetFromDarknet(str(trained), str(trained.with_suffix(".weights")))

@@ -1,10 +1,15 @@
 """What is missing, and the command that fits the machine."""
 
 import importlib.metadata
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from tests.cli_runner import PROGRESS
 from yolov3_trt import packages
 from yolov3_trt.errors import MissingDependency, require
 from yolov3_trt.packages import PACKAGES, how_to_install, missing_packages
@@ -83,3 +88,68 @@ def test_missing_is_what_none_of_its_modules_brings(monkeypatch: pytest.MonkeyPa
     there = {"tensorrt_rtx_bindings", "cv2"}
     monkeypatch.setattr(packages, "_is_there", there.__contains__)
     assert missing_packages(["opencv", "tensorrt", "torch", "opencv", "torch", "onnx"]) == ("torch", "onnx")
+
+
+@pytest.mark.parametrize(
+    "source, cause",
+    [
+        (
+            "raise ImportError('numpy.core.multiarray failed to import')",
+            "ImportError: numpy.core.multiarray failed to import",
+        ),
+        ("raise OSError('libcudart.so.12: cannot\\n open')", "OSError: libcudart.so.12: cannot open"),
+        ("import sys; sys.no_such_thing", "AttributeError: module 'sys' has no attribute 'no_such_thing'"),
+        ("raise RuntimeError('compiled against ABI 9')", "RuntimeError: compiled against ABI 9"),
+        ("import no_such_part", "ModuleNotFoundError: No module named 'no_such_part'"),
+    ],
+)
+def test_a_package_that_is_there_but_does_not_import_gives_one_line_with_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str, cause: str
+):
+    """NumPy says on stderr, in forty lines, which package was compiled for its first version."""
+    (tmp_path / "broken_package.py").write_text(f"import sys\nprint('Traceback ...', file=sys.stderr)\n{source}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependency) as caught:
+        require("broken_package", extra="opencv")
+    assert str(caught.value) == (
+        f"broken_package is installed, but does not import ({cause}); run: yolov3_trt doctor, which says how to mend it"
+    )
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_package_says_as_it_loads_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "loud_package.py").write_text("import sys\nprint('no GPU', file=sys.stderr)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert require("loud_package", extra="opencv").__name__ == "loud_package"
+    assert capsys.readouterr().err == "no GPU\n"
+
+
+VERBS = {
+    "shapes": ("-o", "out"),
+    "detect": ("shapes", "out"),
+    "camera": ("shapes", "--source", "clip.mp4"),
+    "bench": ("shapes",),
+    "train": ("--data", "data.yaml", "--model", "shapes"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_says_so_in_one_line_too(tmp_path: Path, verb: str):
+    (tmp_path / "cv2.py").write_text("raise AttributeError('_ARRAY_API not found')\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"")
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    (tmp_path / "data.yaml").write_text("train: out\nval: out\nnames: [a]\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "yolov3_trt", verb, *VERBS[verb]]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if not line.endswith(PROGRESS)]
+    assert (done.returncode, lines) == (
+        1,
+        [
+            "yolov3_trt: cv2 is installed, but does not import (AttributeError: _ARRAY_API not found); run: yolov3_trt doctor, "
+            "which says how to mend it"
+        ],
+    )

@@ -44,7 +44,7 @@ class OpenCvBackend(OpenBackend):
         """Import the weights, with the cfg written anew: the very layers, input size and threshold of other backends.
 
         Raises:
-            BackendError: OpenCV does not import them, or suppresses boxes by another rule.
+            BackendError: this OpenCV imports no Darknet models or not this one, or suppresses boxes by another rule.
         """
         self.check_open()
         cv2, spec = self._cv2, self._model.spec
@@ -52,6 +52,12 @@ class OpenCvBackend(OpenBackend):
             raise BackendError(
                 f"{spec.name}: its boxes are suppressed by {postprocess.nms.kind.value}, OpenCV knows plain IoU only; "
                 "compare with --nms plain"
+            )
+        lacks = [name for name in ("readNetFromDarknet", "NMSBoxesBatched") if not hasattr(cv2.dnn, name)]
+        if lacks:  # the first went with OpenCV 5, the second came with 4.7
+            raise BackendError(
+                f"{spec.name}: OpenCV {cv2.__version__} has no cv2.dnn.{lacks[0]}; expected OpenCV 4.7 to 4.x to run it "
+                "by: pip install 'opencv-python-headless<4.13'"
             )
         # Its [yolo] layer drops scores up to 0.2 by itself unless the cfg names another threshold.
         cfg = re.sub(r"(?m)^\[yolo\]$", f"[yolo]\nthresh={postprocess.conf}", cfg_from_spec(spec))

@@ -1,5 +1,6 @@
 """The command line: `yolov3_trt VERB`. One file per verb; what is heavy is imported inside the verb."""
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -76,6 +77,9 @@ def _main(
 
 def entrypoint(args: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with 0, 1 (the job failed), 2 (wrong usage) or as a signal does (130, 143)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows "?" for what it has no sign for
+            stream.reconfigure(errors="replace")
     try:
         with sigterm_unwinds():
             app(args)

@@ -8,7 +8,28 @@ from yolov3_trt.doctor.probe import Probe, Ran
 from yolov3_trt.opencv import PIP_PACKAGES, is_built_with
 
 _SYSTEM_OPENCV = ("/usr/lib/python3*/dist-packages/cv2", "/usr/lib/python3*/dist-packages/cv2*.so")
-_DESCRIBE = "import cv2\nprint(cv2.__version__)\nprint(cv2.__file__)\nprint(cv2.getBuildInformation())"
+# Two grey pictures of 32x32 px as interlaced MPEG-2. The OpenCV wheels from 4.13 on have FFmpeg 8, whose swscale refuses what
+# they ask of it for interlaced frames: `read` says that all is well and gives black, or what lay in memory before.
+_INTERLACED = (
+    "AAABswIAIBP//+AYAAABtRSCAAEAAAAAAbgACABAAAABAAAP//gAAAG1j//zAAAAAAEBEy0pSItKUpEQAAABAhMtKUiLSlKREAAAAbMCACAT///gGAAAAbUUggAB"
+    "AAAAAAG4AAgAwAAAAQAAD//4AAABtY//8wAAAAABARMtKUiLSlKREAAAAQITLSlIi0pSkRA="
+)
+_SPOILT = "interlaced video: spoilt"
+_DESCRIBE = f"""import cv2
+print(cv2.__version__)
+print(cv2.__file__)
+print(cv2.getBuildInformation())
+import base64, os, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    name = os.path.join(folder, "interlaced.m2v")
+    with open(name, "wb") as file:
+        file.write(base64.b64decode("{_INTERLACED}"))
+    video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    is_read, picture = video.read()
+    video.release()
+    if is_read and not 112 < picture.min() <= picture.max() < 144:
+        print("{_SPOILT}")
+"""
 
 
 def check_opencv(probe: Probe) -> Iterator[Finding]:
@@ -28,6 +49,10 @@ def check_opencv(probe: Probe) -> Iterator[Finding]:
         yield warning("opencv", f"{version}; {' and '.join(of_pip)} have overwritten each other's files", fix)
     else:
         yield ok("opencv", f"{version} at {origin}")
+    if _SPOILT in info:
+        detail = f"OpenCV {version} gives black pictures of interlaced files and streams, and says that all is well"
+        fix = f"only where you have such video: pip install '{of_pip[0] if of_pip else 'opencv-python'}<4.13'"
+        yield warning("interlaced video", detail, fix)
     yield from _gstreamer(probe, is_built_with("GStreamer", info), of_pip)
     if probe.machine.platform.startswith("linux"):
         if is_built_with("v4l/v4l2", info):

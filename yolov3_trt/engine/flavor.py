@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from yolov3_trt.engine.driver import installed_gpu
-from yolov3_trt.errors import BuildError, MissingDependency, require
+from yolov3_trt.errors import require
 from yolov3_trt.settings import FlavorName
 
 _LOG = logging.getLogger(__name__)
@@ -58,8 +58,7 @@ def open_flavor(name: FlavorName = FlavorName.AUTO) -> Flavor:
     """Load a TensorRT: with AUTO the full one where it is installed and has a GPU, else TensorRT-RTX.
 
     Raises:
-        MissingDependency: it is not installed.
-        BuildError: it is, but its libraries do not load.
+        MissingDependency: it is not installed, or its libraries do not load.
     """
     return _load(_choose() if name is FlavorName.AUTO else name)
 
@@ -80,12 +79,7 @@ def _choose() -> FlavorName:
 
 @cache
 def _load(name: FlavorName) -> Flavor:
-    try:
-        trt = require(MODULES[name], extra=_EXTRAS[name])
-    except MissingDependency:
-        raise
-    except (ImportError, OSError, RuntimeError) as exc:  # a library of theirs is missing or of another CUDA
-        raise BuildError(f"{MODULES[name]} is installed but does not load: {exc}") from exc
+    trt = require(MODULES[name], extra=_EXTRAS[name])
     return Flavor(name, trt.__version__, trt, make_log(trt))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from yolov3_trt.errors import DeviceError, MissingDependency, require
+from yolov3_trt.errors import DeviceError, require
 from yolov3_trt.runtime.context import PrimaryContext
 from yolov3_trt.runtime.device import Device, DeviceArray, Event, Freeable, HostArray, Shape, Stream
 from yolov3_trt.runtime.kernels.cubin import default_cache, module_of_kernels
@@ -40,7 +40,7 @@ class CudaDevice:
             libcuda: the driver's calls for graphs; those of its own library when it is None.
 
         Raises:
-            MissingDependency: pycuda is not installed.
+            MissingDependency: pycuda is not installed, or finds no NVIDIA driver.
             DeviceError: there is no driver, or no such GPU.
         """
         self._context = PrimaryContext(_driver(), ordinal, libcuda)
@@ -250,12 +250,7 @@ class CudaGraph:
 
 
 def _driver() -> Any:
-    try:
-        return require("pycuda.driver", extra="pycuda")
-    except MissingDependency:
-        raise
-    except ImportError as exc:
-        raise DeviceError(f"pycuda cannot be imported: {exc}; yolov3_trt doctor says what is missing") from exc
+    return require("pycuda.driver", extra="pycuda")
 
 
 if TYPE_CHECKING:
