@@ -22,7 +22,7 @@ CI = Path(__file__).resolve().parent
 TREE = CI.parent
 ROOT = Path(tempfile.mkdtemp(prefix="yolov3_trt-legs-", dir=os.environ.get("LEGS_ROOT", "/var/tmp")))  # gone at the end
 SKIPPED = 77  # how arm64.sh says so
-CPU_TORCH = "torch==2.13.0"  # here this very version is a build for the CPU, for Python 3.11 alone
+CPU_TORCH, CPU_TORCH_PYTHON = "torch==2.13.0", "3.11"  # this very version is a build for the CPU where CI runs
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Result:
 
 NEWEST = "opencv-headless,cpu,eval,rtx"
 LEGS = (
-    Leg("newest-3.11", "3.11", f"{NEWEST},export", (CPU_TORCH,), demo=True),
+    Leg("newest-3.11", CPU_TORCH_PYTHON, f"{NEWEST},export", (CPU_TORCH,), demo=True),
     Leg("newest-3.13", "3.13", f"{NEWEST},onnx,triton,nvml,supervision"),
     Leg("newest-3.12", "3.12", f"{NEWEST},onnx"),
     Leg("lowest-3.10", "3.10", f"{NEWEST},onnx,triton,nvml,supervision", constraints="constraints-lowest.txt"),
@@ -78,8 +78,11 @@ MESSAGES = {
     "eval": {"eval shapes-fp32.onnx --images . --annotations x.json": ("opencv", "onnxruntime")},
     "rtx": {"build shapes-256-fp16": ("torch", "onnx", "onnxscript", "onnxruntime", "[cpu,export]")},
     "triton": {"detect triton://127.0.0.1:1/m .": ("opencv", "[opencv-headless]")},
-    "nvml": {DETECT: ("opencv", "onnxruntime")},
-    "supervision": {DETECT: ("onnxruntime",)},
+    "export,train": {
+        "detect shapes .": ("needs opencv, which is",),
+        "train --data data.yaml -o out": ("needs opencv, which is",),
+        DEMO: ("needs opencv and onnxruntime, which are", "[cpu,opencv-headless]"),
+    },
 }
 
 
@@ -165,16 +168,21 @@ def run_leg(leg: Leg, wheel: Path, material: Path) -> Result:
 
 def run_messages(wheel: Path, material: Path) -> Result:
     """The base and each extra alone: all that is missing is named in one line, and one command brings it."""
+    base = ROOT / "messages" / "base" / "venv"
+    install(make_environment(CPU_TORCH_PYTHON, base), wheel)
     lines = []
     for extra, verbs in MESSAGES.items():
         folder = ROOT / "messages" / (extra or "base")
-        python = make_environment("3.13", folder / "venv", or_else="3.12")
-        install(python, f"{wheel}[{extra}]" if extra else wheel)
+        python = folder / "venv" / "bin" / "python"
+        if extra:
+            shutil.copytree(base, folder / "venv", symlinks=True)
+            install(python, f"{wheel}[{extra}]", *((CPU_TORCH,) if "export" in extra else ()))
         for suffix in (".onnx", ".onnx.json"):
             shutil.copy(material / f"shapes-fp32{suffix}", folder)
         for verb, words in verbs.items():
             lines.append(f"{extra or 'base'}: {one_line(python, verb, words, folder)}")
-        shutil.rmtree(folder / "venv")
+        if extra:
+            shutil.rmtree(folder)
     return Result("messages", "ok", 0, "\n".join(lines))
 
 
@@ -225,9 +233,9 @@ def timed(name: str, job: Callable[[], Result]) -> Result:
     return result
 
 
-def make_environment(python: str, folder: Path, *, system: bool = False, or_else: str = "") -> Path:
+def make_environment(python: str, folder: Path, *, system: bool = False) -> Path:
     """A virtual environment's interpreter."""
-    found = find_python(python) or (find_python(or_else) if or_else else None)
+    found = find_python(python)
     if found is None:
         raise Skipped(f"there is no Python {python} on this machine")
     options = ["--system-site-packages"] if system else []
