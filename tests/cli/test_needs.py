@@ -59,7 +59,7 @@ def test_all_that_is_missing_is_named_in_one_line_before_anything_is_written(
 def test_help_and_wrong_usage_come_before_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(packages, "_is_there", lambda module: False)
     assert call("detect", "--help") == 0
-    assert call("detect", "x.onnx") == 2
+    assert call("compare", "x.onnx") == 2
     assert "not installed" not in capsys.readouterr().err
 
 
