@@ -123,7 +123,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_public_names_load_when_asked_for():
-    assert not loaded_after("from yolov3_trt import Detector, load_model, ModelMeta, Detections") & HEAVY
+    assert not loaded_after("from yolov3_trt import Detector, load_model, GraphSettings, Detections") & HEAVY
     for name in yolov3_trt.__all__:
         assert getattr(yolov3_trt, name) is not None
     assert sorted(yolov3_trt.__all__) == dir(yolov3_trt)

@@ -1,7 +1,29 @@
-"""Run a Darknet-family YOLOv3 at the edge: PyTorch reference, ONNX graph, TensorRT engine, one contract for all three.
+"""Run a Darknet-family detector at the edge: .cfg and .weights -> ONNX -> TensorRT engine -> detections.
 
-Importing this package loads neither torch, onnx, onnxruntime, OpenCV nor TensorRT; a public name loads its module when
-it is first used.
+    import yolov3_trt
+
+    engine = yolov3_trt.build("yolov3.cfg", weights="yolov3.weights", precision="int8", images="photos/")
+    with yolov3_trt.open_detector(engine, conf=0.4) as detect:
+        for found in detect("dog.jpg"):
+            print(found.class_name, found.score, found.xyxy)
+
+Detect    open_detector(artifact)    a Detector: picture -> Detections, each row of it a Detection
+Models    load_model(model)          a Model: network, weights, class names
+          fetch(name)                published weights into the cache
+Jobs      export(model)              -> Exported: an ONNX graph, compared with PyTorch
+          calibrate(model)           -> Calibrated: the table of ranges that INT8 needs
+          quantize(model)            -> Quantized: an INT8 graph within an accuracy budget
+          build(model)               -> Built: a TensorRT engine
+Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
+          BuildRecipe, load_recipe   a model and its settings as a file
+Progress  Reporter                   where a job says what it does; by default nowhere
+Errors    Yolov3TrtError             base of all; SettingError, a value that cannot be meant
+
+Use help() on any of these. A model is a built-in name or the path of a .cfg. Results go wherever the path of what they made
+does, and have to_json(). Sizes are a text WIDTHxHEIGHT, one number, or a pair (height, width); choices may be texts.
+
+These names are the public face of the package. All other modules are private: they may change with any version.
+Importing the package loads neither torch, onnx, onnxruntime, OpenCV nor TensorRT; a name loads its module at first use.
 """
 
 import os
@@ -17,42 +39,70 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from yolov3_trt.detections import Detection, Detections
     from yolov3_trt.detector import Detector, open_detector
-    from yolov3_trt.errors import Yolov3TrtError
-    from yolov3_trt.meta import EngineMeta, ModelMeta, Postprocess, Precision, Preprocess
+    from yolov3_trt.errors import SettingError, Yolov3TrtError
+    from yolov3_trt.jobs.build import Built, build
+    from yolov3_trt.jobs.calibrate import Calibrated, calibrate
+    from yolov3_trt.jobs.export import Exported, export
+    from yolov3_trt.jobs.fetch import fetch
+    from yolov3_trt.jobs.quantize import Quantized, quantize
     from yolov3_trt.models import Model, load_model
-    from yolov3_trt.spec import ModelSpec
+    from yolov3_trt.recipe import BuildRecipe, load_recipe
+    from yolov3_trt.reporter import Reporter
+    from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
 
 _HOME_OF = {
+    "BuildRecipe": "recipe",
+    "Built": "jobs.build",
+    "Calibrated": "jobs.calibrate",
+    "CalibrationSettings": "settings",
+    "DetectSettings": "settings",
     "Detection": "detections",
     "Detections": "detections",
     "Detector": "detector",
-    "open_detector": "detector",
-    "Yolov3TrtError": "errors",
-    "EngineMeta": "meta",
-    "ModelMeta": "meta",
-    "Postprocess": "meta",
-    "Precision": "meta",
-    "Preprocess": "meta",
+    "EngineSettings": "settings",
+    "Exported": "jobs.export",
+    "GraphSettings": "settings",
     "Model": "models",
+    "Quantized": "jobs.quantize",
+    "Reporter": "reporter",
+    "SettingError": "errors",
+    "Yolov3TrtError": "errors",
+    "build": "jobs.build",
+    "calibrate": "jobs.calibrate",
+    "export": "jobs.export",
+    "fetch": "jobs.fetch",
     "load_model": "models",
-    "ModelSpec": "spec",
+    "load_recipe": "recipe",
+    "open_detector": "detector",
+    "quantize": "jobs.quantize",
 }
 
 __all__ = [
+    "BuildRecipe",
+    "Built",
+    "Calibrated",
+    "CalibrationSettings",
+    "DetectSettings",
     "Detection",
     "Detections",
     "Detector",
-    "EngineMeta",
+    "EngineSettings",
+    "Exported",
+    "GraphSettings",
     "Model",
-    "ModelMeta",
-    "ModelSpec",
-    "Postprocess",
-    "Precision",
-    "Preprocess",
+    "Quantized",
+    "Reporter",
+    "SettingError",
     "Yolov3TrtError",
     "__version__",
+    "build",
+    "calibrate",
+    "export",
+    "fetch",
     "load_model",
+    "load_recipe",
     "open_detector",
+    "quantize",
 ]
 
 

@@ -15,7 +15,8 @@ import pytest
 from tests.cli_runner import call, files_in
 from yolov3_trt.errors import FetchError, OutputError, WeightsError, Yolov3TrtError
 from yolov3_trt.jobs import download
-from yolov3_trt.jobs.fetch import Fetched, fetch_weights
+from yolov3_trt.jobs.fetch import Fetched
+from yolov3_trt.jobs.fetch import fetch as fetch_weights
 from yolov3_trt.models import load_model, load_spec
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.published import PUBLISHED, Published
@@ -495,8 +496,8 @@ def test_missing_weights_name_the_command_that_brings_them(cache: Path, tmp_path
     with pytest.raises(WeightsError) as caught:
         load_model(NAME)
     assert str(caught.value) == (
-        f"{NAME}: no weights given and none at {cache / NAME}.weights; run: yolov3_trt fetch {NAME}, or give them with "
-        "--weights FILE"
+        f"{NAME}: no weights given and none at {cache / NAME}.weights; run: yolov3_trt fetch {NAME}, or give the "
+        "file as weights"
     )
     cfg = tmp_path / "yolov4.cfg"
     cfg.write_text(CFG)

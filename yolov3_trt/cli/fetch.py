@@ -33,15 +33,13 @@ def fetch(
 
     A download that was interrupted goes on where it stopped when the same command is given again.
     """
-    from yolov3_trt.jobs.fetch import fetch_weights
+    from yolov3_trt.jobs.fetch import fetch as job
     from yolov3_trt.reporter import Reporter
 
     if url is not None and source is not None:
         raise typer.BadParameter("goes not with --url", param_hint="--from")
     try:
-        fetched = fetch_weights(
-            name, url=url, source=source, destination=dest, sha256=sha256, reporter=Reporter(say, track)
-        )
+        fetched = job(name, url=url, source=source, destination=dest, sha256=sha256, reporter=Reporter(say, track))
     except KeyboardInterrupt:
         say("yolov3_trt: stopped; what has come is kept: the same command goes on from there")
         raise

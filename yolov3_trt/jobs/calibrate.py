@@ -121,7 +121,7 @@ def calibrate(
         return _calibrated_model(loaded, wanted, detect, pictures, reporter, all_tensors=all_tensors, force=force)
     for name, value in (("weights", weights), ("names", names), ("input_size", input_size), *vars(detect).items()):
         if value not in (None, "cfg"):
-            raise SettingError(name, f"given with {source}, which was exported with its own; leave it out")
+            raise SettingError(name, f"given with {os.fspath(source)}, which was exported with its own; leave it out")
     path = wanted.table or Path("calib") / f"{Path(source).stem}-{wanted.method.value}.json"
     return _calibrated(Path(source), path, pictures, wanted, reporter, all_tensors=all_tensors, force=force)
 

@@ -41,7 +41,7 @@ class Fetched:
         return {**asdict(self), "path": str(self.path)}
 
 
-def fetch_weights(
+def fetch(
     name: str,
     *,
     url: str | None = None,
