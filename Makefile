@@ -18,14 +18,18 @@ VENV_TRITON := .venv-triton
 
 PYCUDA := .venv-pycuda
 
-.PHONY: demo test lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
+.PHONY: demo test test-slow lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
 # Two processes share the tests, each computing with one thread; a machine with more cores and memory (2 GB each) takes more.
 TEST_PROCESSES ?= 2
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not slow"
+
+# What takes long for what it shows anew each time: soaks, accuracy studies, killed builds, the blocks of the docs. CI runs it.
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m slow
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

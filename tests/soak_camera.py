@@ -54,7 +54,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     seconds, fps = options.minutes * 60, options.fps
     graph = folder / "shapes.onnx"
     export(load_model("shapes"), graph)
-    sources = [f"shapes://?live=1&seed=2&frames=999999999&size=240x320&fps={fps}"]
+    sources = [f"shapes://?live=1&seed=2&frames=999999999&size=320x240&fps={fps}"]
     server: RtspServer | None = None
     with ExitStack() as stack:
         if why_no_rtsp_server() is None:

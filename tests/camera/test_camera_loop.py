@@ -137,7 +137,7 @@ def test_loop_without_frames_has_no_percentiles():
 def test_detections_on_a_clip_equal_those_of_detect_on_its_frames(tmp_path: Path):
     clip, sink = tmp_path / "clip.avi", ListSink()
     with VideoSink(clip, 10) as film:
-        run_loop(fake_detector(), [open_source("shapes://?seed=5&frames=12&size=120x160")], [film])
+        run_loop(fake_detector(), [open_source("shapes://?seed=5&frames=12&size=160x120")], [film])
     with open_detector("shapes", threads=1) as detector:
         with open_source(str(clip)) as source:
             run_loop(detector, [source], [sink])
@@ -320,7 +320,7 @@ def test_statistics_can_be_read_by_another_thread_at_any_time():
 
 
 def test_clip_of_the_generator_comes_with_the_truth_of_each_frame():
-    with open_source("shapes://?seed=7&frames=4&size=64x96") as source:
+    with open_source("shapes://?seed=7&frames=4&size=96x64") as source:
         assert source.truth is None
         for picture in iter_shapes_clip(7, 4, (64, 96)):
             frame = source.read()

@@ -19,8 +19,8 @@ from yolov3_trt.cli.live_line import line_text
 from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model
 
-CLIP = "shapes://?seed=3&frames=8&size=96x128"
-ENDLESS = "shapes://?seed=3&frames=999999999&size=96x128&live=1&fps=20"
+CLIP = "shapes://?seed=3&frames=8&size=128x96"
+ENDLESS = "shapes://?seed=3&frames=999999999&size=128x96&live=1&fps=20"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_what_cannot_be_opened_is_one_error(
 
 def test_size_that_is_not_understood_is_a_usage_error(graph: Path, capfd: pytest.CaptureFixture[str]):
     assert camera(graph, "--size", "720p") == 2
-    assert "expected HEIGHTxWIDTH, e.g. 720x1280" in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert "expected WIDTHxHEIGHT, e.g. 1280x720" in " ".join(capfd.readouterr().err.replace("│", " ").split())
 
 
 def test_sink_that_fails_leaves_the_summary_and_exit_code_1(

@@ -110,7 +110,7 @@ def test_frame_of_another_size_ends_the_film_which_is_kept(tmp_path: Path):
         sink.write(result_of(frame(10, 1)))
         sink.write(result_of(frame(10, 2, (64, 48))))
     assert str(caught.value) == (
-        f"{path}: frame 2 of list is 64x48, the film 48x64 (height x width); the film ends after 2 frames; "
+        f"{path}: frame 2 of list is 48x64, the video 64x48; the film ends after 2 frames; "
         "give each source a film of its own"
     )
     assert list(tmp_path.iterdir()) == [path] and len(read_all(path)) == 2

@@ -8,6 +8,7 @@ import pytest
 from tests.soak_camera import soak
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory and threads are read from /proc")
 def test_memory_and_threads_stay_as_they_are(tmp_path: Path):
     figures = soak(tmp_path, argparse.Namespace(minutes=0.3, fps=10, every=0.5, kills=0))

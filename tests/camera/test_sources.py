@@ -32,7 +32,7 @@ from yolov3_trt.camera.sources.stream import without_password
 from yolov3_trt.errors import CameraError
 from yolov3_trt.opencv import is_built_with
 
-FORM = "shapes://?seed=1&frames=100&size=480x640&fps=30&live=0"
+FORM = "shapes://?seed=1&frames=100&size=640x480&fps=30&live=0"
 WITH_GSTREAMER = "  Video I/O:\n    FFMPEG:                      YES\n    GStreamer:                   YES (1.20.3)\n"
 WITHOUT = "    FFMPEG:         YES\n    GStreamer:      NO\n    v4l/v4l2:       YES (linux/videodev2.h)\n"
 
@@ -81,7 +81,7 @@ def test_what_names_no_source_is_refused(uri: str):
 
 def test_every_part_of_a_shapes_uri_has_a_default():
     source = open_source("shapes://")
-    assert source.name == "shapes://?seed=0&frames=100&size=480x640"
+    assert source.name == "shapes://?seed=0&frames=100&size=640x480"
     assert (source.fps, source.live, source.is_paced) == (30.0, False, False)
     assert open_source("shapes://?fps=12").fps == 12.0
     again = open_source(source.name)
@@ -115,12 +115,12 @@ def test_live_shapes_come_in_real_time_and_may_be_lost():
 def test_shapes_uri_that_is_not_understood_is_refused(uri: str, fault: str):
     with pytest.raises(CameraError) as caught:
         open_source(uri)
-    assert str(caught.value) == f"{uri}: {fault}; expected {FORM} or a part of it, with the size as HEIGHTxWIDTH"
+    assert str(caught.value) == f"{uri}: {fault}; expected {FORM} or a part of it, with the size as WIDTHxHEIGHT"
 
 
 def test_shapes_too_small_to_draw_are_refused():
-    with pytest.raises(CameraError, match=r"^shapes of 480x63 px; expected 64 or more each way$"):
-        open_source("shapes://?size=480x63")
+    with pytest.raises(CameraError, match=r"^shapes of 63x480 px; expected 64 or more each way$"):
+        open_source("shapes://?size=63x480")
 
 
 # --- files ---
@@ -315,7 +315,7 @@ def test_usb_camera_reports_the_mode_that_it_got(opencv: Any, node: str, caplog:
     fix = "v4l2-ctl --list-formats-ext lists what the camera can"
     assert opened.fallbacks == (
         f"{node}: asked for fourcc MJPG, got YUYV; {fix}",
-        f"{node}: asked for size 720x1280 (height x width), got 480x640 (height x width); {fix}",
+        f"{node}: asked for size 1280x720, got 640x480; {fix}",
         f"{node}: asked for fps 60, got 30.0; {fix}",
     )
     assert caplog.messages == [f"{node}: trying OpenCV's V4L2 with {node}", *opened.fallbacks]

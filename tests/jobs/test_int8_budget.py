@@ -15,6 +15,7 @@ from yolov3_trt.jobs.export import export
 from yolov3_trt.models import Model
 from yolov3_trt.sensitivity import int8_share
 
+pytestmark = pytest.mark.slow
 FOUND = json.loads((Path(__file__).parents[2] / "docs/results/int8-budget.json").read_text())["rows"]
 MAX_AP_DROP = 0.005
 

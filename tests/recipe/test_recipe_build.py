@@ -198,6 +198,7 @@ def test_two_processes_build_one_recipe_and_leave_one_engine(tmp_path: Path):
     assert not [name for name in files_in(tmp_path) if name.endswith(".partial")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_build_killed_at_any_moment_leaves_no_engine_that_is_not_whole(tmp_path: Path):
     command = [sys.executable, "-m", "tests.kill_builds", str(tmp_path), "30"]

@@ -16,7 +16,7 @@ from yolov3_trt.settings import EngineSettings, FlavorName
 ENGINES = Path(__file__).parents[2] / "engines"
 RTX = EngineSettings(FlavorName.TENSORRT_RTX)
 
-pytestmark = needs_rtx
+pytestmark = [needs_rtx, pytest.mark.slow]
 
 
 def built(recipe: BuildRecipe, path: Path) -> EngineMeta:

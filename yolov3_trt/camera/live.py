@@ -157,7 +157,7 @@ class LiveInlet(Inlet):
         self.counts.nominal_fps, self.counts.fallbacks = capture.fps, capture.fallbacks
         rate = "" if capture.fps is None else f" at {capture.fps:g} fps"
         height, width = attempt.image_hw
-        _LOG.info("%s: %dx%d px (height x width)%s by %s", self._source.name, height, width, rate, capture.pipeline)
+        _LOG.info("%s: %dx%d px%s by %s", self._source.name, width, height, rate, capture.pipeline)
         self._retry_after_s = self._patience.first_retry_s
 
     def _lose(self, reason: str, now_s: float) -> None:

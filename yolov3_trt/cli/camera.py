@@ -3,7 +3,6 @@
 import json as json_text
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -69,7 +68,9 @@ def camera(
             help="Late frames: `latest` drops all but the newest, `none` waits; default: live ones are dropped."
         ),
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="Ask cameras for this size, e.g. 720x1280.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Ask cameras for this size, e.g. 1280x720.")
+    ] = None,
     fps: Annotated[float | None, typer.Option(min=0.1, max=1000, help="Ask cameras for this rate.")] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Files at their own pace.")] = False,
     timeout: Annotated[
@@ -204,12 +205,9 @@ def _film_fps(sources: "Sequence[Source | LiveSource]") -> float:
 
 
 def _parse_size(text: str | None) -> "HW | None":
-    if text is None:
-        return None
-    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
-    if not found:
-        raise typer.BadParameter(f"{text!r}; expected HEIGHTxWIDTH, e.g. 720x1280", param_hint="--size")
-    return int(found[1]), int(found[2])
+    from yolov3_trt.arguments import size
+
+    return None if text is None else size("size", text)
 
 
 def _text(content: dict[str, Any]) -> str:

@@ -71,8 +71,8 @@ class VideoSink(FileSink):
             self._writer = self._open_writer()
         if (height, width) != self._image_hw:  # OpenCV would leave it out without a word
             self._end_early(
-                f"frame {frame.index} of {frame.source} is {height}x{width}, the film "
-                f"{self._image_hw[0]}x{self._image_hw[1]} (height x width)",
+                f"frame {frame.index} of {frame.source} is {width}x{height}, the video "
+                f"{self._image_hw[1]}x{self._image_hw[0]}",
                 "give each source a film of its own",
             )
         picture = annotated(result)

@@ -16,7 +16,7 @@ from yolov3_trt.geometry import HW
 
 _LOG = logging.getLogger(__name__)
 
-CSI_FORM = "csi://0?size=720x1280&fps=30&flip=2"
+CSI_FORM = "csi://0?size=1280x720&fps=30&flip=2"
 _CSI_PATTERNS = {"size": SIZE, "fps": FPS, "flip": "[0-7]"}
 _CSI_HW, _CSI_FPS = (720, 1280), 30.0  # what every sensor of the Jetson kits has
 _ARGUS_SOCKET = "/tmp/argus_socket"
@@ -147,4 +147,4 @@ def _fourcc(capture: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value[0]}x{value[1]} (height x width)" if isinstance(value, tuple) else f"{value}"
+    return f"{value[1]}x{value[0]}" if isinstance(value, tuple) else f"{value}"

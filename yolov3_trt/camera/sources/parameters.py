@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
+from yolov3_trt.arguments import size
 from yolov3_trt.errors import CameraError
 from yolov3_trt.geometry import HW
 
@@ -32,11 +33,10 @@ def parse_parameters(uri: str, patterns: Mapping[str, str], form: str) -> dict[s
         if len(given) > len(dict(given)):
             raise ValueError("a parameter is given twice")
     except ValueError as exc:
-        raise CameraError(f"{uri}: {exc}; expected {form} or a part of it, with the size as HEIGHTxWIDTH") from exc
+        raise CameraError(f"{uri}: {exc}; expected {form} or a part of it, with the size as WIDTHxHEIGHT") from exc
     return dict(given)
 
 
 def parse_size(text: str) -> HW:
-    """`480x640` -> (480, 640)."""
-    height, width = text.split("x")
-    return int(height), int(width)
+    """`640x480` -> (480, 640)."""
+    return size("size", text)

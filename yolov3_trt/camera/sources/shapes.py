@@ -10,9 +10,9 @@ from yolov3_trt.errors import CameraError
 from yolov3_trt.geometry import HW
 from yolov3_trt.shapes import LabelledPicture, iter_shapes_clip
 
-SHAPES_FORM = "shapes://?seed=1&frames=100&size=480x640&fps=30&live=0"
+SHAPES_FORM = "shapes://?seed=1&frames=100&size=640x480&fps=30&live=0"
 _MIN_SIDE_PX = 64  # what the generator can draw on
-_DEFAULTS = {"seed": "0", "frames": "100", "size": "480x640", "fps": "30", "live": "0"}
+_DEFAULTS = {"seed": "0", "frames": "100", "size": "640x480", "fps": "30", "live": "0"}
 _PATTERNS = {"seed": r"[0-9]{1,9}", "frames": r"[1-9][0-9]{0,8}", "size": SIZE, "fps": FPS, "live": "[01]"}
 
 
@@ -32,8 +32,8 @@ class ShapesSource(Source):
             CameraError: the frames are too small.
         """
         if min(image_hw) < _MIN_SIDE_PX:
-            raise CameraError(f"shapes of {image_hw[0]}x{image_hw[1]} px; expected {_MIN_SIDE_PX} or more each way")
-        self.name = f"shapes://?seed={seed}&frames={num_frames}&size={image_hw[0]}x{image_hw[1]}"
+            raise CameraError(f"shapes of {image_hw[1]}x{image_hw[0]} px; expected {_MIN_SIDE_PX} or more each way")
+        self.name = f"shapes://?seed={seed}&frames={num_frames}&size={image_hw[1]}x{image_hw[0]}"
         self.fps: float | None = fps
         self.live = False
         self.truth: LabelledPicture | None = None
@@ -63,7 +63,7 @@ def shapes_from_uri(uri: str, options: SourceOptions) -> ShapesSource:
             raise ValueError("only parameters may follow shapes://")
     except ValueError as exc:
         raise CameraError(
-            f"{uri}: {exc}; expected {SHAPES_FORM} or a part of it, with the size as HEIGHTxWIDTH"
+            f"{uri}: {exc}; expected {SHAPES_FORM} or a part of it, with the size as WIDTHxHEIGHT"
         ) from exc
     values = {**_DEFAULTS, **parse_parameters(uri, _PATTERNS, SHAPES_FORM)}
     source = ShapesSource(int(values["seed"]), int(values["frames"]), parse_size(values["size"]), float(values["fps"]))
