@@ -22,7 +22,7 @@ from yolov3_trt.backends.triton.contract import META_KEY, Variant
 from yolov3_trt.backends.triton.model_config import ModelConfig, config_from_text, parameters_of
 from yolov3_trt.cli.deploy import VariantChoice
 from yolov3_trt.deploy import repository
-from yolov3_trt.deploy.plan import plan_models
+from yolov3_trt.deploy.deployment import plan_deployments
 from yolov3_trt.deploy.repository import add_version
 from yolov3_trt.deploy.triton import ServedModel, Serving
 from yolov3_trt.errors import BackendError, MetaError
@@ -98,9 +98,9 @@ def test_a_model_has_all_that_its_configuration_names(artifact: Path, tmp_path: 
 def test_a_graph_or_plan_is_copied_as_it_is_with_its_sidecar(tmp_path: Path, variant: Variant, name: str):
     is_engine = variant is Variant.TENSORRT
     artifact = engine_file(tmp_path / "a.engine") if is_engine else onnx_file(tmp_path / "a.onnx")
-    (plan,) = plan_models([artifact], None, "auto", Serving())
-    assert plan.model.variant is variant and plan.fallbacks == ()
-    copy = add_version(tmp_path / "r", artifact, plan.model).folder / name
+    (deployment,) = plan_deployments([artifact], None, "auto", Serving())
+    assert deployment.model.variant is variant and deployment.fallbacks == ()
+    copy = add_version(tmp_path / "r", artifact, deployment.model).folder / name
     assert copy.read_bytes() == artifact.read_bytes()
     assert load_engine_meta(copy) == load_engine_meta(artifact) if is_engine else load_model_meta(artifact)
 

@@ -8,7 +8,6 @@ import re
 import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,15 @@ import pytest
 
 from tests.cli_runner import call
 from tests.triton_load import Client, Clients, detections_from
+from tests.triton_models import REAL, assert_equal, exporter, png_of
 from tests.triton_server import READY_S, TritonServer, require_server, running_server
 from yolov3_trt.data.images import load_image
-from yolov3_trt.detections import Detections
 from yolov3_trt.detector import open_detector
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.jobs.export import export
-from yolov3_trt.meta import Batch, EngineMeta, load_model_meta, save_sidecar
-from yolov3_trt.models import load_model
-from yolov3_trt.settings import GraphSettings
+from yolov3_trt.meta import EngineMeta, load_model_meta, save_sidecar
 
 pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed (extra triton)")
 
-REAL = "yolo-fastest-1.1"
 MODELS = ("shapes", REAL)
 NUM_PICTURES = 16
 NUM_CLIENTS = 16
@@ -47,12 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def artifacts(folder: Path, data: Path) -> dict[str, Path]:
     """MODELS as `.onnx`, and an engine that no server here can open."""
-    paths = {name: folder / f"{name}.onnx" for name in (*MODELS, "engine")}
-    options = GraphSettings(batch=Batch(1, 4, 8))
-    export(load_model("shapes"), paths["shapes"], graph=options)
-    export(load_model(data / "models" / f"{REAL}.cfg", names="coco"), paths[REAL], graph=options)
-    paths["engine"] = _fake_engine(paths["shapes"], folder / "engine.engine")
-    return paths
+    export = exporter(folder, data)
+    paths = {name: export(name) for name in MODELS}
+    return {**paths, "engine": _fake_engine(paths["shapes"], folder / "engine.engine")}
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +94,6 @@ def _fake_engine(onnx_path: Path, path: Path) -> Path:
     )
     save_sidecar(meta, path)
     return path
-
-
-def assert_equal(found: Detections, expected: Detections) -> None:
-    np.testing.assert_array_equal(found.class_ids, expected.class_ids)
-    np.testing.assert_array_equal(found.scores, expected.scores)
-    np.testing.assert_array_equal(found.xyxy, expected.xyxy)
 
 
 # --- what is served ---
@@ -232,18 +218,6 @@ def test_a_model_is_updated_under_load_without_a_failed_request(
 
 def encoded(content: bytes) -> dict[str, Any]:
     return {"encoded": np.array([[content]], object)}
-
-
-def png_of(height: int, width: int) -> bytes:
-    """A PNG of black pixels, small as a file whatever its size."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    packer = zlib.compressobj(9)
-    lines = b"".join(packer.compress(bytes(width + 1)) for _ in range(height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
 
 
 JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 99, np.uint8))[1].tobytes()

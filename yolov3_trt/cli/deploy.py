@@ -11,7 +11,7 @@ from yolov3_trt.cli.options import JsonOption, check_output_suffix, writable
 from yolov3_trt.cli.output import say, track, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.deploy.plan import Plan
+    from yolov3_trt.deploy.deployment import Deployment
 
 VariantChoice = Literal["auto", "tensorrt", "onnxruntime", "python"]
 
@@ -20,39 +20,55 @@ app = typer.Typer(help="Write what NVIDIA's own servers need to run an artifact.
 
 @app.command(cls=CheckedVerb)
 def triton(
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Engines and .onnx files.")],
+    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Engines and .onnx files to serve.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="DIR", help="The model repository.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            callback=writable("-o"),
+            metavar="DIR",
+            help="Folder of models that the server reads; it may exist.",
+        ),
     ],
     name: Annotated[
-        str | None, typer.Option(help="All become versions of this model; default: models named after their files.")
+        str | None,
+        typer.Option(help="Make all of them versions of this model, the last the newest; default: one model per file."),
     ] = None,
-    variant: Annotated[VariantChoice, typer.Option(help="What runs it in the server.")] = "auto",
+    variant: Annotated[
+        VariantChoice, typer.Option(help="What runs them in the server; auto takes what the artifact was made for.")
+    ] = "auto",
     max_batch: Annotated[
-        int | None, typer.Option(min=1, help="Images per call at most; default: the artifact's.")
+        int | None, typer.Option(min=1, help="Most images per request; default: the artifact's.")
     ] = None,
-    queue_delay_us: Annotated[int, typer.Option(min=0, help="A request waits at most so long for others.")] = 1000,
-    instances: Annotated[int, typer.Option(min=1, help="Calls at the same time, per GPU.")] = 1,
-    versions: Annotated[int, typer.Option(min=1, help="Newest versions that are served at the same time.")] = 1,
-    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Of `tensorrt`: let Triton capture them.")] = False,
+    queue_delay_us: Annotated[
+        int, typer.Option(min=0, help="How long a request may wait for others to share its batch.")
+    ] = 1000,
+    instances: Annotated[int, typer.Option(min=1, help="How many batches run at the same time, per GPU.")] = 1,
+    versions: Annotated[
+        int, typer.Option(min=1, help="How many of the newest versions are served at the same time.")
+    ] = 1,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="Let Triton capture CUDA graphs (variant tensorrt only).")
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Write or extend a model repository for Triton Inference Server.
 
-    A server may be reading it meanwhile: a version appears as a whole, or not at all.
+    A server may read it meanwhile: a new version appears as a whole or not at all.
     """
-    from yolov3_trt.deploy.plan import plan_models
+    from yolov3_trt.deploy.deployment import plan_deployments
     from yolov3_trt.deploy.repository import add_version
     from yolov3_trt.deploy.triton import Serving
 
     serving = Serving(max_batch, queue_delay_us, instances, versions, cuda_graphs)
-    plans = plan_models(artifacts, name, variant, serving)
+    deployments = plan_deployments(artifacts, name, variant, serving)
     rows: list[dict[str, Any]] = []
-    for plan in track(plans, "deploying", len(plans)):
-        for reason in plan.fallbacks:
-            say(f"{plan.artifact}: {reason}")
-        deployed = add_version(output, plan.artifact, plan.model)
-        rows.append({**_row(plan), "version": deployed.version, "folder": str(deployed.folder)})
+    for deployment in track(deployments, "deploying", len(deployments)):
+        for reason in deployment.fallbacks:
+            say(f"{deployment.artifact}: {reason}")
+        deployed = add_version(output, deployment.artifact, deployment.model)
+        rows.append({**_row(deployment), "version": deployed.version, "folder": str(deployed.folder)})
     lines = [f"{row['folder']}  {row['variant']}, max_batch_size {row['max_batch_size']}" for row in rows]
     lines.append(f"serve with: tritonserver --model-repository={output}")
     write_result(json, {"repository": str(output), "versions": rows}, "\n".join(lines))
@@ -60,22 +76,28 @@ def triton(
 
 @app.command()
 def deepstream(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An engine or .onnx with float input.")],
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="An engine or .onnx exported with --input-stage tensor.")
+    ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="FILE.txt", help="The configuration.")
+        Path,
+        typer.Option("-o", "--output", callback=writable("-o"), metavar="FILE.txt", help="The configuration to write."),
     ],
     parser_library: Annotated[
-        Path | None, typer.Option(metavar="LIB.so", help="Yours, which reads the outputs inside Gst-nvinfer.")
+        Path | None,
+        typer.Option(metavar="LIB.so", help="Your library that turns outputs into boxes inside Gst-nvinfer."),
     ] = None,
-    parser_function: Annotated[str | None, typer.Option(metavar="NAME", help="Of that library.")] = None,
+    parser_function: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The parser function in that library.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Write the configuration of DeepStream's Gst-nvinfer for an artifact, and its labels beside it.
+    """Write the configuration with which DeepStream's Gst-nvinfer runs an artifact, and its labels beside it.
 
-    What it needs besides is said in its comments.
+    The comments of the configuration say what else your pipeline needs.
     """
     from yolov3_trt.deploy.deepstream import Parser, config_from_artifact
-    from yolov3_trt.deploy.plan import load_meta
+    from yolov3_trt.deploy.deployment import load_meta
     from yolov3_trt.files import write_text
     from yolov3_trt.meta import EngineMeta
 
@@ -94,12 +116,12 @@ def deepstream(
     write_result(json, content, f"{output}\n{labels}")
 
 
-def _row(plan: "Plan") -> dict[str, Any]:
-    model = plan.model
+def _row(deployment: "Deployment") -> dict[str, Any]:
+    model = deployment.model
     return {
         "model": model.name,
-        "artifact": str(plan.artifact),
+        "artifact": str(deployment.artifact),
         "variant": model.variant.value,
         "max_batch_size": model.max_batch_size,
-        "fallbacks": list(plan.fallbacks),
+        "fallbacks": list(deployment.fallbacks),
     }

@@ -1,4 +1,4 @@
-"""An engine in DeepStream: the configuration of Gst-nvinfer, with what it needs besides said in it.
+"""The configuration with which DeepStream's Gst-nvinfer runs an artifact; its comments say what else is needed.
 
 Gst-nvinfer scales frames itself, gives the network float32 RGB planes, and knows no YOLO: what reads the outputs is a library
 of the user's, or the user's own pipeline, which finds the four detection tensors in the metadata of each frame.
@@ -19,7 +19,7 @@ _NMS = 2
 
 @dataclass(frozen=True)
 class Parser:
-    """A library of the user's that turns outputs into boxes."""
+    """A library of the user that turns the outputs into boxes."""
 
     library: Path
     function: str
@@ -28,7 +28,7 @@ class Parser:
 def config_from_artifact(
     artifact: Path, meta: ModelMeta | EngineMeta, labels: Path, parser: Parser | None = None
 ) -> str:
-    """The text of a `config_infer` file.
+    """Make the text of a `config_infer` file.
 
     Args:
         artifact: an engine, or an `.onnx` that Gst-nvinfer compiles at its first start.
@@ -66,7 +66,7 @@ def _check(artifact: Path, meta: ModelMeta | EngineMeta, model: ModelMeta, parse
 
 
 def _notes(model: ModelMeta, parser: Parser | None) -> list[str]:
-    """What a reader of the file must know, as comments."""
+    """The comments at the top of the file, with what its reader must know."""
     outputs = ", ".join(model.output_names)
     notes = [f"Gst-nvinfer for {model.name}, written by `yolov3_trt deploy deepstream`.", ""]
     notes += ["An engine runs only with the TensorRT and the kind of GPU that it was built with."]

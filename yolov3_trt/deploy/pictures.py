@@ -1,4 +1,4 @@
-"""Pictures that strangers send: decoded only after their header says how large they become."""
+"""Pictures in requests: they may come from anybody, so nothing is decoded before the header says how large it becomes."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def decode_picture(content: bytes) -> Image:
 
 
 def check_frame(frame: NDArray[Any]) -> Image:
-    """A raw frame, unless it is none.
+    """Check a raw frame.
 
     Raises:
         ImageError: it is not uint8 (H, W, 3), is empty, or has more than MAX_PIXELS.
@@ -56,7 +56,7 @@ def check_frame(frame: NDArray[Any]) -> Image:
 
 
 def check_size(image_hw: HW) -> None:
-    """Refuse what would take too much memory.
+    """Refuse a picture that would take too much memory.
 
     Raises:
         ImageError: a side is 0, or there are more than MAX_PIXELS.

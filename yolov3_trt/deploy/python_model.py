@@ -1,4 +1,4 @@
-"""The model that Triton's python backend runs: `model.py` of the python variant imports it from here."""
+"""The model that Triton's python backend runs; the `model.py` that `deploy triton` writes only imports it from here."""
 
 import json
 import logging
@@ -27,10 +27,10 @@ __all__ = ["TritonPythonModel"]
 
 
 class TritonPythonModel:
-    """One instance of a model: pictures in, detections in image px out. Its name and methods are Triton's."""
+    """One instance of a model: takes pictures, gives detections in image px. Triton asks for this name and these methods."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the artifact of the version that is being loaded; what this raises is why the model is not ready."""
+        """Open the artifact of the version that is being loaded; Triton tells what this raises as the reason of a failure."""
         from yolov3_trt.deploy.service import PictureService
         from yolov3_trt.detector import open_detector
 
@@ -46,14 +46,14 @@ class TritonPythonModel:
         self._service = PictureService(self._detector)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests that Triton put into one batch, each with its detections or its error."""
+        """Answer the requests that Triton put into one batch, each with its detections or an error of its own."""
         import triton_python_backend_utils as triton  # type: ignore[import-not-found]  # it is the server's own
 
         answers = self._service.answer([_tensors_of(request) for request in requests])
         return [_response(triton, answer) for answer in answers]
 
     def finalize(self) -> None:
-        """Close the artifact; Triton unloads the version."""
+        """Close the artifact when Triton unloads the version."""
         self._detector.close()
 
 

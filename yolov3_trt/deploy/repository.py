@@ -1,4 +1,4 @@
-"""A folder of models for Triton, which a server may be reading at any moment.
+"""A model repository for Triton: a folder that a server may be reading at any moment.
 
 A version's folder is filled under a name that is no number, which Triton passes over, and renamed when it is whole. What a
 new model needs besides comes before its first version, and a known model's new configuration after its new version: whenever
@@ -102,13 +102,13 @@ def _check_existing(folder: Path, content: str) -> bool:
 
 
 def _write_companions(folder: Path, model: ServedModel) -> None:
-    """The files that a configuration names."""
+    """Write the files that a configuration names."""
     write_text(folder / LABELS_FILE, "".join(f"{name}\n" for name in model.meta.class_names))
     write_bytes(folder / "warmup" / WARMUP_FILE, warmup_content(model))
 
 
 def _copy_artifact(artifact: Path, folder: Path, model: ServedModel) -> None:
-    """Fill a version's folder, and check what arrived there."""
+    """Fill the folder of a version, and check the copy."""
     is_engine = artifact.suffix != ".onnx"
     if model.variant is Variant.PYTHON:
         write_text(folder / model.model_file, MODEL_SOURCE)
@@ -143,7 +143,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _remove_partial(folder: Path) -> None:
-    """What an earlier run left half-written when it was killed."""
+    """Remove what an earlier run left half-written when it was killed."""
     for left in (*folder.glob(".*.partial"), *(folder / "warmup").glob(".*.partial")):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Requests of many clients, answered with as few calls of the detector as possible.
+"""Answers the requests of many clients with as few calls of the detector as possible.
 
 Free of Triton's own types, so that it runs without a server.
 """
@@ -25,7 +25,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """One row of a request."""
+    """One picture of a request."""
 
     request: int  # its index
     row: int
@@ -75,7 +75,7 @@ class PictureService:
         ]
 
     def _read(self, index: int, tensors: Tensors) -> Iterator[_Picture]:
-        """The pictures of a request, decoded."""
+        """Decode the pictures of a request."""
         given = [name for name in (ENCODED, FRAME) if name in tensors]
         if len(given) != 1:
             raise ImageError(
@@ -113,7 +113,7 @@ class PictureService:
         return asked
 
     def _groups(self, pictures: Sequence[_Picture]) -> list[list[_Picture]]:
-        """Pictures that one detector can take: nearly always all of them."""
+        """Put pictures together that one detector can take, which is nearly always all of them."""
         groups: dict[Postprocess, list[_Picture]] = {}
         for picture in pictures:
             groups.setdefault(self._own if self._is_narrower(picture.asked) else picture.asked, []).append(picture)

@@ -1,4 +1,4 @@
-"""From a sidecar to the configuration of a Triton model.
+"""Makes the configuration of a Triton model from a sidecar.
 
 A client needs no file of the model: `config.pbtxt` carries the sidecar itself, as the parameter META_KEY; what clients rely
 on is in `backends/triton/contract.py`. Of the variants, TENSORRT and ONNXRUNTIME serve the plan or graph as it is, with its
@@ -91,7 +91,7 @@ class ServedModel:
 
 
 def config_from_model(model: ServedModel) -> ModelConfig:
-    """The content of `config.pbtxt`.
+    """Make the content of a `config.pbtxt`.
 
     Raises:
         BackendError: the artifact cannot be served like that.
@@ -163,7 +163,7 @@ def _instance_group(model: ServedModel) -> ModelConfig:
 
 
 def _dynamic_batching(model: ServedModel) -> ModelConfig:
-    """Batches of the sizes that the artifact was made for, as far as requests come in time."""
+    """Let Triton put requests together to the sizes that the artifact was made for, as far as they come in time."""
     sizes = {min(model.meta.batch.opt, model.max_batch_size), model.max_batch_size} - {1}
     return {
         "preferred_batch_size": sorted(sizes),
@@ -172,7 +172,7 @@ def _dynamic_batching(model: ServedModel) -> ModelConfig:
 
 
 def _warmup(model: ServedModel, batch_size: int) -> ModelConfig:
-    """A request that Triton makes before it says that the model is ready: with the first of its inputs."""
+    """Describe a request that Triton makes before it calls the model ready; it holds the first of the inputs."""
     tensor = _tensor(model, inputs_of(model.variant, model.meta)[0])
     content = {"data_type": tensor["data_type"], "dims": tensor["dims"], "input_data_file": WARMUP_FILE}
     return {"name": f"batch {batch_size}", "batch_size": batch_size, "inputs": {tensor["name"]: content}}

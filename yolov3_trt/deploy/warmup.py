@@ -1,4 +1,4 @@
-"""The picture with which a server warms a model up: noise would leave suppression nothing, or far too much, to do."""
+"""The picture with which a server warms up a model: drawn shapes, as noise gives suppression nothing or too much to do."""
 
 import struct
 

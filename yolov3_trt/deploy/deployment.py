@@ -1,4 +1,4 @@
-"""Which artifact becomes which model of a repository, and what runs it."""
+"""Which artifact becomes which model of a repository, and what runs it there."""
 
 import re
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An artifact and the model that it becomes a version of."""
+class Deployment:
+    """An artifact, and the model whose next version it becomes."""
 
     artifact: Path
     model: ServedModel
-    fallbacks: tuple[str, ...] = ()  # what is done in a lesser way than elsewhere, each with the reason
+    fallbacks: tuple[str, ...] = ()  # what could be done better elsewhere, each with the reason
 
 
-def plan_models(artifacts: Sequence[Path], name: str | None, variant: str, serving: Serving) -> list[Plan]:
-    """Read the sidecars, and say what each artifact becomes; nothing is written.
+def plan_deployments(artifacts: Sequence[Path], name: str | None, variant: str, serving: Serving) -> list[Deployment]:
+    """Read the sidecars and decide what each artifact becomes; nothing is written.
 
     Args:
         artifacts: engines and `.onnx` files, oldest version first.
@@ -36,13 +36,13 @@ def plan_models(artifacts: Sequence[Path], name: str | None, variant: str, servi
         BackendError: an artifact and the variant or the options do not go together.
         MetaError: a sidecar is missing or damaged.
     """
-    plans = [_plan(artifact, name or artifact.stem, variant, serving) for artifact in artifacts]
-    for plan in plans:
-        config_from_model(plan.model)  # refuses what cannot be served, before anything is written
-    return plans
+    planned = [_deployment(artifact, name or artifact.stem, variant, serving) for artifact in artifacts]
+    for one in planned:
+        config_from_model(one.model)  # refuses what cannot be served, before anything is written
+    return planned
 
 
-def _plan(artifact: Path, name: str, variant: str, serving: Serving) -> Plan:
+def _deployment(artifact: Path, name: str, variant: str, serving: Serving) -> Deployment:
     if not _NAME.fullmatch(name):
         raise BackendError(
             f"{name!r} cannot name a model; expected letters, digits, _, - and . only: give one with --name"
@@ -51,11 +51,11 @@ def _plan(artifact: Path, name: str, variant: str, serving: Serving) -> Plan:
     is_engine = isinstance(meta, EngineMeta)
     chosen, fallbacks = _choose(artifact, meta, variant)
     model = ServedModel(name, meta.model if isinstance(meta, EngineMeta) else meta, chosen, is_engine, serving)
-    return Plan(artifact, model, fallbacks)
+    return Deployment(artifact, model, fallbacks)
 
 
 def load_meta(artifact: Path) -> ModelMeta | EngineMeta:
-    """The sidecar of an engine or an `.onnx`.
+    """Read the sidecar of an engine or an `.onnx`.
 
     Raises:
         BackendError: the file is neither.
@@ -69,7 +69,7 @@ def load_meta(artifact: Path) -> ModelMeta | EngineMeta:
 
 
 def _choose(artifact: Path, meta: ModelMeta | EngineMeta, variant: str) -> tuple[Variant, tuple[str, ...]]:
-    """The variant, and why it is not the natural one."""
+    """Choose the variant; the texts say why it is not the one that this kind of artifact is for."""
     if isinstance(meta, ModelMeta):
         chosen = Variant.ONNXRUNTIME if variant == "auto" else Variant(variant)
         if chosen is Variant.TENSORRT:
