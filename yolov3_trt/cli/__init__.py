@@ -18,6 +18,7 @@ from yolov3_trt.cli.detect import detect
 from yolov3_trt.cli.doctor import doctor
 from yolov3_trt.cli.ending import sigterm_unwinds
 from yolov3_trt.cli.eval import evaluate
+from yolov3_trt.cli.examples import epilog_of
 from yolov3_trt.cli.export import export
 from yolov3_trt.cli.fetch import fetch
 from yolov3_trt.cli.hints import HelpfulVerbs
@@ -54,8 +55,8 @@ for _verb in (
     shapes,
     demo,
 ):
-    app.command(cls=CheckedVerb)(_verb)
-app.command(name="eval", cls=CheckedVerb)(evaluate)
+    app.command(cls=CheckedVerb, epilog=epilog_of(_verb.__name__))(_verb)
+app.command(name="eval", cls=CheckedVerb, epilog=epilog_of("eval"))(evaluate)
 app.add_typer(deploy, name="deploy")
 
 

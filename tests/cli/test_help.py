@@ -1,0 +1,59 @@
+"""What `--help` says: panels by settings, two examples that are commands, help that stands in one place."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from tests.cli_runner import call
+from yolov3_trt.cli import app, groups
+from yolov3_trt.cli.examples import examples_of
+from yolov3_trt.settings import KINDS
+
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
+VERBS = sorted(set(COMMANDS) - {"deploy"})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_has_two_examples_that_are_commands(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("val.json", "data.yaml"):  # some options look for their file at once
+        (tmp_path / name).write_text("{}")
+    for name in ("val", "photos"):
+        (tmp_path / name).mkdir()
+    examples = examples_of(verb)
+    assert len(examples) == 2
+    for example in examples:
+        program, name, *args = shlex.split(example)
+        assert (program, name) == ("yolov3_trt", verb)
+        COMMANDS[verb].make_context(verb, args)  # unknown options and missing arguments are refused here
+
+
+@pytest.mark.parametrize("kind", [groups.ModelOptions, *KINDS.values()], ids=lambda kind: kind.__name__)
+def test_every_setting_has_a_sentence_of_help(kind: type[Any]):
+    texts = groups.attribute_texts(kind)
+    assert list(texts) == [item.name for item in dataclasses.fields(kind)]
+    for text in texts.values():
+        assert text[-1] == "." and "None" not in text and "In Python" not in text
+
+
+def test_build_has_an_option_for_every_setting_in_the_panel_of_its_kind(capsys: pytest.CaptureFixture[str]):
+    params = {param.name: param for param in COMMANDS["build"].params}
+    for kind in KINDS.values():
+        for item in dataclasses.fields(kind):
+            assert f"--{item.name.replace('_', '-')}" in params[item.name].opts
+            assert params[item.name].default is None, "what was not typed is not said"
+    assert params["float_layers"].rich_help_panel == params["images"].rich_help_panel == "INT8"
+    assert call("build", "--help") == 0
+    out = capsys.readouterr().out
+    panels = [out.index(f"─ {name} ─") for name in ("Model", "Graph", "INT8", "Detection", "TensorRT", "Output")]
+    assert panels == sorted(panels)
+    assert "yolov3_trt build yolov3.cfg --precision int8 --images photos/" in " ".join(out.split())
+
+
+def test_completion_can_be_installed(capsys: pytest.CaptureFixture[str]):
+    assert call("--help") == 0
+    assert "--install-completion" in capsys.readouterr().out

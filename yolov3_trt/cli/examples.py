@@ -1,0 +1,57 @@
+"""What people type: two examples for each verb, shown at the end of its `--help`."""
+
+_EXAMPLES = {
+    "models": ("models", "models --json -"),
+    "fetch": ("fetch yolov3-tiny", "fetch yolov3 --from ~/Downloads/yolov3.weights"),
+    "export": (
+        "export yolov3.cfg --precision fp16",
+        "export yolov3 --input-size 608x416 --input-stage pixels --output-stage detections --frame-size 1280x720",
+    ),
+    "calibrate": (
+        "calibrate yolov3.cfg --images photos/ --num-images 256",
+        "calibrate engines/yolov3-416-fp32.onnx --images photos/ --method entropy -o calib/yolov3.json",
+    ),
+    "quantize": (
+        "quantize yolov3.cfg --images photos/ --val-images val/ --annotations val.json",
+        "quantize yolov3 --images photos/ --val-images val/ --annotations val.json --max-ap-drop 0.01 -o int8/",
+    ),
+    "build": (
+        "build yolov3.cfg --precision int8 --images photos/",
+        "build yolov3-416-fp16 --weights yolov3.weights -o door.engine",
+    ),
+    "detect": ("detect shapes --sample --save out/", "detect yolov3.engine photos/ --conf 0.4 --jsonl found.jsonl"),
+    "camera": (
+        "camera yolov3.engine --source 0 --sink window",
+        "camera yolov3.engine --source rtsp://door/stream --sink http://127.0.0.1:8080 --sink found.jsonl",
+    ),
+    "compare": (
+        "compare yolov3.cfg yolov3-416-fp16.onnx --images photos/",
+        "compare yolov3-416-fp32.onnx yolov3-416-int8.onnx --images photos/ --json -",
+    ),
+    "bench": (
+        "bench yolov3 yolov3-416-fp16.engine --frames 200",
+        "bench yolov3-416-fp16.onnx yolov3-416-int8.onnx --json bench.json",
+    ),
+    "eval": (
+        "eval yolov3.engine --images val/ --annotations val.json",
+        "eval yolov3-416-fp32.onnx yolov3-416-int8.onnx --images val/ --annotations val.json --json ap.json",
+    ),
+    "info": ("info yolov3.engine", "info yolov3.cfg --json -"),
+    "doctor": ("doctor", "doctor --json -"),
+    "train": (
+        "train --data data.yaml --model shapes --epochs 50",
+        "train --data data.yaml --model yolov3.cfg --weights yolov3.weights --epochs 20",
+    ),
+    "shapes": ("shapes -o shapes-data/", "shapes -o shapes-data/ --seed 7"),
+    "demo": ("demo", "demo -o out/"),
+}
+
+
+def examples_of(verb: str) -> list[str]:
+    """The command lines of a verb's examples."""
+    return [f"yolov3_trt {line}" for line in _EXAMPLES[verb]]
+
+
+def epilog_of(verb: str) -> str:
+    """The end of a verb's help: each example a line of its own."""
+    return "\n\n".join(["Examples:", *examples_of(verb)])
