@@ -90,7 +90,7 @@ def gpu() -> dict[str, Any] | None:
 
 
 def _cpu() -> str:
-    from yolov3_trt.benchmark.machine import machine
+    from yolov3_trt.benchmarking.machine import machine
 
     return str(machine()["cpu"])
 

@@ -17,8 +17,8 @@ from acceptance import target
 from acceptance.cases import SIMULATED, Case, load_cases
 from acceptance.frames import suite_frames
 from yolov3_trt.backends.trt import TensorRTBackend
-from yolov3_trt.benchmark.latency import measure, rounds_for
-from yolov3_trt.benchmark.machine import machine
+from yolov3_trt.benchmarking.latency import measure, rounds_for
+from yolov3_trt.benchmarking.machine import machine
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import Yolov3TrtError
 from yolov3_trt.preprocess import Image
@@ -76,7 +76,7 @@ def _latency(detector: Detector, frames: list[Image], batch: int, seconds: float
     timings = measure(
         {"engine": detector}, frames, rounds=rounds_for(seconds), warmup=_WARMUP, batches={"engine": batch}
     )["engine"]
-    figures = timings.to_json(None)
+    figures = timings.figures(None).to_json()
     step = max(1, len(timings.wall_s) // _KEPT_SAMPLES)
     return {
         "calls": len(timings.wall_s),

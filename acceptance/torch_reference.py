@@ -21,8 +21,8 @@ from acceptance.frames import suite_frames
 from acceptance.graphs import suite_model
 from yolov3_trt.backends.pytorch import TorchBackend
 from yolov3_trt.backends.torch_options import TorchOptions
-from yolov3_trt.benchmark.latency import measure, rounds_for
-from yolov3_trt.benchmark.machine import machine
+from yolov3_trt.benchmarking.latency import measure, rounds_for
+from yolov3_trt.benchmarking.machine import machine
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError
 
@@ -63,7 +63,7 @@ def measure_variant(case: Case, variant: TorchOptions, work: Path, seconds: floa
         timings = measure(
             {"torch": detector}, frames, rounds=rounds_for(seconds), warmup=_WARMUP, batches={"torch": case.batch}
         )["torch"]
-        figures = timings.to_json(None)
+        figures = timings.figures(None).to_json()
         row |= {
             "calls": len(timings.wall_s),
             "latency_ms": figures["latency_ms"],

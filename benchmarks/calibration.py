@@ -26,7 +26,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, c
 
 from benchmarks.peers import ALL, load_subject
 from tests.conftest import COCO_MODELS
-from yolov3_trt.benchmark.latency import machine
+from yolov3_trt.benchmarking.latency import machine
 from yolov3_trt.calibration.table import CalibrationTable
 from yolov3_trt.data.images import find_sources, load_image
 from yolov3_trt.detector import open_detector

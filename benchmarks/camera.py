@@ -25,7 +25,7 @@ import numpy as np
 
 from tests.fakes import FakeBackend, ScriptedCamera, SlowBackend
 from yolov3_trt.backends import TimedDetections
-from yolov3_trt.benchmark.latency import machine
+from yolov3_trt.benchmarking.latency import machine
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.loop import LoopOptions, run_loop
 from yolov3_trt.camera.sinks import JsonLinesSink, Sink, VideoSink

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.benchmark.latency import machine
+from yolov3_trt.benchmarking.latency import machine
 from yolov3_trt.jobs.build import build
 from yolov3_trt.models import BUNDLED
 from yolov3_trt.recipe import BuildRecipe, load_recipe

@@ -40,7 +40,7 @@ def bench(subject: Subject, data: Path, folder: Path, frames: int, output: Path 
     with open_detector(onnx) as detector:
         conf = realistic_threshold(subject, detector, load_image(picture))
     command = ["bench", str(cfg), str(onnx), "--weights", str(model.weights_path), "--names", "coco"]
-    command += ["--peers", "opencv", "--nms", "plain", "--images", str(picture), "--conf", f"{conf:.6f}"]
+    command += ["--baselines", "opencv", "--nms", "plain", "--images", str(picture), "--conf", f"{conf:.6f}"]
     command += ["--frames", str(frames), "--threads", str(THREADS), "--torch-variants", "channels_last"]
     result = folder / "bench.json"
     print("yolov3_trt", *command, file=sys.stderr)

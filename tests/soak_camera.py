@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tests.streams import RtspServer, why_no_rtsp_server, write_pictures
-from yolov3_trt.benchmark.latency import machine
+from yolov3_trt.benchmarking.latency import machine
 from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model
 from yolov3_trt.shapes import iter_shapes_clip

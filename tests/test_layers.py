@@ -29,9 +29,10 @@ LAYERS = [
     "recipe",
     "backends reporter",
     "detector",
-    "evaluate compare report camera doctor",
+    "evaluate compare camera doctor",
     "sensitivity",
-    "benchmark training deploy",
+    "benchmarking training deploy",
+    "report",
     "jobs",
     "cli",
 ]
@@ -45,13 +46,13 @@ HOMES = {
     "tensorrt": {"engine/flavor.py"},
     "tensorrt_rtx_bindings": {"engine/flavor.py"},
     "pycuda": {"runtime/cuda.py"},
-    "torch": {"reference.py", "graph", "backends/pytorch.py", "benchmark/ceiling.py", "training"},
+    "torch": {"reference.py", "graph", "backends/pytorch.py", "benchmarking/machine_roofline.py", "training"},
     "onnxruntime": {"backends/ort.py"},
     "grpc": {"backends/triton/wire.py"},
     "tritonclient": {"backends/triton/wire.py", "backends/triton/model_config.py"},
     "google": {"backends/triton/model_config.py", "graph"},
     "pycocotools": {"evaluate"},
-    "pynvml": {"benchmark/power.py"},
+    "pynvml": {"benchmarking/power.py"},
     "yaml": {"data/data_yaml.py"},
     "triton_python_backend_utils": {"deploy/python_model.py"},
 }
@@ -149,7 +150,7 @@ def test_help_loads_nothing_that_takes_time():
         "shapes",
         "data.images",
         "cli",
-        "benchmark.latency",
+        "benchmarking.latency",
     ],
 )
 def test_the_runtime_path_needs_neither_torch_nor_onnx(module: str):

@@ -14,6 +14,7 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           calibrate(model)           -> Calibrated: the table of ranges that INT8 needs
           quantize(model)            -> Quantized: an INT8 graph within an accuracy budget
           build(model)               -> Built: a TensorRT engine
+          benchmark(artifacts)       -> BenchmarkResult: speed side by side, and whether each finds what PyTorch finds
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
           BuildRecipe, load_recipe   a model and its settings as a file
 Progress  Reporter                   where a job says what it does; by default nowhere
@@ -37,9 +38,11 @@ from yolov3_trt._version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from yolov3_trt.benchmarking.results import BenchmarkResult
     from yolov3_trt.detections import Detection, Detections
     from yolov3_trt.detector import Detector, open_detector
     from yolov3_trt.errors import SettingError, Yolov3TrtError
+    from yolov3_trt.jobs.benchmark import benchmark
     from yolov3_trt.jobs.build import Built, build
     from yolov3_trt.jobs.calibrate import Calibrated, calibrate
     from yolov3_trt.jobs.export import Exported, export
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
     from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
 
 _HOME_OF = {
+    "BenchmarkResult": "benchmarking.results",
+    "benchmark": "jobs.benchmark",
     "BuildRecipe": "recipe",
     "Built": "jobs.build",
     "Calibrated": "jobs.calibrate",
@@ -78,6 +83,7 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "BenchmarkResult",
     "BuildRecipe",
     "Built",
     "Calibrated",
@@ -95,6 +101,7 @@ __all__ = [
     "SettingError",
     "Yolov3TrtError",
     "__version__",
+    "benchmark",
     "build",
     "calibrate",
     "export",

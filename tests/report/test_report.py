@@ -1,104 +1,127 @@
 """Reports: the figures are where a reader looks for them, whatever is missing, and whatever the labels hold."""
 
-import copy
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from yolov3_trt.benchmarking.machine_roofline import MachineRoofline
+from yolov3_trt.benchmarking.parity import TOLERANCES, Parity
+from yolov3_trt.benchmarking.results import BenchmarkResult, RowResult
+from yolov3_trt.benchmarking.roofline import LayerFigures, NetworkFigures, RowRoofline
+from yolov3_trt.benchmarking.timings import TimingFigures
+from yolov3_trt.data.images import NamedImage
+from yolov3_trt.detections import Detections
 from yolov3_trt.errors import OutputError
-from yolov3_trt.report import write_report
+from yolov3_trt.evaluate import METRICS, ClassScore, Scores
+from yolov3_trt.evaluate.accuracy import Accuracy, Evaluated, Evaluation
+from yolov3_trt.report import write_benchmark_report, write_evaluation_report
 from yolov3_trt.report.charts import chart_html, ticks
-from yolov3_trt.report.content import report_from_content
+from yolov3_trt.report.content import benchmark_report, evaluation_report
 from yolov3_trt.report.figures import ms, size
+from yolov3_trt.report.gallery import benchmark_gallery
 from yolov3_trt.report.markdown import markdown_from_report
+from yolov3_trt.report.page import html_from_report
 from yolov3_trt.report.parts import Bar, Chart
 
 HOSTILE = '<script>document.title="owned"</script> & "x" | `y`'
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
-def row(label: str, p50: float, passed: bool | None = True) -> dict[str, Any]:
-    parity = {"reference": "torch fp32", "images": 20, "matched": 118, "missing": 0, "extra": 0}
-    parity |= {
-        "max_score_difference": 1e-6,
-        "min_iou": 0.9999,
-        "tolerance": {"score": 0.01},
-        "passed": passed,
-        "faults": ["20 % matched"],
-    }
-    return {
-        "label": label,
-        "artifact": "m.onnx",
-        "backend": "onnxruntime",
-        "precision": "fp32",
-        "batch": 1,
-        "input_hw": [320, 320],
-        "size_bytes": 1_400_000,
-        "stages_ms": {"preprocess": 1.5, "inference": p50 - 2.5, "postprocess": 1.0},
-        "device_stages_ms": {"inference": p50 - 3},
-        "latency_ms": {
-            "mean": p50 + 1,
-            "p50": p50,
-            "p90": p50 + 2,
-            "p95": p50 + 3,
-            "p99": p50 * 2,
-            "min": 1,
-            "max": 99,
-        },
-        "fps": 1000 / p50,
-        "speedup_vs_reference": 40 / p50,
-        "speedup_interval": [1.9, 2.1],
-        "parity": None if passed is None else parity,
-        "accuracy": {"images": 64, "AP": 0.18, "AP50": 0.36, "AP75": None, "AP_interval": [0.15, 0.21]},
-        "roofline": {
-            "gflop": 5.6,
-            "gbyte": 0.1,
-            "intensity": 56,
-            "achieved_gflops": 100,
-            "ceiling_gflops": 400,
-            "share": 0.25,
-        },
-        "memory_mib": 512,
-        "power_w": 12.5,
-        "fallbacks": ["no CUDA graph: the shapes vary"],
-        "failed": None,
-    }
+def detections(*scores: float) -> Detections:
+    boxes = np.array([[0, 0, 10, 10 + n] for n in range(len(scores))], np.float32).reshape(-1, 4)
+    return Detections(boxes, np.array(scores, np.float32), np.zeros(len(scores), np.int32), ("cat",))
 
 
-def full_content() -> dict[str, Any]:
-    layer = {
-        "index": 0,
-        "type": "Conv",
-        "gflop": 0.5,
-        "mbyte": 2.0,
-        "intensity": 250,
-        "bound": "memory",
-        "floor_ms": 0.6,
-    }
-    return {
-        "layers": [{"model": "tiny", "layers": [layer]}],
-        "host_ms": {"decode": 3.25, "draw": 1.5},
-        "machine": {"cpu": "Test CPU", "cores": 2, "gpu": None, "versions": {"numpy": "2.0"}},
-        "command": ["yolov3_trt", "bench", "a b.onnx"],
-        "threads": 2,
-        "source": "val64",
-        "frames": 50,
-        "rounds": 50,
-        "warmup": 5,
-        "reference": "torch fp32",
-        "timer_overhead_us": 0.08,
-        "ceiling": {"gflops": 400.0, "copy_gb_s": 11.0, "measured_on": "cpu"},
-        "rows": [row("torch fp32", 40.0, None), row("ort fp32", 20.0), row(HOSTILE, 10.0, passed=False)],
-    }
+def parity(passed: bool) -> Parity:
+    """Of two objects that the reference finds; the row finds the same, or one of them with another score."""
+    found = Parity("torch fp32", TOLERANCES["fp32"])
+    found.add(detections(0.9), detections(0.9 if passed else 0.5), 0.25)
+    return found
+
+
+def accuracy(ap: float | None = 0.18, draws: Any = ((0.15, 0.3), (0.21, 0.4))) -> Accuracy:
+    metrics = {**dict.fromkeys(METRICS), "AP": ap, "AP50": 0.36}
+    classes = (ClassScore("cat", 7, 0.5, 0.75), ClassScore("dog", 0, None, None))
+    nothing = dict.fromkeys(range(64), Detections.none())
+    return Accuracy(Scores(metrics, classes, ()), nothing, np.array(draws, float).reshape(-1, 2))
+
+
+def timings(p50: float) -> TimingFigures:
+    latency = {"mean": p50 + 1, "p50": p50, "p90": p50 + 2, "p95": p50 + 3, "p99": p50 * 2, "min": 1.0, "max": 99.0}
+    stages = {"preprocess": 1.5, "inference": p50 - 2.5, "postprocess": 1.0}
+    return TimingFigures(stages, latency, p50, 1000 / p50, 1.5, 40 / p50, (1.9, 2.1))
+
+
+def row(label: str, p50: float, passed: bool | None = True) -> RowResult:
+    return RowResult(
+        label,
+        "m.onnx",
+        "onnxruntime",
+        "fp32",
+        "cpu",
+        1,
+        (320, 320),
+        1_400_000,
+        timings=timings(p50),
+        device_stages_ms={"inference": p50 - 3},
+        parity=None if passed is None else parity(passed),
+        accuracy=accuracy(),
+        roofline=RowRoofline(5.6, 0.1, 56, 100, 400, 0.25),
+        memory_mib=512,
+        gpu={"power_w": 12.5},
+        fallbacks=("no CUDA graph: the shapes vary",),
+        found=(detections(0.9),),
+    )
+
+
+MACHINE = {"cpu": "Test CPU", "cores": 2, "gpu": None, "versions": {"numpy": "2.0"}, "load_average": [0.5, 1.0]}
+COMMAND = ("yolov3_trt", "bench", "a b.onnx")
+
+
+def full(**changes: Any) -> BenchmarkResult:
+    """A benchmark that measured everything; the last row fails the gate."""
+    result = BenchmarkResult(
+        rows=(row("torch fp32", 40.0, None), row("ort fp32", 20.0), row(HOSTILE, 10.0, passed=False)),
+        reference="torch fp32",
+        faults=("it differs",),
+        layers=(
+            NetworkFigures("tiny", (320, 320), (LayerFigures(0, "Conv", (8, 4, 4), 0.5, 2.0, 250, "memory", 0.6),)),
+        ),
+        machine=MACHINE,
+        rooflines=(MachineRoofline(400.0, 11.0, "cpu", "fp32", "torch 2"),),
+        source="val64",
+        num_pictures=20,
+        rounds=50,
+        warmup=5,
+        threads=2,
+        timer_overhead_us=0.08,
+        decode_ms=3.25,
+        draw_ms=1.5,
+        peak_rss_mib=700.0,
+    )
+    return replace(result, **changes)
+
+
+def evaluation(*aps: float) -> Evaluation:
+    truth = SimpleNamespace(path=Path("instances.json"))
+    rows = tuple(
+        Evaluated(
+            f"m{number}.onnx", "torch", "fp32", "letterbox", "default", 0.005, 1000,
+            accuracy(ap, [(ap - 0.02, 0.3), (ap + 0.01, 0.4)]), truth, 0.25, notes=("mind the pictures",),
+        )
+        for number, ap in enumerate(aps)
+    )  # fmt: skip
+    return Evaluation(rows, 500, 0)
 
 
 def jpeg() -> bytes:
@@ -138,13 +161,16 @@ class Balanced(HTMLParser):
         self.shown.append(data)
 
 
-def html_of(content: dict[str, Any], folder: Path, gallery: Any = ()) -> str:
-    write_report(folder / "report.html", content, gallery)
-    return (folder / "report.html").read_text()
+def html_of(result: BenchmarkResult, gallery: Any = ()) -> str:
+    return html_from_report(benchmark_report(result, gallery, COMMAND))
 
 
-def test_a_page_is_well_formed_and_refers_to_nothing_outside_itself(tmp_path: Path):
-    page = Balanced(html_of(full_content(), tmp_path, [(HOSTILE, {"torch fp32": jpeg(), HOSTILE: jpeg()})]))
+def markdown_of(result: BenchmarkResult) -> str:
+    return markdown_from_report(benchmark_report(result, command=COMMAND))
+
+
+def test_a_page_is_well_formed_and_refers_to_nothing_outside_itself():
+    page = Balanced(html_of(full(), [(HOSTILE, {"torch fp32": jpeg(), HOSTILE: jpeg()})]))
     assert page.faults == []
     assert "script" not in page.tags and {"svg", "img", "table", "details"} <= page.tags
     assert all(reference.startswith("data:") for reference in page.references)
@@ -152,65 +178,74 @@ def test_a_page_is_well_formed_and_refers_to_nothing_outside_itself(tmp_path: Pa
     assert HOSTILE in "".join(page.shown)
 
 
-def test_a_page_and_its_markdown_show_the_figures(tmp_path: Path):
-    page = "".join(Balanced(html_of(full_content(), tmp_path)).shown)
-    markdown = markdown_from_report(report_from_content(full_content()))
-    for text in (page, markdown.replace("\\", "")):
+def test_a_page_and_its_markdown_show_the_figures():
+    page = "".join(Balanced(html_of(full())).shown)
+    for text in (page, markdown_of(full()).replace("\\", "")):
         for figure in (
             "20.00",
             "2.00× [1.90, 2.10]",
-            "0.1800 [0.1500, 0.2100]",
+            "0.1800 [0.15",
             "1.3 MiB",
             "25.0%",
             "0.08 µs",
+            "400 GFLOP/s",
+            "3.25 ms",
+            "memory",
         ):
             assert figure in text, figure
         assert "Test CPU" in text and "yolov3_trt bench 'a b.onnx'" in text and "no CUDA graph: the shapes vary" in text
 
 
-def test_a_row_that_fails_parity_is_marked_loudly(tmp_path: Path):
-    text = html_of(full_content(), tmp_path)
+def test_a_row_that_fails_parity_is_marked_loudly():
+    text = html_of(full())
     page = "".join(Balanced(text).shown)
-    assert f"{HOSTILE} FAILED the parity gate" in page and "(20 % matched)" in page
+    assert f"{HOSTILE} FAILED the parity gate" in page and "max score difference 0.4000; expected at most" in page
     assert text.count('<tr class="bad">') >= 4 and text.count('class="bar bad"') >= 4
-    markdown = markdown_from_report(report_from_content(full_content()))
-    assert "FAILED the parity gate" in markdown and "| **✗ " in markdown
-    passing = {**full_content(), "rows": full_content()["rows"][:2]}
-    assert "FAILED" not in html_of(passing, tmp_path) and '<tr class="bad">' not in html_of(passing, tmp_path)
+    assert "FAILED the parity gate" in markdown_of(full()) and "| **✗ " in markdown_of(full())
+    passing = full(rows=full().rows[:2])
+    assert "FAILED" not in html_of(passing) and '<tr class="bad">' not in html_of(passing)
 
 
-def test_a_row_that_did_not_run_says_why_and_has_no_bar(tmp_path: Path):
-    content = full_content()
-    content["rows"].append({"label": "engine", "artifact": "m.engine", "failed": "no NVIDIA GPU here", "parity": None})
-    assert "engine did not run: no NVIDIA GPU here" in "".join(Balanced(html_of(content, tmp_path)).shown)
-    latency = report_from_content(content).sections[0]
+def test_a_row_that_did_not_run_says_why_and_has_no_bar():
+    engine = RowResult("engine", "m.engine", "tensorrt", None, "cuda", 1, None, None, failed="no NVIDIA GPU here")
+    result = full(rows=(*full().rows, engine))
+    assert "engine did not run: no NVIDIA GPU here" in "".join(Balanced(html_of(result)).shown)
+    latency = benchmark_report(result).sections[0]
     assert latency.chart is not None and [bar.label for bar in latency.chart.bars][:2] == ["torch fp32", "ort fp32"]
     assert len(latency.chart.bars) == 3
 
 
-def holes() -> Iterator[dict[str, Any]]:
-    """The content with each part in turn missing, null, empty or of another kind."""
-    for key in full_content():
-        for hole in (None, {}, [], "text", 0):
-            yield {**full_content(), key: hole}
-        yield {name: value for name, value in full_content().items() if name != key}
-    for key in full_content()["rows"][1]:
-        for hole in (None, {}, [], "text", float("nan")):
-            content = full_content()
-            content["rows"][1][key] = hole
-            yield content
-        content = full_content()
-        del content["rows"][1][key]
-        yield content
+OPTIONAL = (
+    "device_stages_ms",
+    "parity",
+    "accuracy",
+    "roofline",
+    "memory_mib",
+    "gpu",
+    "size_bytes",
+    "input_hw",
+    "precision",
+)
 
 
-def test_whatever_is_missing_is_left_out():
-    from yolov3_trt.report.page import html_from_report
-
-    for content in holes():
-        report = report_from_content(content)
-        assert Balanced(html_from_report(report)).faults == [], content
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_what_was_not_measured_of_a_row_is_left_out(name: str):
+    for number in (slice(0, 1), slice(0, 3)):  # of one row, and of all
+        rows = tuple(replace(one, **{name: None}) for one in full().rows[number]) + full().rows[number.stop :]
+        report = benchmark_report(full(rows=rows))
+        assert Balanced(html_from_report(report)).faults == []
         assert_tables_are_whole(markdown_from_report(report))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"rooflines": ()}, {"layers": ()}, {"reference": None}, {"decode_ms": None}, {"threads": None}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_was_not_measured_at_all_is_left_out(changes: dict[str, Any]):
+    report = benchmark_report(full(**changes))
+    assert Balanced(html_from_report(report)).faults == []
+    assert_tables_are_whole(markdown_from_report(report))
 
 
 def assert_tables_are_whole(markdown: str) -> None:
@@ -221,27 +256,20 @@ def assert_tables_are_whole(markdown: str) -> None:
 
 
 def test_what_a_row_is_made_of_cannot_be_markup_in_markdown():
-    markdown = markdown_from_report(report_from_content(full_content()))
-    assert "\n| **✗ \\<script\\>" in markdown
-    assert_tables_are_whole(markdown)
+    assert "\n| **✗ \\<script\\>" in markdown_of(full())
+    assert_tables_are_whole(markdown_of(full()))
 
 
-def test_an_eval_of_one_artifact_is_a_report_too(tmp_path: Path):
-    alone = {"artifact": "m.onnx", "backend": "torch", "precision": "fp32", "images": 64, "AP": 0.25, "AP50": 0.5}
-    alone["per_class"] = [{"class_name": "cat", "objects": 7, "AP": 0.5, "AP50": 0.75}]
-    page = "".join(Balanced(html_of(alone, tmp_path)).shown)
-    assert "m.onnx torch fp32" in page and "0.2500" in page and "cat" in page
+def test_an_evaluation_of_one_artifact_is_a_report_too():
+    text = html_from_report(evaluation_report(evaluation(0.25), MACHINE, command=COMMAND))
+    page = "".join(Balanced(text).shown)
+    assert "m0.onnx" in page and "0.2500 [0.23" in page and "cat" in page and "dog" not in page.split("Every figure")[0]
+    assert "instances.json" in page and "mind the pictures" in page and "1 row; 64 images; Test CPU" in page
 
 
-def test_differences_of_an_eval_are_signed(tmp_path: Path):
-    difference = {
-        "label": "int8",
-        "reference": "fp32",
-        "AP_difference": -0.0123,
-        "AP_difference_interval": [-0.02, 0.001],
-    }
-    content = {"rows": [{"label": "fp32", "AP": 0.3}, {"label": "int8", "AP": 0.29}], "differences": [difference]}
-    assert "-0.0123 [-0.0200, +0.0010]" in html_of(content, tmp_path)
+def test_differences_of_an_evaluation_are_signed():
+    markdown = markdown_from_report(evaluation_report(evaluation(0.3, 0.29), MACHINE)).replace("\\", "")
+    assert "| m1.onnx | -0.0100 [-0.0100, -0.0100] | +0.0000 [+0.0000, +0.0000] |" in markdown
 
 
 def test_bars_are_as_long_as_their_values():
@@ -269,31 +297,30 @@ def test_a_bar_beyond_the_scale_ends_with_it():
 
 
 def test_figures_have_about_three_digits():
-    assert [ms(value) for value in (0.1234, 12.345, 123.45, None, float("nan"))] == ["0.123", "12.35", "123", "–", "–"]
+    assert [ms(value) for value in (0.1234, 12.345, 123.45, None)] == ["0.123", "12.35", "123", "–"]
     assert [size(value) for value in (500, 1536, 5 * 2**20, 3 * 2**30)] == ["500 B", "1.5 KiB", "5.0 MiB", "3.00 GiB"]
 
 
-def test_rows_of_one_label_are_told_apart():
-    content = {"rows": [row("same", 10.0), row("same", 20.0)]}
-    table = report_from_content(content).sections[0].table
-    assert table is not None and [line[0] for line in table.rows] == ["same", "same (2)"]
-
-
 def test_the_suffix_decides_and_others_are_refused(tmp_path: Path):
-    write_report(tmp_path / "report.json", full_content())
-    assert json.loads((tmp_path / "report.json").read_text()) == full_content()
-    write_report(tmp_path / "report.md", full_content())
+    write_benchmark_report(tmp_path / "report.json", full(), COMMAND)
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content == json.loads(json.dumps({"command": COMMAND, **full().to_json()}))
+    write_benchmark_report(tmp_path / "report.md", full(), COMMAND)
     assert (tmp_path / "report.md").read_text().startswith("# Latency and accuracy\n")
+    write_evaluation_report(tmp_path / "eval.html", evaluation(0.3), MACHINE)
+    assert "<title>Accuracy</title>" in (tmp_path / "eval.html").read_text()
     with pytest.raises(OutputError, match=r"report\.pdf: a report is one of \.html, \.md, \.json"):
-        write_report(tmp_path / "report.pdf", full_content())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+        write_benchmark_report(tmp_path / "report.pdf", full())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["eval.html", "report.json", "report.md"]
 
 
-def test_content_is_not_changed():
-    content = full_content()
-    before = copy.deepcopy(content)
-    report_from_content(content)
-    assert content == before
+def test_pictures_show_each_way_once_with_what_it_found():
+    picture = NamedImage("folder/dog.jpg", np.full((24, 900, 3), 90, np.uint8))
+    one = row("one", 10.0)
+    rows = (one, replace(one, label="one batch 4", batch=4), replace(one, label="other", backend="torch"))
+    ((name, drawn),) = benchmark_gallery(full(rows=rows, shown=(picture,)))
+    assert name == "dog.jpg" and list(drawn) == ["one", "other"]
+    assert cv2.imdecode(np.frombuffer(drawn["one"], np.uint8), cv2.IMREAD_COLOR).shape == (17, 640, 3)
 
 
 def chromium(folder: Path, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -331,7 +358,7 @@ def requests_by_kind(log: Path) -> dict[str, set[str]]:
 
 
 def test_a_browser_renders_it_without_errors_scripts_or_requests(tmp_path: Path):
-    html_of(full_content(), tmp_path, [("dog.jpg", {"torch fp32": jpeg()})])
+    (tmp_path / "report.html").write_text(html_of(full(), [("dog.jpg", {"torch fp32": jpeg()})]))
     shot = tmp_path / "phone.png"
     options = ("--dump-dom", f"--screenshot={shot}", "--window-size=360,2000")
     loaded = chromium(tmp_path, tmp_path / "report.html", *options)

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.eval import (
-    METRICS_RESAMPLED,
-    difference_between,
-    difference_text,
-    evaluate_artifact,
-    for_evaluation,
-)
+from yolov3_trt.cli.eval import difference_text, evaluate_artifact, for_evaluation
 from yolov3_trt.cli.options import (
     BackendOption,
     ConfOption,
@@ -75,6 +69,7 @@ def compare(
     """
     from yolov3_trt.compare import compare as measure
     from yolov3_trt.data.images import find_sources, iter_images
+    from yolov3_trt.evaluate.accuracy import METRICS_RESAMPLED, Evaluation
 
     if annotations is not None and (len(images) != 1 or not Path(images[0]).is_dir()):
         raise typer.BadParameter("--annotations wants --images once, the folder of its images", param_hint="--images")
@@ -98,13 +93,14 @@ def compare(
             options = model.for_models_only(artifact), for_evaluation(DetectOptions(nms=nms, resize=resize))
             with open_for_verb(artifact, *options, backend=backend, trust=trust) as detector:
                 rows.append(evaluate_artifact(artifact, detector, annotations, Path(images[0]), _DRAWS))
-        difference = difference_between(*rows)
-        content["accuracy"] = {
-            "a": {metric: rows[0].json[metric] for metric in METRICS_RESAMPLED},
-            "b": {metric: rows[1].json[metric] for metric in METRICS_RESAMPLED},
-            **difference,
+        both = Evaluation(tuple(rows), *_DRAWS)
+        (difference,) = both.differences
+        measured = {
+            name: {metric: row.accuracy.metrics[metric] for metric in METRICS_RESAMPLED}
+            for name, row in zip("ab", rows, strict=True)
         }
-        text += [difference_text(difference), *(f"note: {note}" for note in rows[0].json["notes"])]
+        content["accuracy"] = {**measured, **difference.to_json()}
+        text += [difference_text(difference), *(f"note: {note}" for note in rows[0].notes)]
     write_result(json, content, "\n".join(text))
 
 
@@ -120,7 +116,9 @@ def _has_departed(result: "Comparison", precision: "Precision") -> bool:
     from yolov3_trt.compare.layers import TOLERANCE
 
     heads = all(head.relative <= TOLERANCE[precision] for head in result.heads.values())
-    return not heads or 2 * result.matched < _FEW_MATCHES * (result.detections_a + result.detections_b)
+    return not heads or 2 * result.pairs.matched < _FEW_MATCHES * (
+        result.pairs.detections_a + result.pairs.detections_b
+    )
 
 
 def _layers(
@@ -200,16 +198,17 @@ def _layers_text(found: "LayerComparison | str | None", content: dict[str, Any] 
 
 
 def _text(result: "Comparison") -> str:
+    pairs = result.pairs
     rows = [
         (name, f"{h.max_abs:.3g}", f"{h.mean_abs:.3g}", f"{h.relative:.2g}", f"{h.snr_db:.1f}", f"{h.cosine:.8f}")
         for name, h in result.heads.items()
     ]
     lines = [table(("head", "max |a-b|", "mean |a-b|", "relative", "SNR dB", "cosine"), rows)] if rows else []
     lines.append(
-        f"{result.images} images: {result.detections_a} detections in A, {result.detections_b} in B, {result.matched} matched"
+        f"{pairs.images} images: {pairs.detections_a} detections in A, {pairs.detections_b} in B, {pairs.matched} matched"
     )
-    if result.min_iou is not None:
+    if pairs.min_iou is not None:
         lines.append(
-            f"matched ones differ by at most {result.max_score_difference:.3g} in score, IoU at least {result.min_iou:.4f}"
+            f"matched ones differ by at most {pairs.max_score_difference:.3g} in score, IoU at least {pairs.min_iou:.4f}"
         )
     return "\n".join(lines)

@@ -30,7 +30,7 @@ def demo(
     frames: Annotated[int, typer.Option(min=1, help="Frames of the generated clip.")] = 150,
 ) -> None:
     """Run the whole chain on the bundled model and generated pictures, offline, in about a minute."""
-    from yolov3_trt.benchmark.latency import machine
+    from yolov3_trt.benchmarking.latency import machine
     from yolov3_trt.files import make_folder
     from yolov3_trt.models import load_model
 
@@ -157,7 +157,7 @@ def _time(artifacts: dict[str, Path], accuracy: dict[str, dict[str, Any]]) -> li
     """A row per artifact; the first is the reference."""
     from contextlib import ExitStack
 
-    from yolov3_trt.benchmark.latency import measure
+    from yolov3_trt.benchmarking.latency import measure
     from yolov3_trt.detector import open_detector
     from yolov3_trt.shapes import iter_shapes_clip
 
@@ -166,7 +166,7 @@ def _time(artifacts: dict[str, Path], accuracy: dict[str, dict[str, Any]]) -> li
         detectors = {name: stack.enter_context(open_detector(path)) for name, path in artifacts.items()}
         timings = measure(detectors, frames, rounds=100, warmup=5)
     reference = timings[next(iter(artifacts))]
-    return [{"artifact": name, **accuracy[name], **timings[name].to_json(reference)} for name in artifacts]
+    return [{"artifact": name, **accuracy[name], **timings[name].figures(reference).to_json()} for name in artifacts]
 
 
 def _draw_one(graph: Path, path: Path) -> None:

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yolov3_trt.cli.eval import Evaluated
+    from yolov3_trt.evaluate.accuracy import Evaluated
     from yolov3_trt.evaluate.worst import PictureScore
     from yolov3_trt.preprocess import Image
 
 TRUTH = "truth"
-_SIDE = 640  # px, the longer one at most in a report
-_QUALITY = 85
 
 
 def draw_worst(
@@ -26,6 +24,7 @@ def draw_worst(
     """
     from yolov3_trt.data.images import load_image, save_image
     from yolov3_trt.files import make_folder
+    from yolov3_trt.report.gallery import small_jpeg
 
     if folder is not None:
         make_folder(folder)
@@ -46,7 +45,7 @@ def _worst(rows: "Sequence[Evaluated]") -> "list[PictureScore]":
 
     sums: dict[Any, Counter[str]] = {}
     for row in rows:
-        for score in score_pictures(row.truth, row.found, row.confidence):
+        for score in score_pictures(row.truth, row.accuracy.found, row.own_conf):
             sums.setdefault(score.image_id, Counter()).update(found=score.found, missed=score.missed, false=score.false)
     names = {image["id"]: str(image["file_name"]) for image in rows[0].truth.images}
     return worst_first(PictureScore(image_id, names[image_id], **counts) for image_id, counts in sums.items())
@@ -57,7 +56,7 @@ def _drawn(rows: "Sequence[Evaluated]", image_id: Any, pixels: "Image") -> "dict
     from yolov3_trt.camera.draw import draw_detections
     from yolov3_trt.evaluate.worst import confident
 
-    found = {row.artifact: confident(row.found[image_id], row.confidence) for row in rows}
+    found = {row.artifact: confident(row.accuracy.found[image_id], row.own_conf) for row in rows}
     return {
         label: draw_detections(pixels, boxes)
         for label, boxes in {TRUTH: rows[0].truth.truth(image_id), **found}.items()
@@ -69,15 +68,3 @@ def _side_by_side(pictures: "list[Image]") -> "Image":
 
     gap = np.full((pictures[0].shape[0], 8, 3), 255, np.uint8)
     return np.hstack([piece for picture in pictures for piece in (picture, gap)][:-1])
-
-
-def small_jpeg(picture: "Image") -> bytes:
-    """A small one for a report."""
-    from yolov3_trt.errors import require
-
-    cv2 = require("cv2", extra="opencv")
-    scale = min(1.0, _SIDE / max(picture.shape[:2]))
-    width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    encoded: bytes = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1].tobytes()
-    return encoded

@@ -13,7 +13,7 @@ from yolov3_trt.data.images import NamedImage
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError
-from yolov3_trt.matching import MATCH_IOU, match
+from yolov3_trt.matching import MATCH_IOU, MatchedPairs, match
 from yolov3_trt.meta import OutputStage
 from yolov3_trt.postprocess import detections_from_outputs
 
@@ -26,27 +26,22 @@ _HEAD_FIGURES = ("max_abs", "mean_abs", "cosine", "relative", "snr_db")
 class Comparison:
     """Two artifacts, A and B, over all pictures."""
 
-    images: int = 0
     heads: dict[str, HeadDifference] = field(default_factory=dict)  # empty unless both give heads
-    detections_a: int = 0
-    detections_b: int = 0
-    matched: int = 0  # same class, IoU at least MATCH_IOU
-    max_score_difference: float = 0.0  # of matched ones
-    min_iou: float | None = None  # of matched ones
+    pairs: MatchedPairs = field(default_factory=MatchedPairs)
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` writes it; None for what is not finite."""
         return {
-            "images": self.images,
+            "images": self.pairs.images,
             "heads": {
                 name: {key: _finite(getattr(head, key)) for key in _HEAD_FIGURES} for name, head in self.heads.items()
             },
             "detections": {
-                "a": self.detections_a,
-                "b": self.detections_b,
-                "matched": self.matched,
-                "max_score_difference": self.max_score_difference,
-                "min_iou": self.min_iou,
+                "a": self.pairs.detections_a,
+                "b": self.pairs.detections_b,
+                "matched": self.pairs.matched,
+                "max_score_difference": self.pairs.max_score_difference,
+                "min_iou": self.pairs.min_iou,
             },
         }
 
@@ -74,11 +69,10 @@ def compare(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Compariso
     for image in images:
         found_a, outputs_a = _run(a, image)
         found_b, outputs_b = _run(b, image)
-        result.images += 1
         if both_heads:
             for name in a.meta.output_names:
                 result.heads.setdefault(name, HeadDifference()).add(outputs_a[name], outputs_b[name])
-        _count(result, found_a, found_b)
+        result.pairs.add(found_a, found_b)
     return result
 
 
@@ -98,13 +92,3 @@ def _run(detector: Detector, image: NamedImage) -> tuple[Detections, dict[str, N
     batch, placements = fit_batch([image.pixels], detector.meta)
     outputs = {name: array[:1].copy() for name, array in network.infer(batch).items()}
     return detections_from_outputs(outputs, detector.meta, detector.postprocess, placements)[0], outputs
-
-
-def _count(result: Comparison, a: Detections, b: Detections) -> None:
-    pairs = match(a, b)
-    result.detections_a += len(a)
-    result.detections_b += len(b)
-    result.matched += len(pairs)
-    for row, other, iou in pairs:
-        result.max_score_difference = max(result.max_score_difference, float(abs(a.scores[row] - b.scores[other])))
-        result.min_iou = iou if result.min_iou is None else min(result.min_iou, iou)

@@ -1,39 +1,68 @@
-"""Reports of what `bench` and `eval` measured: one self-contained HTML file, Markdown, or JSON."""
+"""Reports of benchmarks and evaluations: one self-contained HTML file, Markdown, or JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolov3_trt.errors import OutputError
 from yolov3_trt.files import write_text
 
+if TYPE_CHECKING:
+    from yolov3_trt.benchmarking.results import BenchmarkResult
+    from yolov3_trt.evaluate.accuracy import Evaluation
+    from yolov3_trt.report.parts import Report
+
 SUFFIXES = (".html", ".md", ".json")
 
 
-def write_report(
-    path: Path, content: Mapping[str, Any], gallery: Sequence[tuple[str, Mapping[str, bytes]]] = ()
-) -> None:
-    """Write a report, whole or not at all.
+def write_benchmark_report(path: Path, result: "BenchmarkResult", command: Sequence[str] = ()) -> None:
+    """Write a report of a benchmark, whole or not at all.
 
     Args:
         path: its suffix says what it becomes: one of SUFFIXES.
-        content: plain JSON values as `bench --json` and `eval --json` write them; what is missing or null is left out.
-        gallery: pictures side by side, in HTML only: (name of the picture, label of a row -> JPEG file).
+        result: of `yolov3_trt.benchmark`.
+        command: that it was made with.
 
     Raises:
         OutputError: another suffix, or the file cannot be written.
     """
-    from yolov3_trt.report.content import report_from_content
-    from yolov3_trt.report.markdown import markdown_from_report
-    from yolov3_trt.report.page import html_from_report
-
     check_report_path(path)
     if path.suffix == ".json":
-        write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        _write_json(path, {"command": list(command), **result.to_json()})
         return
-    report = report_from_content(content, gallery)
-    write_text(path, html_from_report(report) if path.suffix == ".html" else markdown_from_report(report))
+    from yolov3_trt.report.content import benchmark_report
+    from yolov3_trt.report.gallery import benchmark_gallery
+
+    _write(path, benchmark_report(result, benchmark_gallery(result), command))
+
+
+def write_evaluation_report(
+    path: Path,
+    result: "Evaluation",
+    machine: Mapping[str, Any],
+    gallery: Sequence[tuple[str, Mapping[str, bytes]]] = (),
+    command: Sequence[str] = (),
+) -> None:
+    """Write a report of an evaluation, whole or not at all.
+
+    Args:
+        path: its suffix says what it becomes: one of SUFFIXES.
+        result: artifacts side by side.
+        machine: that it ran on; see `benchmark.machine.machine`.
+        gallery: pictures side by side, in HTML only: (name of the picture, label of a row -> JPEG file).
+        command: that it was made with.
+
+    Raises:
+        OutputError: another suffix, or the file cannot be written.
+    """
+    check_report_path(path)
+    if path.suffix == ".json":
+        _write_json(path, {"machine": machine, "command": list(command), **result.to_json()})
+        return
+    from yolov3_trt.report.content import evaluation_report
+
+    _write(path, evaluation_report(result, machine, gallery, command))
 
 
 def check_report_path(path: Path) -> None:
@@ -44,3 +73,14 @@ def check_report_path(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise OutputError(f"{path}: a report is one of {', '.join(SUFFIXES)}; give a name that ends in one of them")
+
+
+def _write(path: Path, report: "Report") -> None:
+    from yolov3_trt.report.markdown import markdown_from_report
+    from yolov3_trt.report.page import html_from_report
+
+    write_text(path, html_from_report(report) if path.suffix == ".html" else markdown_from_report(report))
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -1,66 +1,108 @@
-"""Content of `bench` or `eval`, plain JSON values, -> what the report says, in its order."""
+"""What a benchmark or an evaluation came to -> what the report says, in its order."""
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yolov3_trt.report.accuracy import accuracy_section, class_section, difference_section, parity_section
-from yolov3_trt.report.figures import NONE, listed, ms, number, part, plain, within
+from yolov3_trt.benchmarking.results import BenchmarkResult, RowResult
+from yolov3_trt.evaluate.accuracy import Evaluation
+from yolov3_trt.report.accuracy import Scored, accuracy_section, class_section, difference_section, parity_section
+from yolov3_trt.report.figures import NONE, ms, plain
 from yolov3_trt.report.parts import Picture, Report, Section, Table
-from yolov3_trt.report.rows import Json, Row, rows_of
-from yolov3_trt.report.timing import latency_section, layer_sections, roofline_section, size_section, stage_section
+from yolov3_trt.report.timing import (
+    device_stage_section,
+    latency_section,
+    layer_sections,
+    roofline_section,
+    size_section,
+    stage_section,
+)
 
-Gallery = Sequence[tuple[str, Mapping[str, bytes]]]
+Gallery = Sequence[tuple[str, Mapping[str, bytes]]]  # name of a picture, label of a row -> JPEG file
 
 
-def report_from_content(content: Json, gallery: Gallery = ()) -> Report:
-    """All that can be said from what is there; parts that are missing or null are left out."""
-    rows = rows_of(content)
+def benchmark_report(result: BenchmarkResult, gallery: Gallery = (), command: Sequence[str] = ()) -> Report:
+    """All that a benchmark measured; what it did not measure is left out."""
+    rows = result.rows
+    scored = [Scored(row.label, row.accuracy, row.bad) for row in rows if row.accuracy is not None]
+    ran = sum(row.failed is None for row in rows)
+    subtitle = (
+        f"{_count(ran)}; {result.rounds} frames of {result.source}; {_hardware(result.machine)}",
+        _alarms(rows),
+    )
+    method: dict[str, str | int | None] = {
+        "frames": result.rounds,
+        "source": result.source,
+        "warm-up frames": result.warmup,
+        "threads": result.threads,
+        "annotations": result.annotations,
+        "a reading of the timer": f"{result.timer_overhead_us:.3g} µs",
+        "reading a picture, beside the rows": None if result.decode_ms is None else f"{ms(result.decode_ms)} ms",
+        "drawing its boxes, beside the rows": f"{ms(result.draw_ms)} ms",
+    }
     sections = (
-        latency_section(content, rows),
+        latency_section(rows, result.reference),
         stage_section(rows),
-        stage_section(rows, "device_stages_ms", "Where the time goes on the device"),
-        accuracy_section(content, rows),
-        difference_section(content),
+        device_stage_section(rows),
+        accuracy_section(scored),
         parity_section(rows),
         size_section(rows),
-        roofline_section(content, rows),
-        *layer_sections(content),
+        roofline_section(rows, result.rooflines),
+        *layer_sections(result.layers),
         _picture_section(gallery),
-        _remark_section(rows),
-        class_section(rows),
-        _machine_section(content),
-        _method_section(content),
-        Section("Every figure", ("What this report was made from.",), code=json.dumps(content, indent=1, default=str)),
+        _remark_section([(row.label, reason) for row in rows for reason in row.fallbacks]),
+        class_section(scored),
+        _machine_section(result.machine),
+        _method_section(method, command),
+        _figures_section(result.to_json()),
     )
-    timed = any(row.latency for row in rows)
-    title = "Latency and accuracy" if timed else "Accuracy"
-    return Report(title, _subtitle(content, rows), _alarms(rows), tuple(found for found in sections if found))
+    return Report("Latency and accuracy", *subtitle, tuple(found for found in sections if found))
 
 
-def _subtitle(content: Json, rows: Sequence[Row]) -> str:
-    machine = part(content, "machine")
-    ran = sum(row.failure is None for row in rows)
-    pieces = [f"{ran} row{'' if ran == 1 else 's'}"]
-    if content.get("frames") is not None:
-        pieces.append(f"{plain(content['frames'])} frames of {plain(content.get('source'))}")
-    if machine:
-        pieces.append(f"{plain(machine.get('cpu'))}, GPU: {plain(machine.get('gpu') or 'none')}")
-    return "; ".join(pieces)
+def evaluation_report(
+    result: Evaluation, machine: Mapping[str, Any], gallery: Gallery = (), command: Sequence[str] = ()
+) -> Report:
+    """All that an evaluation measured."""
+    first = result.rows[0]
+    scored = [Scored(row.artifact, row.accuracy) for row in result.rows]
+    method: dict[str, str | int | None] = {
+        "annotations": str(first.truth.path),
+        "resamples": result.resamples,
+        "confidence": f"{first.conf:.6g}",
+    }
+    sections = (
+        accuracy_section(scored, result.notes),
+        difference_section(result.differences),
+        _picture_section(gallery),
+        _remark_section([(row.artifact, reason) for row in result.rows for reason in row.fallbacks]),
+        class_section(scored),
+        _machine_section(machine),
+        _method_section(method, command),
+        _figures_section(result.to_json()),
+    )
+    subtitle = f"{_count(len(scored))}; {first.accuracy.images} images; {_hardware(machine)}"
+    return Report("Accuracy", subtitle, (), tuple(found for found in sections if found))
 
 
-def _alarms(rows: Sequence[Row]) -> tuple[str, ...]:
+def _count(rows: int) -> str:
+    return f"{rows} row{'' if rows == 1 else 's'}"
+
+
+def _hardware(machine: Mapping[str, Any]) -> str:
+    return f"{machine['cpu']}, GPU: {machine['gpu'] or 'none'}"
+
+
+def _alarms(rows: Sequence[RowResult]) -> tuple[str, ...]:
     alarms = []
     for row in rows:
-        if row.passed is False:
-            faults = "; ".join(map(str, listed(part(row.json, "parity"), "faults")))
+        if row.failed is not None:
+            alarms.append(f"{row.label} did not run: {row.failed}")
+        elif row.parity is not None and not row.parity.passed:
             alarms.append(
                 f"{row.label} FAILED the parity gate: it does not find what the reference finds, so its speed is not "
-                f"comparable{f' ({faults})' if faults else ''}."
+                f"comparable ({'; '.join(row.parity.faults)})."
             )
-        elif row.failure:
-            alarms.append(f"{row.label} did not run: {row.failure}")
     return tuple(alarms)
 
 
@@ -69,15 +111,14 @@ def _picture_section(gallery: Gallery) -> Section | None:
     return Section("Pictures side by side", pictures=pictures) if pictures else None
 
 
-def _remark_section(rows: Sequence[Row]) -> Section | None:
+def _remark_section(lines: Sequence[tuple[str, str]]) -> Section | None:
     """What a row does in a lesser way than it could, and why."""
-    lines = tuple((row.label, str(reason)) for row in rows for reason in listed(row.json, "fallbacks"))
-    return Section("Fallbacks", (), None, Table(("row", "reason"), lines, prose=True)) if lines else None
+    return Section("Fallbacks", (), None, Table(("row", "reason"), tuple(lines), prose=True)) if lines else None
 
 
-def _machine_section(content: Json) -> Section | None:
-    lines = tuple(_flat(part(content, "machine")))
-    return Section("Machine and versions", (), None, Table(("what", "value"), lines, prose=True)) if lines else None
+def _machine_section(machine: Mapping[str, Any]) -> Section:
+    table = Table(("what", "value"), tuple(_flat(machine)), prose=True)
+    return Section("Machine and versions", (), None, table)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -93,25 +134,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def _method_section(content: Json) -> Section | None:
-    said = {
-        "frames": content.get("frames"),
-        "source": content.get("source"),
-        "rounds": content.get("rounds"),
-        "warm-up frames": content.get("warmup"),
-        "threads": content.get("threads"),
-        "annotations": content.get("annotations"),
-        "resamples": content.get("resamples"),
-        "confidence": content.get("conf"),
-    }
-    lines = [(name, plain(value, ".6g")) for name, value in said.items() if value is not None]
-    if number(content.get("timer_overhead_us")) is not None:
-        lines.append(("a reading of the timer", within(content["timer_overhead_us"], None, ".3g", " µs")))
-    for name, what in (("decode", "reading a picture"), ("draw", "drawing its boxes")):
-        if number(part(content, "host_ms").get(name)) is not None:
-            lines.append((f"{what}, beside the rows", f"{ms(part(content, 'host_ms')[name])} ms"))
-    command = " ".join(shlex.quote(str(word)) for word in listed(content, "command"))
-    if not lines and not command:
-        return None
-    table = Table(("what", "value"), tuple(lines), prose=True) if lines else None
-    return Section("How it was measured", (), None, table, code=command or None)
+def _method_section(said: Mapping[str, str | int | None], command: Sequence[str]) -> Section:
+    lines = tuple((name, str(value)) for name, value in said.items() if value is not None)
+    table = Table(("what", "value"), lines, prose=True)
+    return Section("How it was measured", (), None, table, code=shlex.join(command) or None)
+
+
+def _figures_section(content: Mapping[str, Any]) -> Section:
+    return Section(
+        "Every figure", ("What this report was made from.",), code=json.dumps(content, indent=1, default=str)
+    )

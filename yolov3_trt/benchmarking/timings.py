@@ -2,15 +2,32 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from yolov3_trt.backends import STAGES
-from yolov3_trt.benchmark.intervals import FloatArray, median_interval, paired_ratios, percentiles
+from yolov3_trt.benchmarking.intervals import FloatArray, median_interval, paired_ratios, percentiles
 
 READINGS = 6  # of the clock within what counts as a call: two around it, four at its stages
+
+
+@dataclass(frozen=True)
+class TimingFigures:
+    """What the calls of a row come to."""
+
+    stages_ms: Mapping[str, float]  # medians, by STAGES
+    latency_ms: Mapping[str, float]  # of a call: mean, p50, p90, p95, p99, min, max
+    per_image_ms: float
+    fps: float  # pictures per second, one call after the other
+    cpu_cores: float  # kept busy on average
+    speedup_vs_reference: float | None  # median over the rounds of the ratio within a round; None without a reference
+    speedup_interval: tuple[float, float] | None  # its 95 % confidence interval; None for few rounds
+
+    def to_json(self) -> dict[str, Any]:
+        """As `bench --json` writes it."""
+        return asdict(self)
 
 
 @dataclass
@@ -44,24 +61,21 @@ class Timings:
         """Medians of the stages of a call."""
         return {stage: float(np.median(seconds) * 1e3) for stage, seconds in self.stages_s.items()}
 
-    def to_json(self, reference: "Timings | None") -> dict[str, Any]:
-        """Stages (medians) and latency of a call, pictures per second, and how many times faster a picture is.
-
-        `speedup_vs_reference` is the median over the rounds of the ratio within a round, with its confidence interval.
-        """
+    def figures(self, reference: "Timings | None") -> TimingFigures:
+        """What they come to; with a reference also how many times faster a picture is than there."""
         totals = self.totals_ms
         extremes = {"min": float(totals.min()), "max": float(totals.max())}
         latency = {"mean": float(totals.mean()), **percentiles(totals), **extremes}
         ratios = None if reference is None else paired_ratios(reference.seconds_per_picture, self.seconds_per_picture)
-        return {
-            "stages_ms": self.stages_ms,
-            "latency_ms": latency,
-            "per_image_ms": latency["p50"] / self.batch,
-            "fps": self.batch * 1e3 / latency["p50"],
-            "cpu_cores": float(np.sum(self.cpu_s) / np.sum(self.wall_s)),
-            "speedup_vs_reference": None if ratios is None else float(np.median(ratios)),
-            "speedup_interval": None if ratios is None else median_interval(ratios),
-        }
+        return TimingFigures(
+            self.stages_ms,
+            latency,
+            per_image_ms=latency["p50"] / self.batch,
+            fps=self.batch * 1e3 / latency["p50"],
+            cpu_cores=float(np.sum(self.cpu_s) / np.sum(self.wall_s)),
+            speedup_vs_reference=None if ratios is None else float(np.median(ratios)),
+            speedup_interval=None if ratios is None else median_interval(ratios),
+        )
 
 
 def timer_overhead_us(clock: Callable[[], float] = time.perf_counter, tries: int = 1000) -> float:

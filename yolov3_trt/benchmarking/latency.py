@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from yolov3_trt.benchmark.machine import machine
-from yolov3_trt.benchmark.timings import Timings
+from yolov3_trt.benchmarking.machine import machine
+from yolov3_trt.benchmarking.timings import Timings
 from yolov3_trt.detector import Detector
 from yolov3_trt.preprocess import Image
 

@@ -1,4 +1,7 @@
-"""What a machine can do at most, measured: multiply-adds of a large matrix product, and bytes of a large copy."""
+"""What a machine can do at most, measured: multiply-adds of a large matrix product, and bytes of a large copy; a roofline.
+
+The roofline of Williams, Waterman and Patterson (2009): work takes the longer of its computing and its moving.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from yolov3_trt.costs import LayerCost
 from yolov3_trt.errors import MissingDependency, require
 
 _TRIES = 8
@@ -15,7 +19,7 @@ _COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}  # well beyond any cache
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class MachineRoofline:
     """The best of several tries."""
 
     gflops: float  # of a square matrix product, two operations per multiply-add
@@ -24,13 +28,18 @@ class Ceiling:
     precision: str  # of the product
     by: str  # the library that computed it
 
+    def floor_s(self, cost: LayerCost, bytes_per_value: int, batch: int = 1) -> float:
+        """The shortest time that a layer can take here, seconds for `batch` pictures."""
+        computing = batch * cost.flops / (self.gflops * 1e9)
+        return max(computing, cost.moved_bytes(bytes_per_value, batch) / (self.copy_gb_s * 1e9))
+
     def to_json(self) -> dict[str, Any]:
         """As `bench --json` writes it."""
         return asdict(self)
 
 
-def measure_ceiling(device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> Ceiling:
-    """Measure for half a second or so: by PyTorch where it is installed, else by NumPy on all cores.
+def measure_roofline(device: str = "cpu", precision: str = "fp32", threads: int | None = None) -> MachineRoofline:
+    """Measure a device for half a second or so: by PyTorch where it is installed, else by NumPy on all cores.
 
     Args:
         device: `cpu` or `cuda`.
@@ -46,7 +55,7 @@ def measure_ceiling(device: str = "cpu", precision: str = "fp32", threads: int |
     except MissingDependency:
         if device != "cpu":
             raise
-        return _numpy_ceiling()
+        return _numpy_roofline()
     if device == "cpu":
         precision = "fp32"
         if threads is not None:
@@ -57,7 +66,7 @@ def measure_ceiling(device: str = "cpu", precision: str = "fp32", threads: int |
     wait = torch.cuda.synchronize if device == "cuda" else _nothing
     gflops = 2 * side**3 / _best_s(product, wait) / 1e9
     copy_gb_s = 2 * source.numel() / _best_s(lambda: target.copy_(source), wait) / 1e9
-    return Ceiling(gflops, copy_gb_s, device, precision, f"torch {torch.__version__}")
+    return MachineRoofline(gflops, copy_gb_s, device, precision, f"torch {torch.__version__}")
 
 
 def _torch_product(torch: Any, device: str, precision: str) -> Callable[[], object]:
@@ -71,7 +80,7 @@ def _torch_product(torch: Any, device: str, precision: str) -> Callable[[], obje
     return lambda: a @ b
 
 
-def _numpy_ceiling() -> Ceiling:
+def _numpy_roofline() -> MachineRoofline:
     side = _SIDE["cpu"]
     a, b = np.random.default_rng(0).random((2, side, side), np.float32)
     out = np.empty_like(a)
@@ -79,7 +88,7 @@ def _numpy_ceiling() -> Ceiling:
     target = np.empty_like(source)
     gflops = 2 * side**3 / _best_s(lambda: np.matmul(a, b, out=out), _nothing) / 1e9
     copy_gb_s = 2 * source.size / _best_s(lambda: np.copyto(target, source), _nothing) / 1e9
-    return Ceiling(gflops, copy_gb_s, "cpu", "fp32", f"numpy {np.__version__}")
+    return MachineRoofline(gflops, copy_gb_s, "cpu", "fp32", f"numpy {np.__version__}")
 
 
 def _best_s(work: Callable[[], object], wait: Callable[[], object]) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from yolov3_trt.benchmark import power
-from yolov3_trt.benchmark.machine import machine, peak_resident_mib, resident_mib
-from yolov3_trt.benchmark.power import JetsonReader, NvmlReader, Reading, Sampler, mean_reading, open_power_reader
+from yolov3_trt.benchmarking import power
+from yolov3_trt.benchmarking.machine import machine, peak_resident_mib, resident_mib
+from yolov3_trt.benchmarking.power import JetsonReader, NvmlReader, Reading, Sampler, mean_reading, open_power_reader
 from yolov3_trt.engine.driver import Gpu
 
 

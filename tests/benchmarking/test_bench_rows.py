@@ -9,17 +9,19 @@ import pytest
 
 from tests.fakes import FakeBackend, TwoSlots, grey_pictures
 from yolov3_trt.backends.host_path import HostPath
-from yolov3_trt.benchmark import run
-from yolov3_trt.benchmark.ceiling import Ceiling
-from yolov3_trt.benchmark.content import measure_all, with_rows
-from yolov3_trt.benchmark.entrants import Candidate, Wanted
-from yolov3_trt.benchmark.frames import Frames
-from yolov3_trt.benchmark.latency import rounds_for
-from yolov3_trt.benchmark.outcomes import DeviceStages, median_stages
-from yolov3_trt.benchmark.power import Reading
-from yolov3_trt.benchmark.run import Benchmark, Schedule
+from yolov3_trt.benchmarking.frames import Frames
+from yolov3_trt.benchmarking.latency import rounds_for
+from yolov3_trt.benchmarking.machine_roofline import MachineRoofline
+from yolov3_trt.benchmarking.power import Reading
+from yolov3_trt.benchmarking.rows import DeviceStages, median_stages
+from yolov3_trt.benchmarking.runs import BenchmarkConfig, RunSpec
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, DeviceError, EngineError
+from yolov3_trt.evaluate.accuracy import Accuracy
+from yolov3_trt.evaluate.scores import Scores
+from yolov3_trt.jobs import benchmark as job
+from yolov3_trt.jobs import benchmark_steps
+from yolov3_trt.jobs.benchmark_steps import Benchmark, Schedule
 from yolov3_trt.settings import DetectSettings
 
 FRAMES = Frames(("a", "b"), tuple(grey_pictures([10, 20])), "two grey pictures")
@@ -48,18 +50,18 @@ class OtherBackend(FakeBackend):
         return {**outputs, "boxes": outputs["boxes"] + np.array([30, 0, 30, 20], np.float32)}
 
 
-def candidate(label: str, open_it: Callable[..., Any], device: str = "cpu", named: bool = True) -> Candidate:
-    return Candidate(label, label, "onnxruntime", None, device, 1000, named, open_it)
+def run_spec(label: str, open_it: Callable[..., Any], device: str = "cpu", named: bool = True) -> RunSpec:
+    return RunSpec(label, label, "onnxruntime", None, device, 1000, named, open_it)
 
 
 @pytest.fixture
 def benchmark_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benchmark]:
-    """A benchmark of candidates by hand, checked on FRAMES."""
+    """A benchmark of runs by hand, checked on FRAMES."""
 
-    def make(*found: Candidate, reference: str | None = None) -> Benchmark:
-        monkeypatch.setattr(run, "candidates", lambda wanted: list(found))
-        monkeypatch.setattr(run, "_SUSTAINED_S", 0.01)
-        benchmark = Benchmark(Wanted(()))
+    def make(*found: RunSpec, reference: str | None = None) -> Benchmark:
+        monkeypatch.setattr(benchmark_steps, "run_specs", lambda config: list(found))
+        monkeypatch.setattr(benchmark_steps, "_SUSTAINED_S", 0.01)
+        benchmark = Benchmark(BenchmarkConfig(()))
         benchmark.open(reference)
         benchmark.check(FRAMES)
         return benchmark
@@ -82,13 +84,13 @@ def test_device_stages_are_medians_by_the_devices_clock(benchmark_of: Callable[.
     backend = GpuBackend()
     assert isinstance(backend, DeviceStages) and not isinstance(FakeBackend(), DeviceStages)
     assert median_stages(GpuBackend(), []) == {"copy_in": 0.5, "network": 5.5, "copy_out": 0.25}  # of 1 to 10
-    benchmark = benchmark_of(candidate("gpu", lambda _: Detector(backend), "cuda"), candidate("cpu", plain))
+    benchmark = benchmark_of(run_spec("gpu", lambda _: Detector(backend), "cuda"), run_spec("cpu", plain))
     benchmark.time(FRAMES, QUICK)
-    gpu, cpu = benchmark.rows()
-    assert gpu["device_stages_ms"]["network"] == 5.5
-    assert gpu["fallbacks"] == ["no CUDA graph: simulated"]
-    assert cpu["device_stages_ms"] is None
-    assert gpu["parity"] is None and gpu["speedup_vs_reference"] is None  # there is no reference
+    gpu, cpu = benchmark.results()
+    assert gpu.device_stages_ms["network"] == 5.5
+    assert gpu.fallbacks == ("no CUDA graph: simulated",)
+    assert cpu.device_stages_ms is None
+    assert gpu.parity is None and gpu.timings.speedup_vs_reference is None  # there is no reference
 
 
 def test_the_roofline_is_by_the_devices_clock_where_there_is_one(
@@ -96,19 +98,19 @@ def test_the_roofline_is_by_the_devices_clock_where_there_is_one(
 ):
     from yolov3_trt.models.architectures import yolov3_tiny
 
-    benchmark = benchmark_of(candidate("gpu", lambda _: Detector(GpuBackend()), "cuda"))
-    monkeypatch.setattr(benchmark, "spec_of", lambda entrant: yolov3_tiny())
-    benchmark.ceilings["cuda", "fp32"] = Ceiling(10_000, 1_000, "cuda", "fp32", "hand")
+    benchmark = benchmark_of(run_spec("gpu", lambda _: Detector(GpuBackend()), "cuda"))
+    monkeypatch.setattr(benchmark, "spec_of", lambda row: yolov3_tiny())
+    benchmark.rooflines["cuda", "fp32"] = MachineRoofline(10_000, 1_000, "cuda", "fp32", "hand")
     benchmark.time(FRAMES, QUICK)
-    roofline = benchmark.rows()[0]["roofline"]
-    assert roofline["achieved_gflops"] == pytest.approx(5.571e3 / 5.5, rel=1e-3)
+    roofline = benchmark.results()[0].roofline
+    assert roofline.achieved_gflops == pytest.approx(5.571e3 / 5.5, rel=1e-3)
 
 
 def test_a_row_that_finds_something_else_is_a_fault(benchmark_of: Callable[..., Benchmark]):
     benchmark = benchmark_of(
-        candidate("good", plain),
-        candidate("same", plain),
-        candidate("other", lambda _: Detector(OtherBackend())),
+        run_spec("good", plain),
+        run_spec("same", plain),
+        run_spec("other", lambda _: Detector(OtherBackend())),
         reference="good",
     )
     (fault,) = benchmark.faults
@@ -117,10 +119,10 @@ def test_a_row_that_finds_something_else_is_a_fault(benchmark_of: Callable[..., 
 
 def test_rows_that_are_set_to_find_different_things_say_so(benchmark_of: Callable[..., Benchmark]):
     strict = replace(FakeBackend.meta.postprocess, conf=0.5)
-    rows = (candidate("good", plain), candidate("strict", lambda _: Detector(FakeBackend(), strict)))
-    good, row = benchmark_of(*rows, reference="good").rows()
-    assert good["fallbacks"] == []
-    assert row["fallbacks"] == ["it is set to --conf 0.5 (the reference: 0.25): give all rows the same"]
+    rows = (run_spec("good", plain), run_spec("strict", lambda _: Detector(FakeBackend(), strict)))
+    good, row = benchmark_of(*rows, reference="good").results()
+    assert good.fallbacks == ()
+    assert row.fallbacks == ("it is set to conf 0.5 (the reference: 0.25): give all rows the same",)
 
 
 def test_what_fails_while_it_runs_becomes_a_row_too(benchmark_of: Callable[..., Benchmark]):
@@ -128,28 +130,26 @@ def test_what_fails_while_it_runs_becomes_a_row_too(benchmark_of: Callable[..., 
         def infer(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
             raise DeviceError("cuMemAlloc: out of memory")
 
-    benchmark = benchmark_of(
-        candidate("good", plain), candidate("bad", lambda _: Detector(Failing())), reference="good"
-    )
+    benchmark = benchmark_of(run_spec("good", plain), run_spec("bad", lambda _: Detector(Failing())), reference="good")
     benchmark.time(FRAMES, QUICK)
-    good, bad = benchmark.rows()
-    assert good["failed"] is None and good["latency_ms"]["p50"] > 0
-    assert bad["failed"] == "cuMemAlloc: out of memory"
-    assert {bad[key] for key in ("latency_ms", "stages_ms", "fps", "parity", "roofline")} == {None}
-    assert benchmark.faults == ["bad does not run here: cuMemAlloc: out of memory"]
+    good, bad = benchmark.results()
+    assert good.failed is None and good.timings.latency_ms["p50"] > 0
+    assert bad.failed == "cuMemAlloc: out of memory"
+    assert {bad.to_json()[key] for key in ("latency_ms", "stages_ms", "fps", "parity", "roofline")} == {None}
+    assert benchmark.faults == ("bad does not run here: cuMemAlloc: out of memory",)
 
 
 def test_nothing_that_runs_is_an_error_with_every_reason(benchmark_of: Callable[..., Benchmark]):
-    rows = [candidate(name, fails_with(EngineError(f"no GPU for {name}"))) for name in "ab"]
+    rows = [run_spec(name, fails_with(EngineError(f"no GPU for {name}"))) for name in "ab"]
     with pytest.raises(BackendError, match="nothing runs here: a: no GPU for a; b: no GPU for b"):
         benchmark_of(*rows)
 
 
 def test_an_extra_row_that_does_not_run_is_no_fault(benchmark_of: Callable[..., Benchmark]):
-    extra = candidate("extra", fails_with(BackendError("no such kernel")), named=False)
-    benchmark = benchmark_of(candidate("good", plain), extra)
-    assert benchmark.faults == []
-    assert benchmark.rows()[1]["failed"] == "no such kernel"
+    extra = run_spec("extra", fails_with(BackendError("no such kernel")), named=False)
+    benchmark = benchmark_of(run_spec("good", plain), extra)
+    assert benchmark.faults == ()
+    assert benchmark.results()[1].failed == "no such kernel"
 
 
 class FixedReader:
@@ -169,21 +169,21 @@ def test_rows_that_overlap_calls_and_rows_on_a_gpu_run_alone_as_well(
     benchmark_of: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
 ):
     reader = FixedReader()
-    monkeypatch.setattr("yolov3_trt.benchmark.content.open_power_reader", lambda: (reader, None))
+    monkeypatch.setattr("yolov3_trt.jobs.benchmark.open_power_reader", lambda: (reader, None))
     two = TwoSlots(0.001)
     rows = (
-        candidate("two", lambda _: Detector(two)),
-        candidate("gpu", lambda _: Detector(GpuBackend()), "cuda"),
-        candidate("cpu", plain),
+        run_spec("two", lambda _: Detector(two)),
+        run_spec("gpu", lambda _: Detector(GpuBackend()), "cuda"),
+        run_spec("cpu", plain),
     )
     benchmark = benchmark_of(*rows, reference="cpu")
-    content = with_rows(measure_all(benchmark, FRAMES, QUICK, roofline=False), benchmark)
-    overlapping, gpu, cpu = content["rows"]
-    assert overlapping["throughput_fps"] > 0 and overlapping["power_w"] is None and two.num_pending == 0
-    assert (gpu["power_w"], gpu["gpu"]["gpu_mhz"]) == (42, 1500) and gpu["throughput_fps"] > 0
-    assert (cpu["throughput_fps"], cpu["power_w"], cpu["gpu"]) == (None, None, None)
-    assert content["machine"]["gpu_state"] == {"reader": "fixed"} and not reader.is_open
-    assert (content["pictures"], content["rounds"], content["host_ms"]["decode"]) == (2, 12, None)
+    result = job.measured(benchmark, FRAMES, QUICK, roofline=False, truth=None)
+    overlapping, gpu, cpu = result.rows
+    assert overlapping.throughput_fps > 0 and overlapping.power_w is None and two.num_pending == 0
+    assert (gpu.power_w, gpu.gpu["gpu_mhz"]) == (42, 1500) and gpu.throughput_fps > 0
+    assert (cpu.throughput_fps, cpu.power_w, cpu.gpu) == (None, None, None)
+    assert result.machine["gpu_state"] == {"reader": "fixed"} and not reader.is_open
+    assert (result.num_pictures, result.rounds, result.decode_ms) == (2, 12, None)
 
 
 def test_accuracy_is_measured_once_per_way_at_a_threshold_of_its_own(benchmark_of: Callable[..., Benchmark]):
@@ -198,13 +198,14 @@ def test_accuracy_is_measured_once_per_way_at_a_threshold_of_its_own(benchmark_o
             raise BackendError("conf=0.005 was asked for, but this graph gives conf=0.25")
         return Detector(FakeBackend())
 
-    benchmark = benchmark_of(candidate("good", open_it), candidate("fixed", refuse))
-    benchmark.score(lambda detector: {"images": 2, "AP": 0.5}, conf=0.005)
-    good, fixed = benchmark.rows()
+    benchmark = benchmark_of(run_spec("good", open_it), run_spec("fixed", refuse))
+    accuracy = Accuracy(Scores({"AP": 0.5}, (), ()), {1: None, 2: None}, np.empty((0, 2)))
+    benchmark.score(lambda detector: accuracy, conf=0.005)
+    good, fixed = benchmark.results()
     assert opened == [None, 0.005]
-    assert good["accuracy"] == {"images": 2, "AP": 0.5}
-    assert fixed["accuracy"] is None
-    assert fixed["fallbacks"] == ["accuracy not measured: conf=0.005 was asked for, but this graph gives conf=0.25"]
+    assert good.accuracy is accuracy and good.to_json()["accuracy"]["images"] == 2
+    assert fixed.accuracy is None
+    assert fixed.fallbacks == ("accuracy not measured: conf=0.005 was asked for, but this graph gives conf=0.25",)
 
 
 def test_a_schedule_is_a_count_or_a_duration():

@@ -11,7 +11,7 @@ from yolov3_trt.backends.host_path import HostPath
 from yolov3_trt.backends.opencv_dnn import OpenCvBackend
 from yolov3_trt.backends.pytorch import TorchBackend
 from yolov3_trt.backends.torch_options import TorchOptions
-from yolov3_trt.benchmark.parity import PEER_TOLERANCE, TOLERANCES, Parity, Tolerance
+from yolov3_trt.benchmarking.parity import BASELINE_TOLERANCE, TOLERANCES, Parity, Tolerance
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError
@@ -54,7 +54,7 @@ def test_pictures_without_anything_pass_and_prove_nothing():
 
 def test_detections_of_one_side_alone_count_unless_they_are_near_the_threshold():
     parity = checked(found((0, 0.9, 0), (50, 0.3, 0)), found((0, 0.9, 0), (100, 0.6, 0), (150, 0.26, 0)))
-    assert (parity.matched, parity.missing, parity.extra, parity.at_threshold) == (1, 0, 1, 2)
+    assert (parity.pairs.matched, parity.missing, parity.extra, parity.at_threshold) == (1, 0, 1, 2)
     assert parity.faults == ("50% matched (0 missing, 1 extra); expected 80%",)
 
 
@@ -66,7 +66,7 @@ def test_the_margin_shrinks_with_the_room_above_the_threshold():
 
 def test_another_class_is_another_object():
     parity = checked(found((0, 0.9, 0)), found((0, 0.9, 1)))
-    assert (parity.matched, parity.missing, parity.extra) == (0, 1, 1)
+    assert (parity.pairs.matched, parity.missing, parity.extra) == (0, 1, 1)
 
 
 def test_scores_and_boxes_must_be_near():
@@ -84,8 +84,8 @@ def test_pictures_add_up():
     parity = Parity("torch", TOLERANCE)
     for row in (found((0, 0.9, 0)), found((0, 0.88, 0)), found()):
         parity.add(found((0, 0.9, 0)), row, CONF)
-    assert (parity.images, parity.matched, parity.missing) == (3, 2, 1)
-    assert parity.mean_score_difference == pytest.approx(0.01, abs=1e-6)
+    assert (parity.pairs.images, parity.pairs.matched, parity.missing) == (3, 2, 1)
+    assert parity.pairs.mean_score_difference == pytest.approx(0.01, abs=1e-6)
 
 
 def test_every_precision_has_a_tolerance_and_the_exact_one_is_the_tightest():
@@ -118,10 +118,10 @@ class Swapped(HostPath):
 @needs_darknet_importer
 def test_opencv_finds_what_the_reference_finds(reference: Detector, pictures: list[np.ndarray]):
     peer = open_detector("shapes", backend="opencv")
-    parity = Parity("torch", PEER_TOLERANCE)
+    parity = Parity("torch", BASELINE_TOLERANCE)
     for picture in pictures:
         parity.add(reference(picture), peer(picture), CONF)
-    assert parity.matched >= 8 and not parity.faults
+    assert parity.pairs.matched >= 8 and not parity.faults
     assert isinstance(peer.backend, OpenCvBackend) and len(peer(pictures)) == 4
 
 

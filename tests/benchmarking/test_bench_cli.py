@@ -112,7 +112,7 @@ def altered(graph: Path, target: Path, change: Callable[[np.ndarray], np.ndarray
 def test_every_row_of_the_bundled_model_is_held_to_the_reference(run: Run, shapes: Path, tmp_path: Path):
     page, out = tmp_path / "report.html", tmp_path / "bench.json"
     graphs = (shapes / "fp32.onnx", shapes / "int8.onnx")
-    args = ("--peers", "opencv", "--torch-variants", "bf16", "--frames", "12", "--warmup", "1", "--threads", "1")
+    args = ("--baselines", "opencv", "--torch-variants", "bf16", "--frames", "12", "--warmup", "1", "--threads", "1")
     outcome = run("bench", "shapes", *graphs, *args, "--report", page, "--json", out)
     assert outcome.code == 0, outcome.stderr
     content = json.loads(out.read_text())
@@ -144,7 +144,7 @@ def test_every_row_of_the_bundled_model_is_held_to_the_reference(run: Run, shape
             assert row["parity"] is None and row["speedup_vs_reference"] == 1
         else:
             assert row["parity"]["passed"] and row["parity"]["conclusive"], row
-    assert content["ceiling"]["gflops"] > 1 and content["ceiling"]["copy_gb_s"] > 0.5
+    assert content["rooflines"][0]["gflops"] > 1 and content["rooflines"][0]["copy_gb_s"] > 0.5
     (network,) = content["layers"]
     assert sum(layer["gflop"] for layer in network["layers"]) == pytest.approx(content["rows"][0]["roofline"]["gflop"])
     assert "speed-up over shapes" in outcome.stdout and "a reading of the timer" in outcome.stdout
@@ -158,7 +158,7 @@ def test_every_row_of_a_real_model_is_held_to_the_reference(
     page = tmp_path / "report.md"
     args = ("--images", data / "coco" / "val64" / "images", "--annotations", eight, "--nms", "plain", "--frames", "8")
     graphs = (real / "fp32.onnx", real / "int8.onnx")
-    more = ("--peers", "opencv", "--warmup", "0", "--no-roofline", "--report", page, "--json", "-")
+    more = ("--baselines", "opencv", "--warmup", "0", "--no-roofline", "--report", page, "--json", "-")
     outcome = run("bench", cfg, *graphs, *args, *more)
     assert outcome.code == 0, outcome.stderr
     content = outcome.json
@@ -167,7 +167,7 @@ def test_every_row_of_a_real_model_is_held_to_the_reference(
     assert all(row["parity"]["passed"] and row["parity"]["matched"] > 10 for row in content["rows"][1:])
     assert rows["int8.onnx"]["parity"]["max_score_difference"] > rows["fp32.onnx"]["parity"]["max_score_difference"]
     assert content["host_ms"]["decode"] > 0
-    assert content["ceiling"] is None and rows["fp32.onnx"]["roofline"] is None
+    assert content["rooflines"] == [] and rows["fp32.onnx"]["roofline"] is None
     assert all(row["accuracy"]["images"] == 8 for row in content["rows"])
     assert rows["fp32.onnx"]["accuracy"]["AP"] == pytest.approx(rows[cfg.name]["accuracy"]["AP"], abs=1e-4)
     assert rows[cfg.name]["accuracy"]["AP"] > 0.1
@@ -216,7 +216,7 @@ def test_another_row_can_be_the_reference(run: Run, shapes: Path):
         assert [row["speedup_vs_reference"] == 1 for row in content["rows"]] == [False, True]
     outcome = run("bench", graphs[0], *QUICK, "--reference", "opencv")
     assert (outcome.code, outcome.stdout) == (1, "")
-    assert "--reference opencv: no such row runs here; expected one of fp32.onnx, or none" in outcome.stderr
+    assert "reference opencv: no such row runs here; expected one of fp32.onnx, or none" in outcome.stderr
 
 
 def test_a_sweep_of_batches_has_a_row_for_each_that_an_artifact_takes(run: Run, shapes: Path):
@@ -272,7 +272,7 @@ def test_the_table_and_what_its_figures_are_read_against(run: Run, shapes: Path,
     assert lines[2].split()[-1] == "-"  # no reference
     assert any(line.startswith("shapes at 256x256: ") and line.endswith(" GFLOP a picture") for line in lines)
     assert any(line.startswith("0 Conv ") for line in lines)
-    assert any(line.startswith("ceiling: share of what ") for line in lines)
+    assert any(line.startswith("roofline: share of what ") for line in lines)
     assert lines[-1].endswith(f"3 frames of {dog}")
 
 
@@ -288,13 +288,13 @@ def test_frames_in_which_nothing_is_found_prove_nothing_and_that_is_said(run: Ru
 @pytest.mark.parametrize(
     "args, text",
     [
-        (("--reference", "b.onnx"), "b.onnx is not among the artifacts"),
-        (("--batch", "0"), "'0'; expected numbers from 1 on, e.g. 1,4,8"),
+        (("--reference", "b.onnx"), "got 'b.onnx'; expected an artifact, a row, a backend or none"),
+        (("--batch", "0"), "got 0; expected 1 to 1024"),
         (("--batch", "1,x"), "'1,x'; expected numbers from 1 on, e.g. 1,4,8"),
-        (("--peers", "tensorflow"), "'tensorflow'; expected opencv"),
-        (("--device", "tpu"), "'tpu'; expected cpu or cuda"),
+        (("--baselines", "tensorflow"), "'tensorflow'; expected opencv"),
+        (("--device", "tpu"), "'tpu'; expected one of auto, cpu, cuda"),
         (("--torch-variants", "fp8"), "'fp8' is unknown; expected fp32, fp16"),
-        (("--annotations", __file__), "wants --images with the one folder that its pictures are in"),
+        (("--annotations", __file__), "given without images; expected images to be the one folder of its pictures"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_opened(run: Run, args: tuple[str, ...], text: str):

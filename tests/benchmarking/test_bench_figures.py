@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from yolov3_trt.backends import STAGES, TimedDetections
-from yolov3_trt.benchmark.ceiling import Ceiling, measure_ceiling
-from yolov3_trt.benchmark.intervals import MIN_ROUNDS, median_interval, paired_ratios, percentiles
-from yolov3_trt.benchmark.latency import measure, rounds_for, throughput_fps
-from yolov3_trt.benchmark.roofline import attainable_gflops, layer_table, row_roofline
-from yolov3_trt.benchmark.timings import READINGS, Timings, timer_overhead_us
+from yolov3_trt.benchmarking.intervals import MIN_ROUNDS, median_interval, paired_ratios, percentiles
+from yolov3_trt.benchmarking.latency import measure, rounds_for, throughput_fps
+from yolov3_trt.benchmarking.machine_roofline import MachineRoofline, measure_roofline
+from yolov3_trt.benchmarking.roofline import attainable_gflops, layer_figures, row_roofline
+from yolov3_trt.benchmarking.timings import READINGS, Timings, timer_overhead_us
 from yolov3_trt.costs import LayerCost
 from yolov3_trt.detections import Detections
 from yolov3_trt.preprocess import Image
@@ -37,7 +37,7 @@ def test_percentiles_lie_between_neighbours():
 
 
 def test_a_row_says_latency_stages_and_pictures_per_second():
-    row = timed([10, 20, 30, 40, 100]).to_json(None)
+    row = timed([10, 20, 30, 40, 100]).figures(None).to_json()
     assert row["latency_ms"] == pytest.approx(
         {"mean": 40, "p50": 30, "p90": 76, "p95": 88, "p99": 97.6, "min": 10, "max": 100}
     )
@@ -49,7 +49,7 @@ def test_a_row_says_latency_stages_and_pictures_per_second():
 
 def test_a_batch_counts_by_the_picture():
     reference, row = timed([40.0] * 12), timed([80.0] * 12, batch=8)
-    found = row.to_json(reference)
+    found = row.figures(reference).to_json()
     assert (found["latency_ms"]["p50"], found["per_image_ms"], found["fps"]) == pytest.approx((80, 10, 100))
     assert found["speedup_vs_reference"] == pytest.approx(4)
     assert found["speedup_interval"] == pytest.approx((4, 4))
@@ -58,8 +58,8 @@ def test_a_batch_counts_by_the_picture():
 def test_the_speedup_is_of_the_same_round_so_that_a_slow_machine_does_not_change_it():
     slowness = np.repeat([1.0, 5.0, 2.0], 8)
     reference, row = timed(60 * slowness), timed(20 * slowness)
-    assert row.to_json(reference)["speedup_vs_reference"] == pytest.approx(3)
-    assert row.to_json(reference)["speedup_interval"] == pytest.approx((3, 3))
+    assert row.figures(reference).to_json()["speedup_vs_reference"] == pytest.approx(3)
+    assert row.figures(reference).to_json()["speedup_interval"] == pytest.approx((3, 3))
     np.testing.assert_allclose(paired_ratios([6, 8, 10], [2, 4]), [3, 2])
 
 
@@ -171,49 +171,50 @@ def test_the_timer_costs_what_its_clock_takes():
 
 # --- roofline ---
 
-CEILING = Ceiling(gflops=100, copy_gb_s=10, measured_on="cpu", precision="fp32", by="hand")
+MACHINE = MachineRoofline(gflops=100, copy_gb_s=10, measured_on="cpu", precision="fp32", by="hand")
 # Bound by computing: 1e9 operations take 10 ms, 4 MB take 0.4 ms. Bound by memory: 1e6 take 0.01 ms, 40 MB take 4 ms.
 COMPUTE = LayerCost(0, "Conv", (1, 1, 1), 10**9, 500_000, 500_000)
 MEMORY = LayerCost(1, "MaxPool", (1, 1, 1), 10**6, 0, 10**7)
 
 
 def test_a_layer_is_bound_by_what_takes_longer():
-    rows = layer_table([COMPUTE, MEMORY], CEILING)
-    assert [row["bound"] for row in rows] == ["compute", "memory"]
-    assert [row["floor_ms"] for row in rows] == pytest.approx([10, 4])
-    assert [row["intensity"] for row in rows] == pytest.approx([250, 0.025])
-    assert "floor_ms" not in layer_table([COMPUTE], None)[0]
+    rows = [layer_figures(cost, MACHINE, 4) for cost in (COMPUTE, MEMORY)]
+    assert [row.bound for row in rows] == ["compute", "memory"]
+    assert [row.floor_ms for row in rows] == pytest.approx([10, 4])
+    assert [row.intensity for row in rows] == pytest.approx([250, 0.025])
+    unknown = layer_figures(COMPUTE, None, 4)
+    assert unknown.bound is None and unknown.floor_ms is None
 
 
 def test_a_row_is_held_to_the_sum_of_its_layers_floors():
-    found = row_roofline([COMPUTE, MEMORY], "fp32", batch=1, network_ms=28, ceiling=CEILING)
-    assert found["gflop"] == pytest.approx(1.001)
-    assert found["gbyte"] == pytest.approx(0.044)
-    assert found["achieved_gflops"] == pytest.approx(1.001 / 0.028)
-    assert found["share"] == pytest.approx(14 / 28)
-    assert found["ceiling_gflops"] == pytest.approx(1.001 / 0.014)
+    found = row_roofline([COMPUTE, MEMORY], "fp32", batch=1, network_ms=28, machine=MACHINE)
+    assert found.gflop == pytest.approx(1.001)
+    assert found.gbyte == pytest.approx(0.044)
+    assert found.achieved_gflops == pytest.approx(1.001 / 0.028)
+    assert found.share == pytest.approx(14 / 28)
+    assert found.attainable_gflops == pytest.approx(1.001 / 0.014)
 
 
 def test_half_the_bytes_halve_the_time_of_memory_alone():
-    assert attainable_gflops([MEMORY], 2, 1, CEILING) == pytest.approx(2 * attainable_gflops([MEMORY], 4, 1, CEILING))
-    assert attainable_gflops([COMPUTE], 2, 1, CEILING) == attainable_gflops([COMPUTE], 4, 1, CEILING) == 100
+    assert attainable_gflops([MEMORY], 2, 1, MACHINE) == pytest.approx(2 * attainable_gflops([MEMORY], 4, 1, MACHINE))
+    assert attainable_gflops([COMPUTE], 2, 1, MACHINE) == attainable_gflops([COMPUTE], 4, 1, MACHINE) == 100
 
 
 def test_a_batch_reads_the_weights_once():
     weighty = LayerCost(0, "Conv", (1, 1, 1), 10**6, 10**7, 0)
-    assert attainable_gflops([weighty], 4, 8, CEILING) == pytest.approx(8 * attainable_gflops([weighty], 4, 1, CEILING))
+    assert attainable_gflops([weighty], 4, 8, MACHINE) == pytest.approx(8 * attainable_gflops([weighty], 4, 1, MACHINE))
 
 
 @pytest.mark.parametrize("has_torch", [True, False])
-def test_the_ceiling_of_this_machine_is_measured_with_and_without_torch(
+def test_the_roofline_of_this_machine_is_measured_with_and_without_torch(
     monkeypatch: pytest.MonkeyPatch, has_torch: bool
 ):
-    monkeypatch.setattr("yolov3_trt.benchmark.ceiling._TRIES", 1)
-    monkeypatch.setattr("yolov3_trt.benchmark.ceiling._SIDE", {"cpu": 128})
-    monkeypatch.setattr("yolov3_trt.benchmark.ceiling._COPY_BYTES", {"cpu": 1 << 20})
+    monkeypatch.setattr("yolov3_trt.benchmarking.machine_roofline._TRIES", 1)
+    monkeypatch.setattr("yolov3_trt.benchmarking.machine_roofline._SIDE", {"cpu": 128})
+    monkeypatch.setattr("yolov3_trt.benchmarking.machine_roofline._COPY_BYTES", {"cpu": 1 << 20})
     if not has_torch:
         monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    found = measure_ceiling("cpu", "int8")
+    found = measure_roofline("cpu", "int8")
     assert found.by.startswith("torch" if has_torch else "numpy")
     assert (found.measured_on, found.precision) == ("cpu", "fp32")
     assert found.gflops > 0 and found.copy_gb_s > 0

@@ -1,4 +1,4 @@
-"""What a benchmark is made of: artifacts times the ways to run them, opened one by one."""
+"""What a benchmark runs: artifacts times the ways to run them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,30 +23,25 @@ OPENCV = BackendName.OPENCV.value
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to measure, as the command line says it."""
+class BenchmarkConfig:
+    """Which artifacts to run, and how."""
 
     artifacts: tuple[str, ...]
     weights: str | None = None  # of the artifacts that are models; so are the next two
     names: str | None = None
-    input_hw: HW | None = None
+    input_size: HW | None = None
     detect: DetectSettings = field(default_factory=DetectSettings)
     device: str = "cpu"  # of PyTorch
     torch_variants: tuple[TorchOptions, ...] = ()
     onnxruntime_devices: tuple[str, ...] = ("cpu",)
-    peers: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()  # other software on the same models: `opencv`
     batches: tuple[int, ...] = (1,)
     threads: int | None = None
     trust: bool = False
 
-    @property
-    def unique_artifacts(self) -> tuple[str, ...]:
-        """Each once, in order."""
-        return tuple(dict.fromkeys(self.artifacts))
-
 
 @dataclass(frozen=True)
-class Candidate:
+class RunSpec:
     """A way to run an artifact, not opened yet."""
 
     label: str
@@ -55,68 +50,26 @@ class Candidate:
     precision: str | None  # None: as its sidecar says
     device: str | None  # "cpu", "cuda"; None for a server's
     size_bytes: int | None
-    named: bool  # on the command line; others are extra
+    named: bool  # the artifact as it was asked for; others are variants of it
     open: Callable[[DetectSettings], Detector]
     model: Model | None = None
 
 
-@dataclass(frozen=True)
-class Entrant:
-    """A row to be: opened, with its batch size; or why it is not."""
-
-    label: str
-    candidate: Candidate
-    batch: int
-    detector: Detector | None = None
-    failed: str | None = None
-
-    @property
-    def meta(self) -> ModelMeta | None:
-        """Of the artifact; None where it did not open."""
-        return None if self.detector is None else self.detector.meta
-
-    @property
-    def precision(self) -> str | None:
-        """Which tolerance and which bytes apply."""
-        known = self.candidate.precision
-        return known if known is not None or self.meta is None else self.meta.precision.value
-
-    @property
-    def fallbacks(self) -> tuple[str, ...]:
-        """Reasons, as they are by now."""
-        return () if self.detector is None else self.detector.backend.fallbacks
-
-    def without(self, reason: str) -> "Entrant":
-        """The same, not run."""
-        return replace(self, detector=None, failed=reason)
-
-
-def candidates(wanted: Wanted) -> list[Candidate]:
-    """Every artifact in every way that is wanted, in the order of the command line.
+def run_specs(config: BenchmarkConfig) -> list[RunSpec]:
+    """Every artifact in every way that is asked for, in the order given.
 
     Raises:
         Yolov3TrtError: a model cannot be loaded.
     """
-    found: list[Candidate] = []
-    for artifact in wanted.unique_artifacts:
-        base = _label(artifact, wanted.unique_artifacts)
-        found += _of_model(artifact, base, wanted) if is_model(artifact) else _of_file(artifact, base, wanted)
+    found: list[RunSpec] = []
+    artifacts = tuple(dict.fromkeys(config.artifacts))
+    for artifact in artifacts:
+        base = _label(artifact, artifacts)
+        found += _of_model(artifact, base, config) if is_model(artifact) else _of_file(artifact, base, config)
     return found
 
 
-def with_batches(candidate: Candidate, detector: Detector, batches: Sequence[int]) -> Iterator[Entrant]:
-    """An entrant per batch size, all on the backend of one detector."""
-    for batch in batches:
-        label = candidate.label if batch == 1 else f"{candidate.label} batch {batch}"
-        entrant = Entrant(label, candidate, batch, detector)
-        limits = detector.meta.batch
-        if not limits.min <= batch <= limits.max:
-            yield entrant.without(f"it takes batches of {limits}, not {batch}")
-        else:
-            yield entrant
-
-
-def implied_reference(metas: Sequence[ModelMeta], wanted: Wanted) -> Candidate | None:
+def implied_reference(metas: Sequence[ModelMeta], config: BenchmarkConfig) -> RunSpec | None:
     """PyTorch on the built-in model that an artifact was made from, where its very weights are at hand."""
     for meta in metas:
         if meta.name not in BUILT_IN or not default_weights_path(meta.name).is_file():
@@ -125,9 +78,9 @@ def implied_reference(metas: Sequence[ModelMeta], wanted: Wanted) -> Candidate |
             require("torch", extra="export")
         except MissingDependency:
             return None  # a Jetson
-        model = load_model(meta.name, names=None if meta.name in BUNDLED else wanted.names, input_size=meta.input_hw)
+        model = load_model(meta.name, names=None if meta.name in BUNDLED else config.names, input_size=meta.input_hw)
         if model.weights_sha256 == meta.weights_sha256:
-            return _torch(meta.name, model, meta.name, TorchOptions(wanted.device), wanted)
+            return _torch(meta.name, model, meta.name, TorchOptions(config.device), config)
     return None
 
 
@@ -148,40 +101,40 @@ def default_device() -> str:
     return "cuda" if has_cuda() else "cpu"
 
 
-def _of_model(artifact: str, base: str, wanted: Wanted) -> Iterator[Candidate]:
-    model = load_model(artifact, wanted.weights, wanted.names, wanted.input_hw)
-    own = TorchOptions(wanted.device)
-    yield replace(_torch(base, model, artifact, own, wanted), named=True)
-    for options in wanted.torch_variants:
+def _of_model(artifact: str, base: str, config: BenchmarkConfig) -> Iterator[RunSpec]:
+    model = load_model(artifact, config.weights, config.names, config.input_size)
+    own = TorchOptions(config.device)
+    yield replace(_torch(base, model, artifact, own, config), named=True)
+    for options in dict.fromkeys(config.torch_variants):
         if options != own:
-            yield _torch(f"{base} {options}", model, artifact, options, wanted)
-    if OPENCV in wanted.peers:
+            yield _torch(f"{base} {options}", model, artifact, options, config)
+    if OPENCV in config.baselines:
         size = model.weights_path.stat().st_size
-        opener = partial(_open, model, {"backend": OPENCV, "threads": wanted.threads})
-        yield Candidate(f"{base} {OPENCV}", artifact, OPENCV, "fp32", "cpu", size, False, opener, model)
+        opener = partial(_open, model, {"backend": OPENCV, "threads": config.threads})
+        yield RunSpec(f"{base} {OPENCV}", artifact, OPENCV, "fp32", "cpu", size, False, opener, model)
 
 
-def _torch(label: str, model: Model, artifact: str, options: TorchOptions, wanted: Wanted) -> Candidate:
+def _torch(label: str, model: Model, artifact: str, options: TorchOptions, config: BenchmarkConfig) -> RunSpec:
     size = model.weights_path.stat().st_size
-    opener = partial(_open_torch, model, options, wanted.threads)
+    opener = partial(_open_torch, model, options, config.threads)
     name = BackendName.TORCH.value
-    return Candidate(label, artifact, name, options.dtype, options.device, size, False, opener, model)
+    return RunSpec(label, artifact, name, options.dtype, options.device, size, False, opener, model)
 
 
-def _of_file(artifact: str, base: str, wanted: Wanted) -> Iterator[Candidate]:
+def _of_file(artifact: str, base: str, config: BenchmarkConfig) -> Iterator[RunSpec]:
     path = Path(artifact)
     size = path.stat().st_size if path.is_file() else None
     if path.suffix == ".onnx":
-        for device in wanted.onnxruntime_devices:
+        for device in config.onnxruntime_devices:
             label = base if device == "cpu" else f"{base} {device}"
-            opener = partial(_open, artifact, {"device": device, "threads": wanted.threads})
+            opener = partial(_open, artifact, {"device": device, "threads": config.threads})
             name = BackendName.ONNXRUNTIME.value
-            yield Candidate(label, artifact, name, None, device, size, device == wanted.onnxruntime_devices[0], opener)
+            yield RunSpec(label, artifact, name, None, device, size, device == config.onnxruntime_devices[0], opener)
         return
     is_remote = "://" in artifact
     name = BackendName.TRITON.value if is_remote else BackendName.TENSORRT.value
-    opener = partial(_open, artifact, {"trust": wanted.trust})
-    yield Candidate(base, artifact, name, None, None if is_remote else "cuda", size, True, opener)
+    opener = partial(_open, artifact, {"trust": config.trust})
+    yield RunSpec(base, artifact, name, None, None if is_remote else "cuda", size, True, opener)
 
 
 def _open_torch(model: Model, options: TorchOptions, threads: int | None, settings: DetectSettings) -> Detector:

@@ -1,0 +1,180 @@
+"""What a detector's average precision is on a set of images, with its interval: the one place where that is measured."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolov3_trt.data.annotations import Annotations
+from yolov3_trt.detections import Detections
+from yolov3_trt.detector import Detector
+from yolov3_trt.evaluate import ClassScore, Scores, detect_all, score_detections
+from yolov3_trt.evaluate.bootstrap import draw_images, interval, resampled_ap
+
+METRICS_RESAMPLED = ("AP", "AP50")
+RESAMPLES = 500  # draws of the images for an interval, where nothing else is said
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """Average precision of one detector on one set of images."""
+
+    scores: Scores
+    found: Mapping[Any, Detections]  # by image id
+    draws: NDArray[np.float64]  # (R, 2) AP and AP50 of each draw of the bootstrap
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return len(self.found)
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """METRICS as fractions; None where COCO defines none."""
+        return self.scores.metrics
+
+    @property
+    def per_class(self) -> tuple[ClassScore, ...]:
+        """AP and AP50 of each class."""
+        return self.scores.per_class
+
+    @property
+    def intervals(self) -> dict[str, Bounds | None]:
+        """95 % interval of each metric that was resampled; None where there were no draws."""
+        return intervals_of(self.draws)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `bench --json` and `eval --json` write it."""
+        return {
+            "images": self.images,
+            **self.metrics,
+            **{f"{metric}_interval": bounds for metric, bounds in self.intervals.items()},
+            "per_class": [asdict(entry) for entry in self.per_class],
+        }
+
+
+@dataclass(frozen=True)
+class AccuracyDifference:
+    """How much more AP one artifact has than another on the same images; each by METRICS_RESAMPLED."""
+
+    artifact: str
+    reference: str
+    values: Mapping[str, float | None]
+    intervals: Mapping[str, Bounds | None]  # over draws of the images that both had alike
+
+    def to_json(self) -> dict[str, Any]:
+        """As `eval --json` and `compare --json` write it."""
+        return {
+            "artifact": self.artifact,
+            "reference": self.reference,
+            **{f"{metric}_difference": value for metric, value in self.values.items()},
+            **{f"{metric}_difference_interval": bounds for metric, bounds in self.intervals.items()},
+        }
+
+
+def measure_accuracy(
+    detector: Detector,
+    truth: Annotations,
+    images: Path,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    track: Callable[[Iterable[Any], str, int | None], Iterable[Any]] = lambda items, what, total: items,
+) -> Accuracy:
+    """Detect on all images and score what is found.
+
+    Args:
+        detector: at a low confidence threshold (`EVAL_CONF_THRESHOLD`).
+        truth: what is in the images.
+        images: folder that their file names are relative to.
+        resamples: draws of the images for the interval of AP; 0: none.
+        seed: of those draws.
+        track: wraps an iteration: items, what is done to them, how many there are.
+
+    Raises:
+        EvaluationError: images are missing.
+        ImageError: one cannot be read.
+    """
+
+    def resampling(groups: Iterable[int]) -> Iterable[int]:
+        starts = tuple(groups)
+        return track(starts, "resampling", len(starts))
+
+    found = detect_all(detector, truth, images, lambda items: track(items, "evaluating", len(truth.images)))
+    scores = score_detections(truth, found)
+    draws = draw_images(len(found), resamples, seed)
+    return Accuracy(scores, found, resampled_ap(scores.matches, draws, resampling))
+
+
+def difference(names: tuple[str, str], reference: Accuracy, other: Accuracy) -> AccuracyDifference:
+    """Of two measured on the same images with the same draws; `names` are the reference's and the other's."""
+    values = {}
+    for metric in METRICS_RESAMPLED:
+        a, b = reference.metrics[metric], other.metrics[metric]
+        values[metric] = None if a is None or b is None else b - a
+    return AccuracyDifference(names[1], names[0], values, intervals_of(other.draws - reference.draws))
+
+
+def intervals_of(draws: NDArray[np.float64]) -> dict[str, Bounds | None]:
+    """The interval of each of METRICS_RESAMPLED over the draws, (R, 2)."""
+    return {metric: interval(draws[:, column]) for column, metric in enumerate(METRICS_RESAMPLED)}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """One artifact, how it was set, and what it came to."""
+
+    artifact: str
+    backend: str
+    precision: str
+    resize: str
+    nms: str
+    conf: float
+    size_bytes: int | None  # of its file; None for a built-in model and what a server runs
+    accuracy: Accuracy
+    truth: Annotations
+    own_conf: float  # what the artifact detects with when nothing else is said
+    fallbacks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As `eval --json` writes it."""
+        names = ("artifact", "backend", "precision", "resize", "nms", "conf", "size_bytes")
+        return {
+            **{name: getattr(self, name) for name in names},
+            **self.accuracy.to_json(),
+            "fallbacks": list(self.fallbacks),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Artifacts side by side on the same images; the first is what the others are compared with."""
+
+    rows: tuple[Evaluated, ...]
+    resamples: int
+    seed: int
+
+    @property
+    def differences(self) -> tuple[AccuracyDifference, ...]:
+        """Each further artifact against the first."""
+        first = self.rows[0]
+        return tuple(difference((first.artifact, row.artifact), first.accuracy, row.accuracy) for row in self.rows[1:])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the figures, each once."""
+        return tuple(dict.fromkeys(note for row in self.rows for note in row.notes))
+
+    def to_json(self) -> dict[str, Any]:
+        """As `eval --json` writes it: of one artifact its keys at the top, of several a row each and their differences."""
+        how = {"resamples": self.resamples, "seed": self.seed}
+        if len(self.rows) == 1:
+            return {**self.rows[0].to_json(), **how}
+        rows, differences = ([one.to_json() for one in part] for part in (self.rows, self.differences))
+        return {**how, "notes": list(self.notes), "rows": rows, "differences": differences}

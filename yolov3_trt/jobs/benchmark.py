@@ -1,0 +1,250 @@
+"""Time artifacts on the same pictures, taking turns, and hold what they find to a reference."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolov3_trt.arguments import flag, integer, number, one_of, path, size, text
+from yolov3_trt.backends import BackendName, DeviceName
+from yolov3_trt.backends.torch_options import TorchOptions
+from yolov3_trt.benchmarking.frames import Frames, generated_frames, read_frames
+from yolov3_trt.benchmarking.machine import machine, peak_resident_mib
+from yolov3_trt.benchmarking.power import open_power_reader
+from yolov3_trt.benchmarking.results import BenchmarkResult
+from yolov3_trt.benchmarking.rows import Row
+from yolov3_trt.benchmarking.runs import OPENCV, BenchmarkConfig, default_device
+from yolov3_trt.benchmarking.timings import timer_overhead_us
+from yolov3_trt.camera.draw import draw_detections
+from yolov3_trt.data.annotations import load_annotations
+from yolov3_trt.data.images import NamedImage
+from yolov3_trt.detector import MAX_THREADS, Detector
+from yolov3_trt.errors import BackendError, SettingError
+from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
+from yolov3_trt.evaluate.accuracy import Accuracy, measure_accuracy
+from yolov3_trt.jobs.benchmark_steps import Benchmark, Schedule
+from yolov3_trt.reporter import SILENT, Reporter
+from yolov3_trt.settings import MAX_COUNT, DetectSettings
+
+BASELINES = (OPENCV,)
+DEVICES = ("cpu", "cuda")
+MAX_BATCH = 1024
+_SHOWN = 4  # pictures that a report shows
+_MAX_S = 7 * 86_400.0
+
+Artifact = str | os.PathLike[str]
+
+
+def benchmark(
+    artifacts: Artifact | Iterable[Artifact],
+    *,
+    images: Artifact | Sequence[Artifact] | None = None,
+    annotations: str | os.PathLike[str] | None = None,
+    reference: str | None = None,
+    torch_variants: str | Iterable[str] = (),
+    device: str = "auto",
+    onnxruntime_devices: str | Iterable[str] = "cpu",
+    baselines: str | Iterable[str] = (),
+    weights: str | os.PathLike[str] | None = None,
+    names: str | None = None,
+    input_size: Any = None,
+    detect: DetectSettings | None = None,
+    frames: int = 50,
+    warmup: int = 5,
+    duration: float | None = None,
+    batch: int | str | Iterable[int] = 1,
+    threads: int | None = None,
+    roofline: bool = True,
+    trust: bool = False,
+    reporter: Reporter = SILENT,
+) -> BenchmarkResult:
+    """Time artifacts on the same pictures, in interleaved rounds, and compare what they find with a reference.
+
+    A row that finds something else than the reference does, and an artifact that does not run here, are in `faults` of the
+    result and do not end the benchmark.
+
+    Args:
+        artifacts: what `open_detector` opens, one or more.
+        images: files, folders, globs or videos; None: generated pictures.
+        annotations: COCO instances of `images`, which is one folder then: adds average precision to each row.
+        reference: what counts as right: a row's label, an artifact, a backend, or `none`; None: PyTorch in FP32.
+        torch_variants: further PyTorch rows: `fp16`, `bf16`, `channels_last`, `compile`, joined by `+`.
+        device: of PyTorch: `cpu`, `cuda`, or `auto`.
+        onnxruntime_devices: of the `.onnx` rows: `cpu`, `cuda`.
+        baselines: other software on the same models: `opencv`.
+        weights: of the artifacts that are models; so are the next two. See `open_detector`.
+        names: class names of models.
+        input_size: of models, px.
+        detect: thresholds and the like of all rows.
+        frames: timed calls of each row.
+        warmup: calls of each row before those.
+        duration: time for so many seconds in all, in place of `frames`.
+        batch: pictures of a call; of several sizes a row each.
+        threads: CPU threads of each backend.
+        roofline: measure what the machine can do at most.
+        trust: of engines, see `open_backend`.
+        reporter: is told how it gets on.
+
+    Raises:
+        SettingError: an argument has no such value.
+        BackendError: nothing runs here.
+        Yolov3TrtError: an artifact or a picture cannot be read.
+
+    >>> result = benchmark(["yolov3.onnx", "yolov3.engine"], images="photos/")  # doctest: +SKIP
+    >>> result.rows[0].timings.latency_ms["p50"]  # doctest: +SKIP
+    """
+    on = one_of("device", device, DeviceName)
+    own_device = default_device() if on is DeviceName.AUTO else on.value
+    config = BenchmarkConfig(
+        artifacts=tuple(text("artifacts", artifact) for artifact in _several(artifacts)),
+        weights=None if weights is None else text("weights", weights),
+        names=names,
+        input_size=None if input_size is None else size("input_size", input_size),
+        detect=detect or DetectSettings(),
+        device=own_device,
+        torch_variants=_variants(torch_variants, own_device),
+        onnxruntime_devices=_chosen("onnxruntime_devices", onnxruntime_devices, DEVICES),
+        baselines=_chosen("baselines", baselines, BASELINES),
+        batches=_batches(batch),
+        threads=None if threads is None else integer("threads", threads, 1, MAX_THREADS),
+        trust=flag("trust", trust),
+    )
+    schedule = Schedule(
+        integer("frames", frames, 1, MAX_COUNT),
+        integer("warmup", warmup, 0, MAX_COUNT),
+        None if duration is None else number("duration", duration, 0, _MAX_S),
+    )
+    sources = None if images is None else [text("images", source) for source in _several(images)]
+    truth = None if annotations is None else _annotations(annotations, sources)
+    if not config.artifacts:
+        raise SettingError("artifacts", "got none; expected what open_detector opens, one or more")
+    _check_reference(reference, config)
+    with Benchmark(config, reporter) as steps:
+        steps.open(reference)
+        pictures = _frames(steps, sources, schedule.rounds)
+        steps.check(pictures)
+        return measured(steps, pictures, schedule, flag("roofline", roofline), truth)
+
+
+def measured(
+    steps: Benchmark, frames: Frames, schedule: Schedule, roofline: bool, truth: tuple[Path, Path] | None
+) -> BenchmarkResult:
+    """Time a benchmark that is open and checked, and say what it came to; `truth` are annotations and their folder."""
+    where = machine()  # with the load that others put on it, before this does
+    reader, no_reader = open_power_reader()
+    try:
+        where["gpu_state"] = {"reader": None, "reason": no_reader} if reader is None else reader.about
+        if roofline:
+            steps.measure_rooflines()
+        steps.time(frames, schedule)
+        steps.sustain(frames, reader)
+    finally:
+        if reader is not None:
+            reader.close()
+    overhead_us, timed = timer_overhead_us(), [row for row in steps.rows if row.timings is not None]
+    drawing_ms = draw_ms(frames, timed)
+    if truth is not None:
+        _score(steps, *truth)
+    shown = zip(frames.names[:_SHOWN], frames.pictures, strict=False)
+    return BenchmarkResult(
+        rows=steps.results(_SHOWN),
+        reference=None if steps.reference is None else steps.reference.label,
+        faults=steps.faults,
+        layers=steps.networks(),
+        machine=where,
+        rooflines=tuple(steps.rooflines.values()),
+        source=frames.source,
+        num_pictures=len(frames.pictures),
+        rounds=max(len(row.timings.wall_s) for row in timed if row.timings is not None),
+        warmup=schedule.warmup,
+        threads=steps.config.threads,
+        timer_overhead_us=overhead_us,
+        decode_ms=frames.decode_ms,
+        draw_ms=drawing_ms,
+        peak_rss_mib=peak_resident_mib(),
+        annotations=None if truth is None else str(truth[0]),
+        shown=tuple(NamedImage(name, picture) for name, picture in shown),
+    )
+
+
+def draw_ms(frames: Frames, rows: Sequence[Row]) -> float:
+    """Median time to draw what the first row found onto a picture, ms."""
+    seconds = []
+    for picture, detections in zip(frames.pictures, rows[0].found, strict=True):
+        started = time.perf_counter()
+        draw_detections(picture, detections)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds) * 1e3)
+
+
+def _score(steps: Benchmark, annotations: Path, folder: Path) -> None:
+    """Average precision of each row."""
+
+    def evaluate(detector: Detector) -> Accuracy:
+        truth = load_annotations(annotations, detector.meta.class_names)
+        return measure_accuracy(detector, truth, folder, track=steps.reporter.track)
+
+    steps.score(evaluate, EVAL_CONF_THRESHOLD)
+
+
+def _frames(steps: Benchmark, sources: Sequence[str] | None, most: int) -> Frames:
+    """The pictures given, or generated ones of the size that a graph for whole frames takes."""
+    if sources:
+        return read_frames(sources, most)
+    return generated_frames(
+        most, next((row.meta.frame_hw for row in steps.rows if row.meta and row.meta.frame_hw), None)
+    )
+
+
+def _several(values: Any) -> list[Any]:
+    """One value or any number of them."""
+    return [values] if isinstance(values, str | os.PathLike) or not isinstance(values, Iterable) else list(values)
+
+
+def _words(values: str | Iterable[str]) -> list[str]:
+    """Texts, or one with commas between them."""
+    return [word for word in values.split(",") if word] if isinstance(values, str) else list(values)
+
+
+def _chosen(name: str, values: str | Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(_words(values)))
+    for value in found:
+        if value not in known:
+            raise SettingError(name, f"got {value!r}; expected {' or '.join(known)}")
+    return found
+
+
+def _variants(values: str | Iterable[str], device: str) -> tuple[TorchOptions, ...]:
+    try:
+        return tuple(TorchOptions.parse(variant, device) for variant in _words(values))
+    except BackendError as exc:
+        raise SettingError("torch_variants", str(exc)) from None
+
+
+def _batches(values: int | str | Iterable[int]) -> tuple[int, ...]:
+    """`4`, `[1, 4]` or `1,4,8` -> numbers of pictures."""
+    items: Iterable[Any] = values.split(",") if isinstance(values, str) else _several(values)
+    if isinstance(values, str):
+        if not all(item.isdecimal() and len(item) < 5 for item in items):
+            raise SettingError("batch", f"got {values!r}; expected numbers from 1 on, e.g. 1,4,8")
+        items = map(int, items)
+    return tuple(dict.fromkeys(integer("batch", item, 1, MAX_BATCH) for item in items))
+
+
+def _annotations(annotations: str | os.PathLike[str], sources: Sequence[str] | None) -> tuple[Path, Path]:
+    """The file, and the folder that its pictures are in."""
+    if sources is None or len(sources) != 1 or not Path(sources[0]).is_dir():
+        raise SettingError("annotations", "given without images; expected images to be the one folder of its pictures")
+    return path("annotations", annotations), Path(sources[0])
+
+
+def _check_reference(reference: str | None, config: BenchmarkConfig) -> None:
+    """Refuse what can be the name of no row: those begin with an artifact's, or its file name."""
+    named = tuple(name for artifact in config.artifacts for name in (artifact, Path(artifact).name))
+    if reference in (None, "none", *(name.value for name in BackendName)):
+        return
+    if not text("reference", reference) or not str(reference).startswith(named):
+        raise SettingError("reference", f"got {reference!r}; expected an artifact, a row, a backend or none")
