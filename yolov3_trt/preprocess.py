@@ -100,7 +100,7 @@ def copy_frame(image: Image, frame: Placement, out: Image) -> Placement:
     if image.shape != out.shape:
         raise ImageError(
             f"an image is {image.dtype} {image.shape}; expected {out.dtype} {out.shape}: this graph takes whole frames and "
-            "resizes them itself; feed frames of that size, or export the model without --frame-size"
+            "resizes them itself; feed frames of that size, or export the model without frame_size"
         )
     out[:] = image
     return frame

@@ -439,7 +439,7 @@ def small_lists(original: Callable[..., None]) -> Callable[..., None]:
 
 def test_a_frame_of_another_size_is_refused_where_whole_frames_are_wanted(rig: Callable[..., Rig]):
     with rig("whole frames").detector() as detector:
-        with pytest.raises(ImageError, match=r"an image is 90x200; expected .*120, 200.* without --frame-size"):
+        with pytest.raises(ImageError, match=r"an image is 90x200; expected .*120, 200.* without frame_size"):
             detector(np.zeros((90, 200, 3), np.uint8))
         detector(np.zeros((120, 200, 3), np.uint8))
 

@@ -67,7 +67,7 @@ BUILT = EngineMeta(
     build_s=1.0,
 )
 PORTABLE = replace(BUILT, flavor="tensorrt_rtx", flavor_version="1.7.1.116", gpu=None, compute_capabilities=())
-REBUILD = "yolov3_trt build yolov3 --input-size 416x416 --precision fp32 --resize letterbox --flavor"
+REBUILD = "yolov3_trt build yolov3 --input-size 416 --precision fp32 --resize letterbox --flavor"
 
 
 def with_gpu(name: str, major: int, minor: int, machine: Machine = PC) -> Machine:
@@ -295,11 +295,11 @@ def test_every_command_is_one_that_the_command_line_takes():
     given = build.make_context("build", words[2:]).params
     names = ("input_size", "precision", "batch", "input_stage", "frame_size", "output_stage", "opset", "resize")
     assert [given[name] for name in names] == [
-        "320x608",
+        "608x320",
         "int8",
         "1:2:4",
         "pixels",
-        "720x1280",
+        "1280x720",
         "detections",
         19,
         "stretch",

@@ -170,7 +170,7 @@ def test_a_picture_that_is_no_such_frame_is_refused(image_hw):
         prepare_batch([picture(9, 32), picture(*image_hw)], CAMERA)
     assert str(caught.value) == (
         f"an image is uint8 ({image_hw[0]}, {image_hw[1]}, 3); expected uint8 (9, 32, 3): this graph takes whole frames and "
-        "resizes them itself; feed frames of that size, or export the model without --frame-size"
+        "resizes them itself; feed frames of that size, or export the model without frame_size"
     )
 
 

@@ -79,7 +79,7 @@ def test_changed_weights_are_named(engine: Path, tmp_path: Path):
     "recipe, reason",
     [
         (replace(FP16, graph=GraphSettings(Precision.FP32)), "precision was fp16, is fp32"),
-        (replace(FP16, input_size=(128, 128)), "input size was 256x256, is 128x128"),
+        (replace(FP16, input_size=(128, 128)), "input size was 256, is 128"),
         (replace(FP16, engine=replace(RTX, workspace_mib=64)), "workspace mib was none, is 64"),
     ],
 )

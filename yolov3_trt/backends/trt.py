@@ -211,7 +211,7 @@ class TensorRTBackend(OpenBackend):
             if self.meta.frame_hw not in (None, image_hw):
                 raise ImageError(
                     f"an image is {image_hw[0]}x{image_hw[1]}; expected {self.meta.frame_hw}: this engine takes whole frames "
-                    "and resizes them itself; feed frames of that size, or build it without --frame-size"
+                    "and resizes them itself; feed frames of that size, or build it without frame_size"
                 )
             placements.append(Placement.of(image_hw, self.meta.input_hw, self._work.preprocess.resize))
         return tuple(placements)

@@ -18,7 +18,6 @@ from yolov3_trt.cli.options import (
     ArtifactArgument,
     BackendOption,
     ConfOption,
-    DetectOptions,
     InputSizeOption,
     IouOption,
     JsonOption,
@@ -33,6 +32,7 @@ from yolov3_trt.cli.options import (
     open_for_verb,
 )
 from yolov3_trt.cli.output import say, table, write_result
+from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
     from yolov3_trt.camera.loop import LoopOptions
@@ -118,7 +118,7 @@ def camera(
             open_for_verb(
                 artifact,
                 ModelOptions(weights, names, input_size),
-                DetectOptions(conf, iou, max_detections, nms, resize),
+                DetectSettings(conf, iou, max_detections, nms, resize),
                 backend=backend,
                 threads=threads,
                 trust=trust,

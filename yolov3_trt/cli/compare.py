@@ -10,7 +10,6 @@ from yolov3_trt.cli.eval import difference_text, evaluate_artifact, for_evaluati
 from yolov3_trt.cli.options import (
     BackendOption,
     ConfOption,
-    DetectOptions,
     InputSizeOption,
     JsonOption,
     ModelOptions,
@@ -23,6 +22,7 @@ from yolov3_trt.cli.options import (
     readable,
 )
 from yolov3_trt.cli.output import table, track, write_result
+from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
     from yolov3_trt.compare import Comparison
@@ -75,7 +75,7 @@ def compare(
         raise typer.BadParameter("--annotations wants --images once, the folder of its images", param_hint="--images")
     paths = find_sources(images)
 
-    model, detect = ModelOptions(weights, names, input_size), DetectOptions(conf, nms=nms, resize=resize)
+    model, detect = ModelOptions(weights, names, input_size), DetectSettings(conf, nms=nms, resize=resize)
     with (
         open_for_verb(a, model.for_models_only(a), detect, backend=backend, trust=trust) as detector_a,
         open_for_verb(b, model.for_models_only(b), detect, backend=backend, trust=trust) as detector_b,
@@ -90,7 +90,7 @@ def compare(
     if annotations is not None:
         rows = []
         for artifact in (a, b):
-            options = model.for_models_only(artifact), for_evaluation(DetectOptions(nms=nms, resize=resize))
+            options = model.for_models_only(artifact), for_evaluation(DetectSettings(nms=nms, resize=resize))
             with open_for_verb(artifact, *options, backend=backend, trust=trust) as detector:
                 rows.append(evaluate_artifact(artifact, detector, annotations, Path(images[0]), _DRAWS))
         both = Evaluation(tuple(rows), *_DRAWS)

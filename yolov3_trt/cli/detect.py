@@ -13,7 +13,6 @@ from yolov3_trt.cli.options import (
     ArtifactArgument,
     BackendOption,
     ConfOption,
-    DetectOptions,
     InputSizeOption,
     IouOption,
     JsonOption,
@@ -30,6 +29,7 @@ from yolov3_trt.cli.options import (
 )
 from yolov3_trt.cli.output import say, show, track
 from yolov3_trt.errors import Yolov3TrtError
+from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
     from yolov3_trt.detector import Detector
@@ -95,7 +95,7 @@ def detect(
             say(
                 f"note: {folder} has pictures in sub-folders, e.g. {deeper}, which are left out; --recursive takes them"
             )
-    model, settings = ModelOptions(weights, names, input_size), DetectOptions(conf, iou, max_detections, nms, resize)
+    model, settings = ModelOptions(weights, names, input_size), DetectSettings(conf, iou, max_detections, nms, resize)
     with open_for_verb(artifact, model, settings, backend=backend, threads=threads, trust=trust) as detector:
         record = _detect(detector, paths, count_images(paths), artifact, Outputs(save, json, jsonl))
     if record.skipped:

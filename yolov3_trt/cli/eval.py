@@ -9,7 +9,6 @@ import typer
 
 from yolov3_trt.cli.options import (
     BackendOption,
-    DetectOptions,
     InputSizeOption,
     IouOption,
     JsonOption,
@@ -25,6 +24,7 @@ from yolov3_trt.cli.options import (
     writable,
 )
 from yolov3_trt.cli.output import say, table, track, write_result
+from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
     from yolov3_trt.detector import Detector
@@ -88,7 +88,7 @@ def evaluate(
         check_report_path(report)
     if bool(worst) != bool(output) and not (worst and report):
         raise typer.BadParameter("--worst N wants -o DIR or --report FILE, and -o wants --worst", param_hint="--worst")
-    model, detect = ModelOptions(weights, names, input_size), DetectOptions(conf, iou, None, nms, resize)
+    model, detect = ModelOptions(weights, names, input_size), DetectSettings(conf, iou, None, nms, resize)
     rows: list[Evaluated] = []
     for artifact in dict.fromkeys(artifacts):
         with open_for_verb(
@@ -115,7 +115,7 @@ def evaluate(
     write_result(json, content, _text(result, worst_pictures, per_class))
 
 
-def for_evaluation(detect: DetectOptions) -> DetectOptions:
+def for_evaluation(detect: DetectSettings) -> DetectSettings:
     """The same with the threshold of an evaluation where none is given."""
     from dataclasses import replace
 

@@ -1,15 +1,17 @@
 """Options that several verbs share, and how their texts become values.
 
-Choices are spelt out here instead of taken from the enums: those live beside NumPy code, which `--help` must not import.
-A test holds the two together.
+Choices whose enums live beside NumPy code, which `--help` must not import, are spelt out here; a test holds the two together.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
+
+from yolov3_trt.settings import DetectSettings
+from yolov3_trt.sizes import Resize
 
 if TYPE_CHECKING:
     from yolov3_trt.detector import Detector
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from yolov3_trt.models import Model
 
 _Target = TypeVar("_Target", bound=str | Path | None)
-ResizeName = Literal["letterbox", "stretch"]
 BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv"]
 NmsChoice = Literal["cfg", "plain"]
 BoxLossName = Literal["ciou", "coordinates"]
@@ -97,7 +98,7 @@ IouOption = Annotated[float | None, typer.Option(min=0, max=1, help="NMS thresho
 MaxDetectionsOption = Annotated[int | None, typer.Option(min=1, help="Detections per image at most; default: 300.")]
 NmsOption = Annotated[NmsChoice, typer.Option(help="`cfg`: similarity of boxes as the cfg's nms_kind; `plain`: IoU.")]
 ResizeOption = Annotated[
-    ResizeName | None, typer.Option(help="How images are fitted; default: the artifact's (letterbox).")
+    Resize | None, typer.Option(help="How images are fitted; default: the artifact's (letterbox).")
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.")]
 TrustOption = Annotated[
@@ -153,33 +154,10 @@ class ModelOptions:
         return self if is_model(artifact) else ModelOptions()
 
 
-@dataclass(frozen=True)
-class DetectOptions:
-    """How pictures are fitted and heads become detections; None: as the artifact says."""
-
-    conf: float | None = None
-    iou: float | None = None
-    max_detections: int | None = None
-    nms: NmsChoice = "cfg"
-    resize: ResizeName | None = None
-
-    def as_keywords(self) -> dict[str, Any]:
-        """For `open_detector`."""
-        from yolov3_trt.spec import Nms
-
-        return {
-            "conf": self.conf,
-            "iou": self.iou,
-            "max_detections": self.max_detections,
-            "nms": Nms() if self.nms == "plain" else None,
-            "resize": self.resize,
-        }
-
-
 def open_for_verb(
     artifact: str,
     model: ModelOptions,
-    detect: DetectOptions | None = None,
+    detect: DetectSettings | None = None,
     *,
     backend: str = "auto",
     threads: int | None = None,
@@ -196,5 +174,5 @@ def open_for_verb(
         backend=backend,
         threads=threads,
         trust=trust,
-        **(detect or DetectOptions()).as_keywords(),
+        detect=detect,
     )

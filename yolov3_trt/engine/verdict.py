@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolov3_trt.arguments import size_text
 from yolov3_trt.engine.driver import Gpu
 from yolov3_trt.engine.machine import InstalledFlavor, Machine
 from yolov3_trt.meta import DEFAULT_OPSET, EngineMeta, InputStage, ModelMeta, OutputStage, Precision
@@ -69,16 +70,15 @@ def build_command(model: ModelMeta, flavor: FlavorName, onnx_path: Path | None =
     """What to type to build an engine: from the graph where it is at hand, else from the model that the sidecar names."""
     if onnx_path is not None:
         return shlex.join(["yolov3_trt", "build", str(onnx_path), "--flavor", flavor.value])
-    height, width = model.input_hw
-    options = {"--input-size": f"{height}x{width}", "--precision": model.precision.value}
+    options = {"--input-size": size_text(model.input_hw), "--precision": model.precision.value}
     if model.precision is Precision.INT8:
-        options["--calibration"] = "TABLE.json"
+        options["--table"] = "TABLE.json"
     if str(model.batch) != "1":
         options["--batch"] = str(model.batch)
     if model.input_stage is not InputStage.TENSOR:
         options["--input-stage"] = model.input_stage.value
     if model.frame_hw is not None:
-        options["--frame-size"] = "{}x{}".format(*model.frame_hw)
+        options["--frame-size"] = size_text(model.frame_hw)
     if model.output_stage is not OutputStage.HEADS:
         options["--output-stage"] = model.output_stage.value
     if model.opset not in (None, DEFAULT_OPSET):
