@@ -618,7 +618,7 @@ def test_where_no_bar_can_be_drawn_a_line_tells_now_and_then_how_far_it_is(
         (["detect", "a.onnx", "x.jpg", "--conf", "1.5"], "Invalid value for '--conf'"),
         (["detect", "a.onnx", "x.jpg", "--max-detections", "0"], "Invalid value for '--max-detections'"),
         (["bench", "a.onnx", "--frames", "0"], "Invalid value for '--frames'"),
-        (["bench", "a.onnx", "--reference", "b.onnx"], "b.onnx is not among the artifacts"),
+        (["bench", "a.onnx", "--reference", "b.onnx"], "expected an artifact, a row, a backend or none"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
