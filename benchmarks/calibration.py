@@ -28,9 +28,10 @@ from benchmarks.peers import ALL, load_subject
 from tests.conftest import COCO_MODELS
 from yolov3_trt.benchmarking.latency import machine
 from yolov3_trt.calibration.table import CalibrationTable
+from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import find_sources, load_image
 from yolov3_trt.detector import open_detector
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
+from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.equalise import equalised
 from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
@@ -108,8 +109,8 @@ def _ways(graph_path: Path, data: Path) -> dict[str, Callable[[Path], object]]:
 
 def _average_precision(path: Path, data: Path) -> dict[str, Any]:
     with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
-        truth = load_annotations(data / "coco/instances_val64.json", detector.meta.class_names)
-        metrics = evaluate(detector, truth, data / "coco/val64/images")
+        truth = labelled_set(data / "coco/instances_val64.json").truth_for(detector.meta.class_names)
+        metrics = evaluate(detector, truth)
     return {name: metrics[name] for name in ("AP", "AP50")}
 
 

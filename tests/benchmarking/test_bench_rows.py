@@ -177,7 +177,7 @@ def test_rows_that_overlap_calls_and_rows_on_a_gpu_run_alone_as_well(
         run_spec("cpu", plain),
     )
     benchmark = benchmark_of(*rows, reference="cpu")
-    result = job.measured(benchmark, FRAMES, QUICK, roofline=False, truth=None)
+    result = job.measured(benchmark, FRAMES, QUICK, roofline=False, labelled=None)
     overlapping, gpu, cpu = result.rows
     assert overlapping.throughput_fps > 0 and overlapping.power_w is None and two.num_pending == 0
     assert (gpu.power_w, gpu.gpu["gpu_mhz"]) == (42, 1500) and gpu.throughput_fps > 0

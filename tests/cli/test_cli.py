@@ -864,7 +864,8 @@ def test_an_engine_that_others_can_write_to_takes_trust(run: Run, engine: Path, 
         ("{}", "'categories' is missing; expected COCO annotations"),
         ('{"categories": [], "images": [], "annotations": []}', "there are no images; expected one or more"),
         (
-            '{"categories": [{"id": 1, "name": "crab"}], "images": [{"id": 1, "file_name": "a"}], "annotations": []}',
+            '{"categories": [{"id": 1, "name": "crab"}], "annotations": [], '
+            '"images": [{"id": 1, "file_name": "000000000139.jpg"}]}',
             "1 categories, none called 'person'; expected the model's 80 classes",
         ),
         (
@@ -899,7 +900,7 @@ def test_annotations_that_are_not_cocos_are_refused(
             "--annotations .: this is a folder; expected a file",
         ),
         (("bench", "M", "--images", ".", "--annotations", "no.json"), "--annotations no.json: there is no such file"),
-        (("train", "--model", "M", "--data", "no.yaml"), "--data no.yaml: there is no such file; expected a file"),
+        (("train", "--model", "M", "--data", "no.yaml"), "--data no.yaml: there is no such file; expected a data.yaml"),
         (("train", "--data", "t.cfg", "--resume", "t.cfg"), "--resume t.cfg: this is a file; expected a folder"),
     ],
 )

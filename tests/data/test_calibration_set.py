@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolov3_trt.data import images
-from yolov3_trt.data.calibration_set import CalibrationSet, Source, choose, open_set
+from yolov3_trt.data.calibration_set import CalibrationSet, open_set
 from yolov3_trt.data.fingerprints import (
     Fingerprint,
     PictureList,
@@ -24,6 +24,8 @@ from yolov3_trt.data.fingerprints import (
 )
 from yolov3_trt.data.images import load_image
 from yolov3_trt.data.manifest import load_set, save_set
+from yolov3_trt.data.pictures import choose
+from yolov3_trt.data.sources import Source
 from yolov3_trt.errors import CalibrationError, ImageError
 from yolov3_trt.shapes import shapes_picture
 
@@ -205,7 +207,10 @@ def test_other_pictures_than_when_the_manifest_was_written_are_refused(change: s
         ('format = "x"', "format 'x'; expected 'yolov3_trt.calibration-set/1'"),
         ("source = 'shapes'", "format None; expected"),
         ("FORMAT\nsource = 'shapes'", "count: Field required"),
-        ("FORMAT\nsource = 'web'\ncount = 3", "source: Input should be 'folder', 'list', 'video' or 'shapes'"),
+        (
+            "FORMAT\nsource = 'web'\ncount = 3",
+            "source: Input should be 'folder', 'list', 'video', 'shapes', 'files' or 'data'",
+        ),
         ("FORMAT\nsource = 'shapes'\ncount = 3\nshuffle = true", "shuffle: Unexpected keyword argument"),
         ("FORMAT\nsource = 'shapes'\ncount = 0", "count=0, seed=0; expected count >= 1 and seed >= 0"),
         ("FORMAT\nsource = 'folder'\ncount = 3", "source 'folder' with path None; expected one unless it is 'shapes'"),
@@ -236,7 +241,9 @@ def test_sources_that_give_no_pictures_are_refused(folder: Path, video: Path, tm
     with pytest.raises(CalibrationError, match="gone: there is no such folder"):
         open_set(CalibrationSet(Source.FOLDER, 1, path=tmp_path / "gone"))
     with pytest.raises(CalibrationError, match=r"00.png: cannot be read \(not a text\)"):
-        open_set(CalibrationSet.of(str(folder / "00.png"), 1))
+        open_set(CalibrationSet(Source.LIST, 1, path=folder / "00.png"))
+    with pytest.raises(CalibrationError, match=r"00.png: 1 pictures; expected 2 or more"):
+        open_set(CalibrationSet.of(str(folder / "00.png"), 2))
     (tmp_path / "list.txt").write_text("gone.png\n")
     with pytest.raises(ImageError, match=r"gone.png: cannot be read"):
         open_set(CalibrationSet.of(str(tmp_path / "list.txt"), 1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from yolov3_trt.data.yolo import DataSet, annotations_of, load_data_set
+from yolov3_trt.data.yolo import DataSet, load_data_set, load_split, pictures_of_split
 from yolov3_trt.errors import DataSetError
 
 YAML = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
@@ -378,13 +378,42 @@ def test_annotations_are_coco_instances_in_image_px(tmp_path: Path):
     data_set(tmp_path, "1 0.25 0.5 0.5 0.5\n0 0.75 0.75 0.25 0.5")
     write(tmp_path / "images/train/b.png")
     loaded = load_data_set(tmp_path / "data.yaml")
-    content = annotations_of(loaded.train, loaded.class_names)
+    truth = load_split(tmp_path / "data.yaml", "train").truth_for(loaded.class_names)
+    content = truth.content
     assert content["images"] == [
-        {"id": 1, "file_name": str(tmp_path / "images/train/a.png"), "height": 6, "width": 8},
-        {"id": 2, "file_name": str(tmp_path / "images/train/b.png"), "height": 6, "width": 8},
+        {"id": 1, "file_name": "images/train/a.png", "height": 6, "width": 8},
+        {"id": 2, "file_name": "images/train/b.png", "height": 6, "width": 8},
     ]
     assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     assert content["annotations"] == [
         {"id": 1, "image_id": 1, "category_id": 2, "bbox": [0.0, 1.5, 4.0, 3.0], "area": 12.0, "iscrowd": 0},
         {"id": 2, "image_id": 1, "category_id": 1, "bbox": [5.0, 3.0, 2.0, 3.0], "area": 6.0, "iscrowd": 0},
     ]
+    assert truth.paths == {1: tmp_path / "images/train/a.png", 2: tmp_path / "images/train/b.png"}
+    assert not truth.own_ids
+
+
+def test_a_split_is_read_alone(tmp_path: Path):
+    path = data_set(tmp_path, "0 2 2 2 2", YAML + "test: images/test\n")  # the labels of train are at fault
+    write(tmp_path / "images/test/t.png")
+    write(tmp_path / "labels/test/t.txt", BOX)
+    assert names(load_split(path, "val").files) == ["a.png"]
+    assert load_split(path, "test").paths == pictures_of_split(path, "test") == (tmp_path / "images/test/t.png",)
+    assert pictures_of_split(path, "train") == (tmp_path / "images/train/a.png",)  # labels are not looked at
+    with pytest.raises(DataSetError):
+        load_split(path, "train")
+
+
+@pytest.mark.parametrize(
+    "split, fault",
+    [
+        ("test", "data.yaml: test: is missing; expected a folder of pictures, a .txt list of them, or several"),
+        ("dev", "data.yaml: there is no split 'dev'; expected one of train, val, test"),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused(tmp_path: Path, split: str, fault: str):
+    path = data_set(tmp_path)
+    for read in (load_split, pictures_of_split):
+        with pytest.raises(DataSetError) as caught:
+            read(path, split)
+        assert caught.value.faults == (f"{tmp_path}/{fault}",)

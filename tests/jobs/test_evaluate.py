@@ -16,8 +16,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.conftest import COCO_MODELS
+from yolov3_trt.data.annotations import Annotations, load_annotations
 from yolov3_trt.detections import Detections
-from yolov3_trt.evaluate import METRICS, Annotations, Scores, average_precision, coco_results, load_annotations, score
+from yolov3_trt.evaluate import METRICS, Scores, average_precision, coco_results, score
 from yolov3_trt.evaluate.bootstrap import ClassMatches, draw_images, interval, resampled_ap
 from yolov3_trt.evaluate.origin import ORIGINAL_WEIGHTS, training_overlap_note
 from yolov3_trt.evaluate.worst import PictureScore, confident, score_pictures, worst_first
@@ -237,15 +238,19 @@ def meta_of(name: str, weights_sha256: str | None) -> ModelMeta:
     return replace(meta_from_spec(BUILT_IN[name]()), weights_sha256=weights_sha256)
 
 
+def truth_of(content: Content) -> Annotations:
+    return Annotations(Path("a.json"), content, ())
+
+
 def test_the_original_weights_on_pictures_of_coco_are_noted(val64: Annotations):
     digest = next(iter(ORIGINAL_WEIGHTS))
-    note = training_overlap_note(replace(meta_of("yolov3", digest), name="mine"), val64.content)
+    note = training_overlap_note(replace(meta_of("yolov3", digest), name="mine"), val64)
     assert note is not None and note.startswith("mine has the original weights of yolov3, which were trained on COCO's")
     assert "5k.txt" in note
 
 
 def test_weights_that_may_be_the_original_ones_are_noted_with_an_if(val64: Annotations):
-    note = training_overlap_note(meta_of("yolov3-tiny", "0" * 64), val64.content)
+    note = training_overlap_note(meta_of("yolov3-tiny", "0" * 64), val64)
     assert note is not None and note.startswith(
         "this does not concern you if you trained yolov3-tiny from scratch or on"
     )
@@ -253,15 +258,18 @@ def test_weights_that_may_be_the_original_ones_are_noted_with_an_if(val64: Annot
 
 
 def test_other_pictures_classes_or_models_are_not_noted(val64: Annotations):
-    assert training_overlap_note(meta_of("yolov3", None), content_of([[(1, 0)]])) is None
-    assert training_overlap_note(meta_of("yolov3-voc", None), val64.content) is None
-    assert training_overlap_note(replace(meta_of("yolov3", None), name="yolo-fastest"), val64.content) is None
+    assert training_overlap_note(meta_of("yolov3", None), truth_of(content_of([[(1, 0)]]))) is None
+    assert training_overlap_note(meta_of("yolov3-voc", None), val64) is None
+    assert training_overlap_note(replace(meta_of("yolov3", None), name="yolo-fastest"), val64) is None
 
 
 def test_pictures_of_2014_are_cocos_too():
     content = {"images": [{"id": 42, "file_name": "val2014/COCO_val2014_000000000042.jpg"}]}
-    assert training_overlap_note(meta_of("yolov3", None), content) is not None
-    assert training_overlap_note(meta_of("yolov3", None), {"images": [{**content["images"][0], "id": 7}]}) is None
+    assert training_overlap_note(meta_of("yolov3", None), truth_of(content)) is not None
+    other = {"images": [{**content["images"][0], "id": 7}]}
+    assert training_overlap_note(meta_of("yolov3", None), truth_of(other)) is None
+    # Labels in YOLO's format have no ids: there the names say it all.
+    assert training_overlap_note(meta_of("yolov3", None), replace(truth_of(other), own_ids=False)) is not None
 
 
 def found_at(*rows: tuple[int, float, float]) -> Detections:

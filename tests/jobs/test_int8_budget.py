@@ -8,8 +8,9 @@ import pytest
 
 from tests.conftest import COCO_MODELS
 from yolov3_trt.calibration.table import load_table
+from yolov3_trt.data import labelled_set
 from yolov3_trt.detector import open_detector
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
+from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.jobs.calibrate import calibrate
 from yolov3_trt.jobs.export import export
 from yolov3_trt.models import Model
@@ -22,8 +23,8 @@ MAX_AP_DROP = 0.005
 
 def average_precision(path: Path, data: Path) -> float:
     with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
-        truth = load_annotations(data / "coco/instances_val64.json", detector.meta.class_names)
-        return float(evaluate(detector, truth, data / "coco/val64/images")["AP"])
+        truth = labelled_set(data / "coco/instances_val64.json").truth_for(detector.meta.class_names)
+        return float(evaluate(detector, truth)["AP"])
 
 
 @pytest.mark.parametrize("name", COCO_MODELS)

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from yolov3_trt.data.images import load_image
-from yolov3_trt.data.yolo import LabelledFile
+from yolov3_trt.data.labelled import LabelledFile
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.geometry import Resize, cxcywh_to_xyxy
 from yolov3_trt.meta import Preprocess

@@ -18,12 +18,13 @@ import torch
 
 from tests.cli_runner import call
 from tests.opencv_versions import needs_darknet_importer
+from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import load_image
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.data.yolo import DataSet, load_data_set
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import TrainingError
-from yolov3_trt.evaluate import evaluate, load_annotations
+from yolov3_trt.evaluate import evaluate
 from yolov3_trt.geometry import iou
 from yolov3_trt.layers import Activation, Conv, Layer, Yolo
 from yolov3_trt.models import load_model
@@ -407,7 +408,7 @@ def test_the_bundled_model_finds_shapes_it_has_never_seen(tmp_path: Path):
     # 60 pictures for a test of seconds; `yolov3_trt demo` and docs/training.md have the figures of 500.
     write_shapes_data_set(tmp_path, num_train=1, num_val=60, seed=424242)
     with open_detector("shapes", conf=0.005) as detector:
-        metrics = evaluate(detector, load_annotations(tmp_path / "val.json", SHAPE_NAMES), tmp_path / "images/val")
+        metrics = evaluate(detector, labelled_set(tmp_path / "data.yaml").truth_for(SHAPE_NAMES))
     assert metrics["AP50"] > 0.93 and metrics["AP"] > 0.68
 
 

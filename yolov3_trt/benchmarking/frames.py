@@ -1,13 +1,12 @@
 """The pictures that every row gets, and what reading them took."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from yolov3_trt.data.images import find_sources, iter_images
+from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.geometry import HW
 from yolov3_trt.preprocess import Image
 from yolov3_trt.shapes import iter_shapes_clip
@@ -27,21 +26,20 @@ class Frames:
     decode_ms: float | None = None  # median, from file to picture; None where none was read
 
 
-def read_frames(sources: Sequence[str], most: int) -> Frames:
-    """The first pictures of files, folders, globs and videos, `most` at most.
+def read_frames(pictures: PictureSet, most: int) -> Frames:
+    """The first pictures of a set, `most` at most.
 
     Raises:
-        ImageError: a source names nothing, or a picture cannot be read.
+        ImageError: a picture cannot be read.
     """
-    names, pictures, seconds = list[str](), list[Image](), list[float]()
-    images = iter_images(find_sources(sources))
+    names, read, seconds = list[str](), list[Image](), list[float]()
     started = time.perf_counter()
-    for image in islice(images, most):
+    for image in islice(pictures, most):
         seconds.append(time.perf_counter() - started)
         names.append(image.name)
-        pictures.append(image.pixels)
+        read.append(image.pixels)
         started = time.perf_counter()
-    return Frames(tuple(names), tuple(pictures), " ".join(sources), float(np.median(seconds) * 1e3))
+    return Frames(tuple(names), tuple(read), pictures.name, float(np.median(seconds) * 1e3))
 
 
 def generated_frames(most: int, image_hw: HW | None = None) -> Frames:

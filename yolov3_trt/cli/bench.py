@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from yolov3_trt.cli.bench_text import bench_text
+from yolov3_trt.cli.data_options import DataOption, SplitOption, faults_told
 from yolov3_trt.cli.options import (
     ConfOption,
     InputSizeOption,
@@ -28,8 +29,11 @@ from yolov3_trt.cli.output import say, track, write_result
 def bench(
     artifacts: Annotated[list[str], typer.Argument(metavar="ARTIFACT...", help="Models, .onnx or .engine files.")],
     images: Annotated[
-        list[str] | None, typer.Option(metavar="SOURCE", help="Frames; default: generated ones, 640x480.")
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="Frames; default: those of --data, or generated ones, 640x480."),
     ] = None,
+    data: DataOption = None,
+    split: SplitOption = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
@@ -89,28 +93,31 @@ def bench(
         check_report_path(report)
     (detect,) = settings_from({"conf": conf, "iou": iou, "nms": nms, "resize": resize}, DetectSettings)
     try:
-        result = benchmark(
-            artifacts,
-            images=images,
-            annotations=annotations,
-            reference=reference,
-            torch_variants=torch_variants,
-            device=device,
-            onnxruntime_devices=onnxruntime_devices,
-            baselines=baselines,
-            weights=weights,
-            names=names,
-            input_size=parse_input_hw(input_size),
-            detect=detect,
-            frames=frames,
-            warmup=warmup,
-            duration=duration,
-            batch=batch,
-            threads=threads,
-            roofline=roofline,
-            trust=trust,
-            reporter=Reporter(say, track),
-        )
+        with faults_told():
+            result = benchmark(
+                artifacts,
+                images=images or None,
+                data=data,
+                split=split,
+                annotations=annotations,
+                reference=reference,
+                torch_variants=torch_variants,
+                device=device,
+                onnxruntime_devices=onnxruntime_devices,
+                baselines=baselines,
+                weights=weights,
+                names=names,
+                input_size=parse_input_hw(input_size),
+                detect=detect,
+                frames=frames,
+                warmup=warmup,
+                duration=duration,
+                batch=batch,
+                threads=threads,
+                roofline=roofline,
+                trust=trust,
+                reporter=Reporter(say, track),
+            )
     except SettingError as exc:
         raise typer.BadParameter(exc.problem, param_hint=f"--{exc.setting.replace('_', '-')}") from None
     command = ["yolov3_trt", *sys.argv[1:]]

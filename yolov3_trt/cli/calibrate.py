@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from yolov3_trt.cli.data_options import DataOption
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix
 from yolov3_trt.cli.output import reporter, write_result
@@ -17,6 +18,10 @@ def calibrate(
         str,
         typer.Argument(metavar="MODEL|ONNX", help="A model (built-in or .cfg), or an FP32 graph made by `export`."),
     ],
+    data: DataOption = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which part of a data.yaml: train, val or test; default: train.")
+    ] = None,
     val_images: Annotated[
         str | None,
         typer.Option(
@@ -58,9 +63,14 @@ def calibrate(
     from yolov3_trt.jobs.calibrate import calibrate as job
 
     check_output_suffix(output, ".json")
+    if (settings.get("images") is None) == (data is None):
+        raise typer.BadParameter("expected one of --images and --data", param_hint="--images")
+    if data is not None:
+        settings["images"] = data
     result = job(
         source,
         table=output,
+        split=split,
         val_images=val_images,
         allow_overlap=allow_overlap,
         all_tensors=tensorrt_cache is not None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yolov3_trt.cli.data_options import DataOption, SplitOption, pictures_from_options
 from yolov3_trt.cli.eval import difference_text, evaluate_artifact, for_evaluation
 from yolov3_trt.cli.options import (
     BackendOption,
@@ -27,6 +28,7 @@ from yolov3_trt.settings import DetectSettings
 if TYPE_CHECKING:
     from yolov3_trt.compare import Comparison
     from yolov3_trt.compare.layers import LayerComparison, LayerProbe
+    from yolov3_trt.data.pictures import PictureSet
     from yolov3_trt.detector import Detector
     from yolov3_trt.meta import Precision
 
@@ -40,7 +42,12 @@ _INPUT_ERROR = 1e-3
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A model, an .onnx or an .engine: what is right.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one of the same network.")],
-    images: Annotated[list[str], typer.Option(metavar="SOURCE", help="Images, folders or globs; may be repeated.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="Images, folders, lists, videos or `shapes`; may be repeated."),
+    ] = None,
+    data: DataOption = None,
+    split: SplitOption = None,
     weights: WeightsOption = None,
     names: NamesOption = None,
     input_size: InputSizeOption = None,
@@ -68,31 +75,30 @@ def compare(
     --weights, --names and --input-size are for whichever of the two is a model.
     """
     from yolov3_trt.compare import compare as measure
-    from yolov3_trt.data.images import find_sources, iter_images
     from yolov3_trt.evaluate.accuracy import METRICS_RESAMPLED, Evaluation
 
-    if annotations is not None and (len(images) != 1 or not Path(images[0]).is_dir()):
-        raise typer.BadParameter("--annotations wants --images once, the folder of its images", param_hint="--images")
-    paths = find_sources(images)
+    pictures, labelled = pictures_from_options(images, data, split, annotations)
+    if pictures is None:
+        raise typer.BadParameter("expected pictures (or --data SET)", param_hint="--images")
 
     model, detect = ModelOptions(weights, names, input_size), DetectSettings(conf, nms=nms, resize=resize)
     with (
         open_for_verb(a, model.for_models_only(a), detect, backend=backend, trust=trust) as detector_a,
         open_for_verb(b, model.for_models_only(b), detect, backend=backend, trust=trust) as detector_b,
     ):
-        result = measure(detector_a, detector_b, track(iter_images(paths), "comparing", len(paths)))
+        result = measure(detector_a, detector_b, track(pictures, "comparing", pictures.known_count))
         precision = _coarser(detector_a, detector_b)
         if layers is None:
             layers = _has_departed(result, precision)
-        found = _layers((a, b), (detector_a, detector_b), paths[0], model) if layers else None
+        found = _layers((a, b), (detector_a, detector_b), pictures, model) if layers else None
     content: dict[str, Any] = {"a": a, "b": b, **result.to_json(), "layers": _layers_json(found, a, b)}
     text = [_text(result), *_layers_text(found, content["layers"])]
-    if annotations is not None:
+    if labelled is not None:
         rows = []
         for artifact in (a, b):
             options = model.for_models_only(artifact), for_evaluation(DetectSettings(nms=nms, resize=resize))
             with open_for_verb(artifact, *options, backend=backend, trust=trust) as detector:
-                rows.append(evaluate_artifact(artifact, detector, annotations, Path(images[0]), _DRAWS))
+                rows.append(evaluate_artifact(artifact, detector, labelled, _DRAWS))
         both = Evaluation(tuple(rows), *_DRAWS)
         (difference,) = both.differences
         measured = {
@@ -122,18 +128,17 @@ def _has_departed(result: "Comparison", precision: "Precision") -> bool:
 
 
 def _layers(
-    artifacts: tuple[str, str], detectors: "tuple[Detector, Detector]", path: Path, model: ModelOptions
+    artifacts: tuple[str, str], detectors: "tuple[Detector, Detector]", pictures: "PictureSet", model: ModelOptions
 ) -> "LayerComparison | str":
     """The layers of both on the first picture; or why they cannot be looked into."""
     from yolov3_trt.backends.host_path import fit_batch
     from yolov3_trt.compare.layers import compare_layers
-    from yolov3_trt.data.images import iter_images
 
     for artifact, detector in zip(artifacts, detectors, strict=True):
         if detector.backend.name.value not in ("torch", "onnxruntime"):
             return f"the layers of {artifact} cannot be looked into; compare the .onnx that it was made from"
     a, b = (_probe(artifact, detector, model) for artifact, detector in zip(artifacts, detectors, strict=True))
-    picture = next(iter(iter_images([path]))).pixels
+    picture = next(iter(pictures)).pixels
     inputs = (fit_batch([picture], detectors[0].meta)[0], fit_batch([picture], detectors[1].meta)[0])
     return compare_layers(a, b, inputs, _coarser(*detectors), lambda groups: track(groups, "looking into layers"))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yolov3_trt.cli.data_options import DataOption, SplitOption, labelled_from_options
 from yolov3_trt.cli.options import (
     BackendOption,
     InputSizeOption,
@@ -27,6 +28,7 @@ from yolov3_trt.cli.output import say, table, track, write_result
 from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
+    from yolov3_trt.data.labelled import LabelledSet
     from yolov3_trt.detector import Detector
     from yolov3_trt.evaluate.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
 
@@ -36,13 +38,22 @@ def evaluate(
         list[str],
         typer.Argument(metavar="ARTIFACT...", help="Models, .onnx or .engine files; the first is compared with."),
     ],
+    data: DataOption = None,
+    split: SplitOption = None,
     images: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Folder of the images.", callback=readable("--images", is_folder=True)),
-    ],
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the images of a COCO JSON; default: looked for beside it.",
+            callback=readable("--images", is_folder=True),
+        ),
+    ] = None,
     annotations: Annotated[
-        Path, typer.Option(metavar="FILE", help="COCO instances (JSON).", callback=readable("--annotations"))
-    ],
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="COCO instances (JSON); the same as --data.", callback=readable("--annotations")
+        ),
+    ] = None,
     weights: WeightsOption = None,
     names: NamesOption = None,
     input_size: InputSizeOption = None,
@@ -89,6 +100,11 @@ def evaluate(
     if bool(worst) != bool(output) and not (worst and report):
         raise typer.BadParameter("--worst N wants -o DIR or --report FILE, and -o wants --worst", param_hint="--worst")
     model, detect = ModelOptions(weights, names, input_size), DetectSettings(conf, iou, None, nms, resize)
+    labelled = labelled_from_options(data, split, images, annotations)
+    if labelled is None:
+        raise typer.BadParameter(
+            "expected a data.yaml or a COCO JSON (or --images DIR --annotations FILE)", param_hint="--data"
+        )
     rows: list[Evaluated] = []
     for artifact in dict.fromkeys(artifacts):
         with open_for_verb(
@@ -99,13 +115,13 @@ def evaluate(
             threads=threads,
             trust=trust,
         ) as detector:
-            rows.append(evaluate_artifact(artifact, detector, annotations, images, (resamples, seed)))
+            rows.append(evaluate_artifact(artifact, detector, labelled, (resamples, seed)))
     result = Evaluation(tuple(rows), resamples, seed)
     content, worst_pictures, gallery = result.to_json(), list[dict[str, Any]](), list[Any]()
     if worst:
         from yolov3_trt.cli.worst import draw_worst
 
-        worst_pictures, gallery = draw_worst(rows, images, worst, output)
+        worst_pictures, gallery = draw_worst(rows, worst, output)
         content["worst"] = worst_pictures
     if report is not None:
         from yolov3_trt.benchmarking.machine import machine
@@ -125,19 +141,18 @@ def for_evaluation(detect: DetectSettings) -> DetectSettings:
 
 
 def evaluate_artifact(
-    artifact: str, detector: "Detector", annotations: Path, images: Path, draws: tuple[int, int]
+    artifact: str, detector: "Detector", labelled: "LabelledSet", draws: tuple[int, int]
 ) -> "Evaluated":
     """One artifact on all pictures; `draws` are the bootstrap's number and seed."""
-    from yolov3_trt.evaluate import load_annotations
     from yolov3_trt.evaluate.accuracy import Evaluated, measure_accuracy
     from yolov3_trt.evaluate.origin import training_overlap_note
 
     def tracked(items: Iterable[Any], what: str, total: int | None) -> Iterable[Any]:
         return track(items, f"evaluating {artifact}" if what == "evaluating" else what, total)
 
-    truth = load_annotations(annotations, detector.meta.class_names)
-    accuracy = measure_accuracy(detector, truth, images, resamples=draws[0], seed=draws[1], track=tracked)
-    note = training_overlap_note(detector.meta, truth.content)
+    truth = labelled.truth_for(detector.meta.class_names)
+    accuracy = measure_accuracy(detector, truth, resamples=draws[0], seed=draws[1], track=tracked)
+    note = training_overlap_note(detector.meta, truth)
     return Evaluated(
         artifact,
         detector.backend.name.value,

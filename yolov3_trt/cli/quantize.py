@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yolov3_trt.cli.data_options import DataOption, SplitOption, labelled_from_options
 from yolov3_trt.cli.export import report_text
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, readable
@@ -21,18 +22,25 @@ _ACCURACY = "Accuracy"
 @takes(ModelOptions, GraphSettings, CalibrationSettings, DetectSettings, without={"precision", "float_layers"})
 def quantize(
     model: ModelArgument,
+    data: DataOption = None,
+    split: SplitOption = None,
     val_images: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Pictures that accuracy is measured on.", rich_help_panel=_ACCURACY)
-    ],
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the images of a COCO JSON that accuracy is measured on.",
+            rich_help_panel=_ACCURACY,
+        ),
+    ] = None,
     annotations: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="FILE",
-            help="COCO instances (JSON) of those.",
+            help="COCO instances (JSON) of those; the same as --data.",
             rich_help_panel=_ACCURACY,
             callback=readable("--annotations"),
         ),
-    ],
+    ] = None,
     max_ap_drop: Annotated[
         float, typer.Option(min=0, max=1, help="How much AP INT8 may cost.", rich_help_panel=_ACCURACY)
     ] = 0.005,
@@ -52,14 +60,27 @@ def quantize(
     json: JsonOption = None,
     **settings: Any,
 ) -> None:
-    """Calibrate, quantise, and leave as few layers float as the accuracy budget allows."""
+    """Calibrate, quantise, and leave as few layers float as the accuracy budget allows.
+
+    With a data.yaml as --data, INT8 is calibrated on its train part and measured on its val part, unless --images and --split
+    say otherwise.
+    """
+    from yolov3_trt.data.coco_set import CocoSet
     from yolov3_trt.jobs.quantize import quantize as job
 
+    labelled = labelled_from_options(data, split, val_images, annotations, "--val-images")
+    if labelled is None:
+        raise typer.BadParameter(
+            "expected a data.yaml or a COCO JSON (or --val-images FOLDER --annotations FILE)", param_hint="--data"
+        )
+    if settings.get("images") is None and isinstance(labelled, CocoSet):
+        raise typer.BadParameter(
+            "expected pictures to calibrate on, others than those of the COCO JSON", param_hint="--images"
+        )
     result = job(
         model,
         output,
-        val_images=val_images,
-        annotations=annotations,
+        data=labelled,
         max_ap_drop=max_ap_drop,
         layer_ap=layer_ap,
         reporter=reporter(),

@@ -1,13 +1,14 @@
 """`train`: a model on a user's own classes."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yolov3_trt.cli.data_options import checking, faults_told, tell_notes, there
 from yolov3_trt.cli.ending import ended_by_signals, exit_code
 from yolov3_trt.cli.options import (
     BoxLossName,
@@ -21,7 +22,7 @@ from yolov3_trt.cli.options import (
     readable,
     writable,
 )
-from yolov3_trt.cli.output import progress_bar, say, table, track, write_result
+from yolov3_trt.cli.output import progress_bar, say, table, write_result
 
 if TYPE_CHECKING:
     from yolov3_trt.data.yolo import DataSet
@@ -35,7 +36,9 @@ def train(
     context: typer.Context,
     data: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="The data set's data.yaml, in YOLO format.", callback=readable("--data")),
+        typer.Option(
+            metavar="SET", callback=there, help="Data set in YOLO format: its data.yaml, or a folder with one."
+        ),
     ],
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Built-in model or a .cfg; see `models`.")] = None,
     weights: WeightsOption = None,
@@ -84,6 +87,8 @@ def train(
     from yolov3_trt.errors import require
 
     require("torch", extra="train")
+    from yolov3_trt.data.sources import data_file
+    from yolov3_trt.data.yolo import load_data_set
     from yolov3_trt.training.augment import Augmentation
     from yolov3_trt.training.loss import BoxLoss, LossSettings
     from yolov3_trt.training.settings import TrainSettings
@@ -104,7 +109,9 @@ def train(
         _refuse_with_resume(context)
     elif model is None:
         raise typer.BadParameter("expected a built-in model or a .cfg (or --resume DIR)", param_hint="--model")
-    data_set = _load(data)
+    with faults_told():
+        data_set = load_data_set(data_file(data), checking)
+    tell_notes(data_set.notes)
     resources = Resources(device_by_name(device), workers, cache_mib * 2**20)
     if resume is not None:
         run = TrainingRun.resume(resume, data_set, resources)
@@ -132,26 +139,6 @@ def train(
     best = max(history, key=lambda entry: entry.get("AP") or 0.0)
     content = {"cfg": str(run.output / f"{run.name}.cfg"), "best": best, "history": history}
     write_result(json, content, _summary(run.output / run.name, best))
-
-
-def _load(path: Path) -> "DataSet":
-    """The data set, checked; all its faults on stderr."""
-    from yolov3_trt.data.yolo import load_data_set
-    from yolov3_trt.errors import DataSetError
-
-    try:
-        data_set = load_data_set(path, lambda items: track(items, "checking pictures", _length(items)))
-    except DataSetError as exc:
-        for line in (*(f"note: {note}" for note in exc.notes), *exc.faults):
-            say(line)
-        raise
-    for note in data_set.notes:
-        say(f"note: {note}")
-    return data_set
-
-
-def _length(items: Iterable[Any]) -> int | None:
-    return len(items) if isinstance(items, Sized) else None
 
 
 def _start(

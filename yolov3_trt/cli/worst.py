@@ -14,7 +14,7 @@ TRUTH = "truth"
 
 
 def draw_worst(
-    rows: "Sequence[Evaluated]", images: Path, count: int, folder: Path | None
+    rows: "Sequence[Evaluated]", count: int, folder: Path | None
 ) -> tuple[list[dict[str, Any]], list[tuple[str, dict[str, bytes]]]]:
     """Draw the worst pictures of all artifacts together, at the confidence that `detect` uses.
 
@@ -30,7 +30,7 @@ def draw_worst(
         make_folder(folder)
     entries, gallery = [], []
     for rank, score in enumerate(_worst(rows)[:count], start=1):
-        drawn = _drawn(rows, score.image_id, load_image(images / score.file_name))
+        drawn = _drawn(rows, score.image_id, load_image(rows[0].truth.paths[score.image_id]))
         path = None if folder is None else folder / f"{rank:02}-{Path(score.file_name).stem}.jpg"
         if path is not None:
             save_image(_side_by_side(list(drawn.values())), path)

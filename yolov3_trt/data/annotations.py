@@ -1,8 +1,8 @@
-"""COCO annotation files, read and checked."""
+"""COCO annotations, read and checked, and what they are to one model."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,29 @@ from yolov3_trt.errors import EvaluationError
 
 @dataclass(frozen=True)
 class Annotations:
-    """A COCO annotation file."""
+    """What is in the pictures of a set, with the class ids of one model.
+
+    Attributes:
+        path: of the file that says so.
+        content: COCO instances.
+        category_ids: by class id of the model.
+        class_names: of the model.
+        paths: image id -> its file.
+        own_ids: whether the image ids are the file's own; else they just count.
+    """
 
     path: Path
     content: Mapping[str, Any]
-    category_ids: tuple[int, ...]  # by class id of the model
-    class_names: tuple[str, ...] = ()  # of the model
+    category_ids: tuple[int, ...]
+    class_names: tuple[str, ...] = ()
+    paths: Mapping[Any, Path] = field(default_factory=dict)
+    own_ids: bool = True
 
     @property
     def images(self) -> Sequence[Mapping[str, Any]]:
         """Each has `id` and `file_name`."""
         images: Sequence[Mapping[str, Any]] = self.content["images"]
         return images
-
-    def image_paths(self, images_dir: Path) -> dict[Any, Path]:
-        """Image id -> its file in a folder.
-
-        Raises:
-            EvaluationError: images are missing.
-        """
-        paths = {image["id"]: images_dir / image["file_name"] for image in self.images}
-        if missing := [path for path in paths.values() if not path.is_file()]:
-            raise EvaluationError(
-                f"{images_dir}: {len(missing)} of the {len(paths)} images of {self.path.name} are not there, e.g. "
-                f"{missing[0].name}; give their folder with --images"
-            )
-        return paths
 
     def truth(self, image_id: Any) -> Detections:
         """The objects of an image that count, with scores of 1; crowds are left out."""
@@ -71,15 +68,32 @@ class Annotations:
 
 
 def load_annotations(path: Path, class_names: Sequence[str]) -> Annotations:
-    """Read COCO instances and match their categories with a model's classes: by name, else by order.
+    """COCO instances without their images, to score detections that are there already; else see `data.labelled_set`.
+
+    Raises:
+        EvaluationError: not such a file, or its categories do not go with the classes.
+    """
+    return annotations_for(path, read_instances(path), class_names)
+
+
+def annotations_for(
+    path: Path,
+    content: Mapping[str, Any],
+    class_names: Sequence[str],
+    paths: Mapping[Any, Path] | None = None,
+    *,
+    own_ids: bool = True,
+) -> Annotations:
+    """Match the categories of COCO instances with a model's classes: by name, else by order.
 
     By order means that the file has as many categories as the model has classes; COCO's own ids, 1 to 90 with gaps, go with
     Darknet's names that way, some of which are spelt differently.
 
     Raises:
-        EvaluationError: not such a file, or its categories do not go with the classes.
+        EvaluationError: the categories do not go with the classes.
     """
-    content, names, by_id = _read(path)
+    names = {category["name"]: int(category["id"]) for category in content["categories"]}
+    by_id = sorted(int(category["id"]) for category in content["categories"])
     if all(name in names for name in class_names):
         category_ids = tuple(names[name] for name in class_names)
     elif len(by_id) == len(class_names):
@@ -90,11 +104,15 @@ def load_annotations(path: Path, class_names: Sequence[str]) -> Annotations:
             f"{path}: {len(by_id)} categories, none called {missing!r}; expected the model's {len(class_names)} classes, by "
             "name or in order"
         )
-    return Annotations(path, content, category_ids, tuple(class_names))
+    return Annotations(path, content, category_ids, tuple(class_names), paths or {}, own_ids)
 
 
-def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, int], list[int]]:
-    """The checked content, ids of the categories by name, and ids in order."""
+def read_instances(path: Path) -> Mapping[str, Any]:
+    """The checked content of a COCO JSON.
+
+    Raises:
+        EvaluationError: not such a file.
+    """
     try:
         content = json.loads(path.read_bytes())
     except OSError as exc:
@@ -102,8 +120,8 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, int], list[int]]:
     except (ValueError, RecursionError) as exc:
         raise EvaluationError(f"{path}: not JSON ({exc}); expected COCO annotations") from exc
     try:
-        names = {category["name"]: int(category["id"]) for category in content["categories"]}
-        by_id = [int(category["id"]) for category in sorted(content["categories"], key=lambda category: category["id"])]
+        for category in content["categories"]:
+            _ = (hash(category["name"]), int(category["id"]), category["id"] < 0)  # as they are compared later
         for image in content["images"]:
             _ = (int(image["id"]), str(image["file_name"]))
         for annotation in content["annotations"]:
@@ -115,4 +133,4 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, int], list[int]]:
         raise EvaluationError(f"{path}: {exc}; expected COCO annotations") from exc
     if not content["images"]:
         raise EvaluationError(f"{path}: there are no images; expected one or more")
-    return content, names, by_id
+    return dict(content)

@@ -1,12 +1,9 @@
 """Which pictures to calibrate on: a choice that can be made again, and the pictures one at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
-
-import numpy as np
+from typing import Any, ClassVar
 
 from yolov3_trt.data.fingerprints import (
     Fingerprint,
@@ -15,22 +12,12 @@ from yolov3_trt.data.fingerprints import (
     difference_hash,
     fingerprint_of_pixels,
 )
-from yolov3_trt.data.images import VIDEO_SUFFIXES, NamedImage, find_sources, iter_images
+from yolov3_trt.data.images import NamedImage
+from yolov3_trt.data.pictures import PictureSet
+from yolov3_trt.data.sources import Source, open_source, source_of
 from yolov3_trt.errors import CalibrationError
-from yolov3_trt.shapes import shapes_picture
 
 SET_FORMAT = "yolov3_trt.calibration-set/1"
-
-_Item = TypeVar("_Item")
-
-
-class Source(str, Enum):
-    """Where calibration pictures come from."""
-
-    FOLDER = "folder"  # its pictures, not deeper
-    LIST = "list"  # a text file, a path a line, relative to the file's own folder
-    VIDEO = "video"  # the frames of a file
-    SHAPES = "shapes"  # made up: picture 0 to count - 1 of the seed
 
 
 @dataclass(frozen=True)
@@ -40,9 +27,10 @@ class CalibrationSet:
     Attributes:
         source: what `path` is.
         count: how many are chosen.
-        seed: of the choice, or of the made-up pictures.
-        path: None for made-up pictures.
+        seed: of the choice, or of the generated pictures.
+        path: None for generated pictures.
         sha256: of `PictureList`; None where it is not known yet.
+        split: of a data.yaml; None: `train`.
     """
 
     source: Source
@@ -51,6 +39,7 @@ class CalibrationSet:
     path: Path | None = None
     sha256: str | None = None
     format: str = SET_FORMAT
+    split: str | None = None
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -63,33 +52,31 @@ class CalibrationSet:
             )
 
     @classmethod
-    def of(cls, source: str, count: int, seed: int = 0) -> "CalibrationSet":
-        """From what a user names: `shapes`, a folder (`./shapes` for one of that name), a video, or else a list file."""
-        if source == Source.SHAPES.value:
-            return cls(Source.SHAPES, count, seed)
-        path = Path(source)
-        is_video = path.suffix.lower() in VIDEO_SUFFIXES
-        return cls(Source.FOLDER if path.is_dir() else Source.VIDEO if is_video else Source.LIST, count, seed, path)
+    def of(cls, source: str, count: int, seed: int = 0, split: str | None = None) -> "CalibrationSet":
+        """From what a user names; see `source_of`."""
+        kind = source_of(source)
+        return cls(kind, count, seed, None if kind is Source.SHAPES else Path(source), split=split)
 
 
-class ChosenPictures:
-    """The pictures of a set, read anew each time and one at a time.
+class ChosenPictures(PictureSet):
+    """A set that was chosen to calibrate on, with what tells it from any other.
 
     Attributes:
-        calibration_set: with its `sha256`.
         fingerprints: of each picture, in order.
+        seed: of the choice.
+        calibration_set: what a manifest says of it, with its `sha256`; None where it was chosen from a `PictureSet`.
     """
 
     def __init__(
         self,
-        calibration_set: CalibrationSet,
+        pictures: PictureSet,
         fingerprints: tuple[Fingerprint, ...],
-        start: Callable[[], Iterator[NamedImage]],
+        seed: int,
+        calibration_set: CalibrationSet | None = None,
     ) -> None:
-        """`start` begins to read the pictures."""
-        self.calibration_set = calibration_set
-        self.fingerprints = fingerprints
-        self._start = start
+        super().__init__(pictures.name, pictures.paths)
+        self.fingerprints, self.seed, self.calibration_set = fingerprints, seed, calibration_set
+        self._pictures = pictures
         self._difference_hashes: tuple[int, ...] | None = None
 
     @property
@@ -116,30 +103,19 @@ class ChosenPictures:
 
     def __iter__(self) -> Iterator[NamedImage]:
         hashes = []
-        for image in self._start():
+        for image in self._pictures:
             hashes.append(difference_hash(image.pixels))
             yield image
         self._difference_hashes = tuple(hashes)
 
 
-def choose(items: Sequence[_Item], count: int, seed: int) -> tuple[_Item, ...]:
-    """Choose by chance, by the seed alone; the order stays.
-
-    Raises:
-        CalibrationError: there are fewer than `count`.
-    """
-    if count > len(items):
-        raise CalibrationError(f"{len(items)} pictures; expected {count} or more (lower the count, or add pictures)")
-    chosen = np.random.default_rng(seed).choice(len(items), count, replace=False, shuffle=False)
-    return tuple(items[index] for index in sorted(chosen))
+Progress = Callable[[Iterable[NamedImage]], Iterable[NamedImage]]
 
 
-def open_set(
-    calibration_set: CalibrationSet, progress: Callable[[Iterable[NamedImage]], Iterable[NamedImage]] = iter
-) -> ChosenPictures:
+def open_set(calibration_set: CalibrationSet, progress: Progress = iter) -> ChosenPictures:
     """Choose the pictures of a set and take their fingerprints.
 
-    Pictures with files of their own are not decoded for that; frames of a video and made-up ones are read once.
+    Pictures with files of their own are not decoded for that; frames of a video and generated ones are read once.
 
     Args:
         calibration_set: a set; its `sha256`, if any, must be that of the pictures found.
@@ -149,61 +125,27 @@ def open_set(
         CalibrationError: there are too few pictures, or others than when the manifest was written.
         ImageError: one cannot be read.
     """
-    try:
-        paths, start = _opener(calibration_set)
-    except CalibrationError as exc:
-        raise CalibrationError(f"{calibration_set.path}: {exc}") from exc
-    if paths is None:
-        prints = tuple(map(fingerprint_of_pixels, progress(start())))
-    else:
-        prints = tuple(map(Fingerprint, map(str, paths), content_hashes(paths)))
-    images = PictureList.of(picture.sha256 for picture in prints)
+    whole = open_source(calibration_set.source, calibration_set.path, calibration_set.split)
+    found = choose_from(whole, calibration_set.count, calibration_set.seed, progress)
+    images = found.picture_list
     if calibration_set.sha256 not in (None, images.sha256):
         raise CalibrationError(
-            f"{calibration_set.path or calibration_set.source.value}: the {images.count} chosen pictures have SHA-256 "
+            f"{whole.name}: the {images.count} chosen pictures have SHA-256 "
             f"{images.sha256[:12]}…, the manifest expects {calibration_set.sha256[:12]}…: a picture was changed, added or "
             "removed; put it back, or write the manifest again"
         )
-    return ChosenPictures(replace(calibration_set, sha256=images.sha256), prints, start)
+    found.calibration_set = replace(calibration_set, sha256=images.sha256)
+    return found
 
 
-def _opener(wanted: CalibrationSet) -> tuple[tuple[Path, ...] | None, Callable[[], Iterator[NamedImage]]]:
-    """The files of the chosen pictures, if each has its own, and how to begin reading them."""
-    path = wanted.path
-    if path is None:
-        return None, lambda: _iter_shapes(wanted.seed, wanted.count)
-    if wanted.source is Source.VIDEO:
-        frames = choose(range(sum(1 for _ in iter_images([path]))), wanted.count, wanted.seed)
-        return None, lambda: _iter_frames(path, frozenset(frames))
-    if wanted.source is Source.FOLDER and not path.is_dir():
-        raise CalibrationError("there is no such folder")
-    found = _listed(path) if wanted.source is Source.LIST else find_sources([str(path)])
-    paths = choose(found, wanted.count, wanted.seed)
-    return paths, lambda: iter_images(paths)
-
-
-def _iter_shapes(seed: int, count: int) -> Iterator[NamedImage]:
-    for index in range(count):
-        yield NamedImage(f"shapes#{index}", shapes_picture(seed, index).pixels)
-
-
-def _iter_frames(path: Path, chosen: frozenset[int]) -> Iterator[NamedImage]:
-    for index, frame in enumerate(iter_images([path])):
-        if index in chosen:
-            yield frame
-        if index == max(chosen):
-            return
-
-
-def _listed(path: Path) -> tuple[Path, ...]:
+def choose_from(pictures: PictureSet, count: int, seed: int, progress: Progress = iter) -> ChosenPictures:
+    """Choose pictures of any set by a seed and take their fingerprints; see `open_set`."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not a text"
-        raise CalibrationError(
-            f"cannot be read ({reason}); expected a folder, a video, or a text file with a path a line"
-        ) from exc
-    paths = tuple(path.parent / line.strip() for line in lines if line.strip())
-    if videos := [listed for listed in paths if listed.suffix.lower() in VIDEO_SUFFIXES]:
-        raise CalibrationError(f"{videos[0].name} is a video; expected pictures only (a video is a set of its own)")
-    return paths
+        chosen = pictures.chosen(count, seed)
+    except CalibrationError as exc:
+        raise CalibrationError(f"{pictures.name}: {exc}") from exc
+    if chosen.paths is None:
+        prints = tuple(map(fingerprint_of_pixels, progress(chosen)))
+    else:
+        prints = tuple(map(Fingerprint, map(str, chosen.paths), content_hashes(chosen.paths)))
+    return ChosenPictures(chosen, prints, seed)

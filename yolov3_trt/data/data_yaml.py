@@ -9,6 +9,8 @@ from yolov3_trt.data.images import IMAGE_SUFFIXES
 from yolov3_trt.data.labels import first_few, shown, text_lines
 from yolov3_trt.errors import DataSetError, require
 
+SPLITS = ("train", "val", "test")
+
 
 def yaml_content(path: Path) -> Mapping[Any, Any]:
     """The mapping in a yaml file.
@@ -61,25 +63,33 @@ def class_names_of(content: Mapping[Any, Any], path: Path, faults: list[str]) ->
     return () if own_faults else tuple(names)
 
 
-def splits_of(content: Mapping[Any, Any], path: Path, faults: list[str], notes: list[str]) -> dict[str, list[Path]]:
-    """The pictures of `train` and `val`, sorted, each once; adds to `faults` and `notes`."""
-    splits: dict[str, list[Path]] = {"train": [], "val": []}
+def splits_of(
+    content: Mapping[Any, Any], path: Path, wanted: Sequence[str], faults: list[str], notes: list[str]
+) -> dict[str, list[Path]]:
+    """The pictures of each wanted split (`train`, `val` or `test`), sorted, each once; adds to `faults` and `notes`.
+
+    The first one must be there; what the others lack is no fault.
+    """
+    splits: dict[str, list[Path]] = {split: [] for split in wanted}
     root = _root(content.get("path"), path, faults)
-    val_key = "val" if content.get("val") is not None else "valid"
-    for split, key in (("train", "train"), ("val", val_key)):
+    for split in wanted:
+        key = "valid" if split == "val" and content.get("val") is None else split
         entries = content.get(key)
-        if root is None or (entries is None and split == "val"):
+        if split not in SPLITS:
+            faults.append(f"{path}: there is no split {shown(split)}; expected one of {', '.join(SPLITS)}")
+        if root is None or split not in SPLITS or (entries is None and split != wanted[0]):
             continue
         entries = entries if isinstance(entries, list) else [entries]
         if not entries or not all(isinstance(entry, str) and entry.strip() for entry in entries):
             got = "is missing" if content.get(key) is None else f"is {shown(content[key])}"
+            key = key if key in content else split
             faults.append(f"{path}: {key}: {got}; expected a folder of pictures, a .txt list of them, or several")
             continue
         pictures = [picture for entry in entries for picture in _pictures(entry, root, f"{path}: {key}:", faults)]
         splits[split] = sorted(set(pictures))
         if repeated := len(pictures) - len(splits[split]):
             notes.append(f"{path}: {key}: pictures named more than once: {repeated}; each counts once")
-    if both := sorted(set(splits["train"]) & set(splits["val"])):
+    if both := sorted(set(splits.get("train", ())) & set(splits.get("val", ()))):
         notes.append(f"{path}: pictures in both train and val: {len(both)} ({first_few(both)}); val then says little")
     return splits
 

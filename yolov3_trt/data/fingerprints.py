@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from yolov3_trt.data.images import NamedImage
+from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.errors import CalibrationError, ImageError, require
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.preprocess import Image
@@ -62,6 +63,17 @@ def content_hashes(paths: Iterable[Path]) -> tuple[str, ...]:
         return tuple(map(sha256_of_file, paths))
     except OSError as exc:
         raise ImageError(f"{exc.filename}: cannot be read ({exc.strerror})") from exc
+
+
+def hashes_of(pictures: PictureSet) -> tuple[str, ...]:
+    """Hex SHA-256 of each picture's content: of its file, or of its pixels where it has none.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    if pictures.paths is not None:
+        return content_hashes(pictures.paths)
+    return tuple(fingerprint_of_pixels(image).sha256 for image in pictures)
 
 
 def difference_hash(pixels: Image) -> int:

@@ -63,6 +63,8 @@ def save_set(calibration_set: CalibrationSet, path: Path) -> None:
     content: dict[str, str | int] = {"format": calibration_set.format, "source": calibration_set.source.value}
     if calibration_set.path is not None:
         content["path"] = Path(os.path.relpath(calibration_set.path, path.parent)).as_posix()
+    if calibration_set.split is not None:
+        content["split"] = calibration_set.split
     content |= {"count": calibration_set.count, "seed": calibration_set.seed}
     if calibration_set.sha256 is not None:
         content["sha256"] = calibration_set.sha256

@@ -12,30 +12,41 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from yolov3_trt.data.coco import TruePicture, coco_instances
+from yolov3_trt.data.annotations import Annotations, annotations_for
+from yolov3_trt.data.coco import coco_instances
 from yolov3_trt.data.data_yaml import class_names_of, data_set_error, splits_of, yaml_content
 from yolov3_trt.data.images import load_image
+from yolov3_trt.data.labelled import LabelledFile, LabelledSet
 from yolov3_trt.data.labels import Labels, first_few, label_paths, read_labels
 from yolov3_trt.errors import ImageError
-from yolov3_trt.geometry import HW, FloatArray, cxcywh_to_xyxy
+from yolov3_trt.geometry import HW
+
+Progress = Callable[[Iterable[Path]], Iterable[Path]]
 
 _CHECKING_THREADS = 2
 _NAMED = 10  # empty label files; more of them are only counted
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledFile:
-    """A picture and the objects in it."""
+class YoloSet(LabelledSet):
+    """One split of a data set in YOLO text format."""
 
-    path: Path  # of the picture
-    image_hw: HW  # image px, upright
-    cxcywh: FloatArray  # (N, 4) relative to the picture, 0..1
-    class_ids: NDArray[np.int32]  # (N,)
+    def __init__(
+        self, path: Path, files: Sequence[LabelledFile], class_names: Sequence[str], notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(str(path), path, [file.path for file in files], class_names, notes)
+        self.files = tuple(files)
+
+    def truth_for(self, class_names: Sequence[str]) -> Annotations:
+        """See `LabelledSet`; file names count from the yaml's folder where they are inside of it."""
+        folder = self.path.absolute().parent
+        content = coco_instances(
+            (file.in_pixels(_name_from(folder, file.path)) for file in self.files), self.class_names
+        )
+        paths = {image_id: file.path for image_id, file in enumerate(self.files, start=1)}
+        return annotations_for(self.path, content, class_names, paths, own_ids=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +59,11 @@ class DataSet:
     val: tuple[LabelledFile, ...]  # empty where the yaml names none
     notes: tuple[str, ...]  # what is odd but allowed, one line each
 
+    @property
+    def validation(self) -> YoloSet:
+        """The pictures of `val` as a set of their own."""
+        return YoloSet(self.path, self.val, self.class_names)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hex SHA-256 over class names, file names and labels: another one is another data set.
@@ -58,15 +74,14 @@ class DataSet:
         folder = self.path.absolute().parent
         for split, files in (("train", self.train), ("val", self.val)):
             for file in files:
-                inside = file.path.is_relative_to(folder)
-                name = file.path.relative_to(folder) if inside else file.path
-                digest.update(json.dumps([split, name.as_posix(), len(file.class_ids)]).encode())
+                name = _name_from(folder, file.path)
+                digest.update(json.dumps([split, name, len(file.class_ids)]).encode())
                 digest.update(file.class_ids.astype("<i4").tobytes() + file.cxcywh.astype("<f4").tobytes())
         return digest.hexdigest()
 
 
-def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path]] = iter) -> DataSet:
-    """Read a `data.yaml`, every label file and every picture that it names.
+def load_data_set(path: Path, progress: Progress = iter) -> DataSet:
+    """Read a `data.yaml`, every label file and every picture that it names for training and validation.
 
     Args:
         path: the yaml: `train`, `val` or `valid`, `names`, and optionally `path` and `nc`; other keys are ignored.
@@ -76,31 +91,62 @@ def load_data_set(path: Path, progress: Callable[[Iterable[Path]], Iterable[Path
         DataSetError: there are faults; it holds all of them.
     """
     path = Path(os.path.abspath(path))
+    class_names, splits, notes = _read(path, ("train", "val"), progress)
+    return DataSet(path, class_names, splits["train"], splits["val"], notes)
+
+
+def load_split(path: Path, split: str, progress: Progress = iter) -> YoloSet:
+    """Read one split of a `data.yaml` (`train`, `val` or `test`) with its labels; see `load_data_set`.
+
+    Raises:
+        DataSetError: there are faults, e.g. there is no such split; it holds all of them.
+    """
+    path = Path(os.path.abspath(path))
+    class_names, splits, notes = _read(path, (split,), progress)
+    return YoloSet(path, splits[split], class_names, notes)
+
+
+def pictures_of_split(path: Path, split: str) -> tuple[Path, ...]:
+    """The pictures of one split of a `data.yaml`, sorted; labels are not looked at.
+
+    Raises:
+        DataSetError: there are faults in what it says of that split.
+    """
+    path = Path(os.path.abspath(path))
+    faults: list[str] = []
+    splits = splits_of(yaml_content(path), path, (split,), faults, [])
+    if faults:
+        raise data_set_error(path, faults)
+    return tuple(splits[split])
+
+
+def _read(
+    path: Path, wanted: tuple[str, ...], progress: Progress
+) -> tuple[tuple[str, ...], dict[str, tuple[LabelledFile, ...]], tuple[str, ...]]:
+    """Class names, the files of each split, and notes."""
     content = yaml_content(path)
     faults: list[str] = []
     notes: list[str] = []
     class_names = class_names_of(content, path, faults)
-    splits = splits_of(content, path, faults, notes)
+    splits = splits_of(content, path, wanted, faults, notes)
     pictures = sorted({picture for split in splits.values() for picture in split})
     labels = {picture: read_labels(picture, class_names, path.name) for picture in pictures}
     faults += (fault for found in labels.values() for fault in found.faults)
-    if splits["train"] and not faults and not any(labels[picture].class_ids for picture in splits["train"]):
-        expected = label_paths(splits["train"][0])[0]
-        faults.append(
-            f"{path}: train: none of its pictures ({len(splits['train'])}) has a label; expected e.g. {expected}"
-        )
+    first = splits[wanted[0]]
+    if first and not faults and not any(labels[picture].class_ids for picture in first):
+        expected = label_paths(first[0])[0]
+        faults.append(f"{path}: {wanted[0]}: none of its pictures ({len(first)}) has a label; expected e.g. {expected}")
     sizes_hw = _sizes_hw(pictures, progress, faults)
     notes += _notes(labels)
     if faults:
         raise data_set_error(path, faults, notes)
     files = {picture: _labelled(picture, sizes_hw[picture], labels[picture]) for picture in pictures}
-    train, val = (tuple(files[picture] for picture in splits[split]) for split in ("train", "val"))
-    return DataSet(path, class_names, train, val, tuple(notes))
+    found = {split: tuple(files[picture] for picture in splits[split]) for split in wanted}
+    return class_names, found, tuple(notes)
 
 
-def annotations_of(files: Sequence[LabelledFile], class_names: Sequence[str]) -> dict[str, Any]:
-    """The labels of pictures as COCO instances, for `evaluate.Annotations`; absolute paths are the file names."""
-    return coco_instances((_true_picture(file) for file in files), class_names)
+def _name_from(folder: Path, picture: Path) -> str:
+    return (picture.relative_to(folder) if picture.is_relative_to(folder) else picture).as_posix()
 
 
 def _labelled(picture: Path, image_hw: HW, labels: Labels) -> LabelledFile:
@@ -108,15 +154,7 @@ def _labelled(picture: Path, image_hw: HW, labels: Labels) -> LabelledFile:
     return LabelledFile(picture, image_hw, cxcywh, np.array(labels.class_ids, np.int32))
 
 
-def _true_picture(file: LabelledFile) -> TruePicture:
-    height, width = file.image_hw
-    xyxy = cxcywh_to_xyxy(file.cxcywh) * np.array((width, height, width, height), np.float32)
-    return TruePicture(str(file.path.absolute()), file.image_hw, xyxy, file.class_ids)
-
-
-def _sizes_hw(
-    pictures: Sequence[Path], progress: Callable[[Iterable[Path]], Iterable[Path]], faults: list[str]
-) -> dict[Path, HW]:
+def _sizes_hw(pictures: Sequence[Path], progress: Progress, faults: list[str]) -> dict[Path, HW]:
     """Decode every picture; those that cannot be are faults."""
     sizes_hw: dict[Path, HW] = {}
     pool = ThreadPoolExecutor(_CHECKING_THREADS)

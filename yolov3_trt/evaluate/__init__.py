@@ -1,10 +1,9 @@
 """COCO average precision of a detector, by pycocotools."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from yolov3_trt.data.annotations import Annotations, load_annotations
+from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
@@ -14,7 +13,6 @@ from yolov3_trt.preprocess import Image
 __all__ = [
     "EVAL_CONF_THRESHOLD",
     "METRICS",
-    "Annotations",
     "ClassScore",
     "Scores",
     "average_precision",
@@ -22,7 +20,6 @@ __all__ = [
     "detect_all",
     "evaluate",
     "evaluate_labelled",
-    "load_annotations",
     "score",
     "score_detections",
 ]
@@ -34,37 +31,32 @@ EVAL_CONF_THRESHOLD = 0.005
 def evaluate(
     detect: Callable[[Image], Detections],
     annotations: Annotations,
-    images_dir: Path,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
-    """Average precision over all images of an annotation file.
+    """Average precision over all pictures of a labelled set.
 
     Args:
         detect: a picture to its detections, at a low confidence threshold (`EVAL_CONF_THRESHOLD`).
-        annotations: from `load_annotations`.
-        images_dir: where its `file_name`s are.
+        annotations: of a set for this model: `data.labelled_set(...).truth_for(class_names)`.
         progress: wraps the iteration over the images.
 
     Returns:
         `images`, their number, and METRICS as fractions; None where COCO defines none (no object of that size).
 
     Raises:
-        EvaluationError: images are missing.
-        ImageError: one cannot be read.
+        ImageError: a picture cannot be read.
     """
-    found = detect_all(detect, annotations, images_dir, progress)
+    found = detect_all(detect, annotations, progress)
     return {"images": len(found), **score_detections(annotations, found).metrics}
 
 
 def detect_all(
     detect: Callable[[Image], Detections],
     annotations: Annotations,
-    images_dir: Path,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[Any, Detections]:
     """Image id -> what is found in it; see `evaluate`."""
-    paths = annotations.image_paths(images_dir)
-    return {image_id: detect(load_image(path)) for image_id, path in progress(paths.items())}
+    return {image_id: detect(load_image(path)) for image_id, path in progress(annotations.paths.items())}
 
 
 def score_detections(annotations: Annotations, found: Mapping[Any, Detections]) -> Scores:

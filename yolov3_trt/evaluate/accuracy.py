@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,7 +78,6 @@ class AccuracyDifference:
 def measure_accuracy(
     detector: Detector,
     truth: Annotations,
-    images: Path,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -89,22 +87,20 @@ def measure_accuracy(
 
     Args:
         detector: at a low confidence threshold (`EVAL_CONF_THRESHOLD`).
-        truth: what is in the images.
-        images: folder that their file names are relative to.
+        truth: what is in the images, of a set: `data.labelled_set(...).truth_for(class_names)`.
         resamples: draws of the images for the interval of AP; 0: none.
         seed: of those draws.
         track: wraps an iteration: items, what is done to them, how many there are.
 
     Raises:
-        EvaluationError: images are missing.
-        ImageError: one cannot be read.
+        ImageError: an image cannot be read.
     """
 
     def resampling(groups: Iterable[int]) -> Iterable[int]:
         starts = tuple(groups)
         return track(starts, "resampling", len(starts))
 
-    found = detect_all(detector, truth, images, lambda items: track(items, "evaluating", len(truth.images)))
+    found = detect_all(detector, truth, lambda items: track(items, "evaluating", len(truth.images)))
     scores = score_detections(truth, found)
     draws = draw_images(len(found), resamples, seed)
     return Accuracy(scores, found, resampled_ap(scores.matches, draws, resampling))

@@ -1,9 +1,8 @@
 """A warning about pictures that a model may have been trained on."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
+from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.meta import ModelMeta
 
 # SHA-256 of the .weights files that the authors of YOLOv3 published.
@@ -17,13 +16,13 @@ _COCO_CLASSES = 80
 _COCO_NAME = re.compile(r"(COCO_(train|val)2014_)?\d{12}\.jpg")
 
 
-def training_overlap_note(meta: ModelMeta, content: Mapping[str, Any]) -> str | None:
+def training_overlap_note(meta: ModelMeta, annotations: Annotations) -> str | None:
     """What to know of the original YOLOv3 weights on pictures of COCO; None for other weights or pictures.
 
     The weights are known by their hash. A model of that name with COCO's classes, but weights that are unknown or other ones,
     may still come from them (fine-tuned, or exported without the hash), so the note is made with an "if".
     """
-    if not _are_cocos(content):
+    if not _are_cocos(annotations):
         return None
     original = ORIGINAL_WEIGHTS.get(meta.weights_sha256 or "")
     if original is not None:
@@ -42,12 +41,12 @@ def training_overlap_note(meta: ModelMeta, content: Mapping[str, Any]) -> str | 
     )
 
 
-def _are_cocos(content: Mapping[str, Any]) -> bool:
-    """Whether most pictures are called as COCO's are, with the number that is their id."""
-    images = content["images"]
+def _are_cocos(annotations: Annotations) -> bool:
+    """Whether most pictures are called as COCO's are, with the number that is their id where they have one."""
+    images = annotations.images
     named = sum(
         bool(_COCO_NAME.fullmatch(name := str(image["file_name"]).rpartition("/")[2]))
-        and int(name[-16:-4]) == image["id"]
+        and (not annotations.own_ids or int(name[-16:-4]) == image["id"])
         for image in images
     )
     return 2 * named > len(images)

@@ -19,8 +19,10 @@ from yolov3_trt.benchmarking.rows import Row
 from yolov3_trt.benchmarking.runs import OPENCV, BenchmarkConfig, default_device
 from yolov3_trt.benchmarking.timings import timer_overhead_us
 from yolov3_trt.camera.draw import draw_detections
-from yolov3_trt.data.annotations import load_annotations
+from yolov3_trt.data import labelled_set, picture_set
 from yolov3_trt.data.images import NamedImage
+from yolov3_trt.data.labelled import LabelledSet
+from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.detector import MAX_THREADS, Detector
 from yolov3_trt.errors import BackendError, SettingError
 from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
@@ -41,7 +43,9 @@ Artifact = str | os.PathLike[str]
 def benchmark(
     artifacts: Artifact | Iterable[Artifact],
     *,
-    images: Artifact | Sequence[Artifact] | None = None,
+    images: Artifact | Sequence[Artifact] | PictureSet | None = None,
+    data: str | os.PathLike[str] | LabelledSet | None = None,
+    split: str | None = None,
     annotations: str | os.PathLike[str] | None = None,
     reference: str | None = None,
     torch_variants: str | Iterable[str] = (),
@@ -68,8 +72,11 @@ def benchmark(
 
     Args:
         artifacts: what `open_detector` opens, one or more.
-        images: files, folders, globs or videos; None: generated pictures.
-        annotations: COCO instances of `images`, which is one folder then: adds average precision to each row.
+        images: pictures, see `data.picture_set`; None: those of `data`, or generated ones.
+        data: labelled pictures, see `data.labelled_set`: adds average precision to each row. With a COCO JSON `images` may be
+            the folder of its images.
+        split: of a data.yaml; None: `val`.
+        annotations: COCO instances of `images`, which is one folder then; the same as `data`.
         reference: what counts as right: a row's label, an artifact, a backend, or `none`; None: PyTorch in FP32.
         torch_variants: further PyTorch rows: `fp16`, `bf16`, `channels_last`, `compile`, joined by `+`.
         device: of PyTorch: `cpu`, `cuda`, or `auto`.
@@ -117,22 +124,21 @@ def benchmark(
         integer("warmup", warmup, 0, MAX_COUNT),
         None if duration is None else number("duration", duration, 0, _MAX_S),
     )
-    sources = None if images is None else [text("images", source) for source in _several(images)]
-    truth = None if annotations is None else _annotations(annotations, sources)
+    given, labelled = _sets(images, data, split, annotations, reporter)
     if not config.artifacts:
         raise SettingError("artifacts", "got none; expected what open_detector opens, one or more")
     _check_reference(reference, config)
     with Benchmark(config, reporter) as steps:
         steps.open(reference)
-        pictures = _frames(steps, sources, schedule.rounds)
+        pictures = _frames(steps, given, schedule.rounds)
         steps.check(pictures)
-        return measured(steps, pictures, schedule, flag("roofline", roofline), truth)
+        return measured(steps, pictures, schedule, flag("roofline", roofline), labelled)
 
 
 def measured(
-    steps: Benchmark, frames: Frames, schedule: Schedule, roofline: bool, truth: tuple[Path, Path] | None
+    steps: Benchmark, frames: Frames, schedule: Schedule, roofline: bool, labelled: LabelledSet | None
 ) -> BenchmarkResult:
-    """Time a benchmark that is open and checked, and say what it came to; `truth` are annotations and their folder."""
+    """Time a benchmark that is open and checked, and say what it came to."""
     where = machine()  # with the load that others put on it, before this does
     reader, no_reader = open_power_reader()
     try:
@@ -146,8 +152,8 @@ def measured(
             reader.close()
     overhead_us, timed = timer_overhead_us(), [row for row in steps.rows if row.timings is not None]
     drawing_ms = draw_ms(frames, timed)
-    if truth is not None:
-        _score(steps, *truth)
+    if labelled is not None:
+        _score(steps, labelled)
     shown = zip(frames.names[:_SHOWN], frames.pictures, strict=False)
     return BenchmarkResult(
         rows=steps.results(_SHOWN),
@@ -165,7 +171,7 @@ def measured(
         decode_ms=frames.decode_ms,
         draw_ms=drawing_ms,
         peak_rss_mib=peak_resident_mib(),
-        annotations=None if truth is None else str(truth[0]),
+        annotations=None if labelled is None else str(labelled.path),
         shown=tuple(NamedImage(name, picture) for name, picture in shown),
     )
 
@@ -180,20 +186,20 @@ def draw_ms(frames: Frames, rows: Sequence[Row]) -> float:
     return float(np.median(seconds) * 1e3)
 
 
-def _score(steps: Benchmark, annotations: Path, folder: Path) -> None:
+def _score(steps: Benchmark, labelled: LabelledSet) -> None:
     """Average precision of each row."""
 
     def evaluate(detector: Detector) -> Accuracy:
-        truth = load_annotations(annotations, detector.meta.class_names)
-        return measure_accuracy(detector, truth, folder, track=steps.reporter.track)
+        truth = labelled.truth_for(detector.meta.class_names)
+        return measure_accuracy(detector, truth, track=steps.reporter.track)
 
     steps.score(evaluate, EVAL_CONF_THRESHOLD)
 
 
-def _frames(steps: Benchmark, sources: Sequence[str] | None, most: int) -> Frames:
+def _frames(steps: Benchmark, given: PictureSet | None, most: int) -> Frames:
     """The pictures given, or generated ones of the size that a graph for whole frames takes."""
-    if sources:
-        return read_frames(sources, most)
+    if given is not None:
+        return read_frames(given, most)
     return generated_frames(
         most, next((row.meta.frame_hw for row in steps.rows if row.meta and row.meta.frame_hw), None)
     )
@@ -234,11 +240,34 @@ def _batches(values: int | str | Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(integer("batch", item, 1, MAX_BATCH) for item in items))
 
 
-def _annotations(annotations: str | os.PathLike[str], sources: Sequence[str] | None) -> tuple[Path, Path]:
-    """The file, and the folder that its pictures are in."""
-    if sources is None or len(sources) != 1 or not Path(sources[0]).is_dir():
+def _sets(
+    images: Any, data: Any, split: str | None, annotations: Any, reporter: Reporter
+) -> tuple[PictureSet | None, LabelledSet | None]:
+    """The pictures to time on, and the labelled ones to score on, where any are named."""
+    if not isinstance(images, PictureSet | None):
+        images = [text("images", source) for source in _several(images)]
+    if data is not None and annotations is not None:
+        raise SettingError("annotations", "given with data, which is the same; give one of them")
+    if data is None and annotations is None:
+        if split is not None:
+            raise SettingError("split", "given without data; leave it out")
+        return (None if images is None else picture_set(images)), None
+    folder = None
+    if not isinstance(data, LabelledSet) and images is not None:
+        folder = Path(images[0]) if isinstance(images, list) and len(images) == 1 else None
+        if folder is None or not folder.is_dir():
+            raise SettingError("images", "given with labels; expected the one folder of their pictures")
+    if annotations is not None and folder is None:
         raise SettingError("annotations", "given without images; expected images to be the one folder of its pictures")
-    return path("annotations", annotations), Path(sources[0])
+    labelled = labelled_set(
+        path("annotations", annotations) if data is None else data,
+        split=split,
+        images=folder,
+        progress=lambda items: reporter.track(items, "checking pictures", None),
+    )
+    for note in labelled.notes:
+        reporter.say(f"note: {note}")
+    return (labelled if images is None else picture_set(images)), labelled
 
 
 def _check_reference(reference: str | None, config: BenchmarkConfig) -> None:

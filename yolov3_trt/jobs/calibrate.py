@@ -20,10 +20,10 @@ from yolov3_trt.calibration.table import (
     save_table,
     table_differences,
 )
-from yolov3_trt.data.calibration_set import CalibrationSet, ChosenPictures, open_set
-from yolov3_trt.data.fingerprints import content_hashes, repeat_warnings, set_warnings
-from yolov3_trt.data.images import find_sources
-from yolov3_trt.data.manifest import load_set
+from yolov3_trt.data import calibration_pictures, picture_set
+from yolov3_trt.data.calibration_set import ChosenPictures
+from yolov3_trt.data.fingerprints import hashes_of, repeat_warnings, set_warnings
+from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.errors import CalibrationError, SettingError, require
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs.export import model_from, model_meta, write_graph
@@ -32,7 +32,6 @@ from yolov3_trt.models import Model, is_model
 from yolov3_trt.preprocess import InputBuffer, prepare_batch
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import (
-    DEFAULT_NUM_IMAGES,
     CalibrationSettings,
     DetectSettings,
     GraphSettings,
@@ -77,7 +76,8 @@ def calibrate(
     weights: str | os.PathLike[str] | None = None,
     names: str | os.PathLike[str] | None = None,
     input_size: Any = None,
-    val_images: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    val_images: str | os.PathLike[str] | PictureSet | None = None,
     allow_overlap: bool = False,
     all_tensors: bool = False,
     force: bool = False,
@@ -93,6 +93,7 @@ def calibrate(
         weights: of a model; see `load_model`, as for the next two.
         names: of its classes.
         input_size: px.
+        split: of a data.yaml given as `images`: `train`, `val` or `test`; None: `train`.
         val_images: pictures that accuracy is measured on, none of which may be among those calibrated on...
         allow_overlap: ... unless this is set.
         all_tensors: also of tensors that Q/DQ leaves alone, between a convolution and its activation and at the heads: what
@@ -114,8 +115,8 @@ def calibrate(
     wanted, detect = settings_from(settings, CalibrationSettings, DetectSettings)
     if all_tensors:
         wanted = replace(wanted, equalise=False, correct_biases=False)
-    evaluation = () if val_images is None else find_sources([os.fspath(val_images)])
-    pictures = open_pictures(wanted, reporter, evaluation, allow_overlap=allow_overlap)
+    evaluation = None if val_images is None else picture_set(val_images, default_split="val")
+    pictures = open_pictures(wanted, reporter, evaluation, split=split, allow_overlap=allow_overlap)
     if isinstance(source, Model) or is_model(source):
         loaded = model_from(source, weights, names, input_size)
         return _calibrated_model(loaded, wanted, detect, pictures, reporter, all_tensors=all_tensors, force=force)
@@ -185,8 +186,9 @@ def _calibrated(
 def open_pictures(
     wanted: CalibrationSettings,
     reporter: Reporter = SILENT,
-    evaluation: tuple[Path, ...] = (),
+    evaluation: PictureSet | None = None,
     *,
+    split: str | None = None,
     allow_overlap: bool = False,
 ) -> ChosenPictures:
     """The pictures to calibrate on; what speaks against them is said.
@@ -197,17 +199,17 @@ def open_pictures(
     """
     if wanted.images is None:
         raise SettingError("images", "missing; expected pictures to find the ranges on")
-    chosen = _picture_set(wanted.images, wanted)
-    pictures = open_set(chosen, lambda items: reporter.track(items, "reading pictures", chosen.count))
-    for warning in set_warnings(pictures.fingerprints, content_hashes(evaluation), allow_overlap=allow_overlap):
+    pictures = calibration_pictures(
+        wanted.images,
+        wanted.num_images,
+        wanted.seed,
+        split=split,
+        progress=lambda items: reporter.track(items, "reading pictures", wanted.num_images),
+    )
+    hashes = () if evaluation is None else hashes_of(evaluation)
+    for warning in set_warnings(pictures.fingerprints, hashes, allow_overlap=allow_overlap):
         reporter.say(f"warning: {warning}")
     return pictures
-
-
-def _picture_set(images: str, wanted: CalibrationSettings) -> CalibrationSet:
-    if images.endswith(".toml"):
-        return load_set(Path(images))
-    return CalibrationSet.of(images, wanted.num_images or DEFAULT_NUM_IMAGES, wanted.seed or 0)
 
 
 def fitting_table(
@@ -292,7 +294,7 @@ def calibrate_graph(
         doublings=doublings,
         biases_corrected=wanted.correct_biases,
         bias_shifts=_bias_shifts(graph, amax, prepared) if wanted.correct_biases else {},
-        seed=pictures.calibration_set.seed,
+        seed=pictures.seed,
         versions={"yolov3_trt": __version__, "onnxruntime": runtime_version()},
     )
 

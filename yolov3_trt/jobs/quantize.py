@@ -10,9 +10,12 @@ from typing import Any
 
 from yolov3_trt.arguments import integer, number
 from yolov3_trt.arguments import path as path_of
+from yolov3_trt.data import labelled_set
+from yolov3_trt.data.labelled import LabelledSet
+from yolov3_trt.data.yolo import YoloSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate, load_annotations
+from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.jobs.calibrate import calibrate
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_from, write_graph
 from yolov3_trt.meta import Precision
@@ -91,8 +94,10 @@ def quantize(
     model: str | os.PathLike[str] | Model,
     folder: str | os.PathLike[str] = "engines",
     *,
-    val_images: str | os.PathLike[str],
-    annotations: str | os.PathLike[str],
+    data: str | os.PathLike[str] | LabelledSet | None = None,
+    split: str | None = None,
+    val_images: str | os.PathLike[str] | None = None,
+    annotations: str | os.PathLike[str] | None = None,
     max_ap_drop: float = 0.005,
     layer_ap: int = WORST_LAYERS,
     weights: str | os.PathLike[str] | None = None,
@@ -106,8 +111,11 @@ def quantize(
     Args:
         model: a built-in name, a `.cfg`, or what `load_model` gave.
         folder: for the FP32 graph, the table and the INT8 graph.
-        val_images: folder of pictures that accuracy is measured on.
-        annotations: COCO instances (JSON) of those.
+        data: labelled pictures that accuracy is measured on: a YOLO data.yaml, a COCO JSON, or a set; see `data.labelled_set`.
+            With a data.yaml and no `images`, its train part is calibrated on.
+        split: of a data.yaml; None: `val`.
+        val_images: folder of the images of a COCO JSON.
+        annotations: COCO instances (JSON), the same as `data`.
         max_ap_drop: how much average precision INT8 may cost, 0..1.
         layer_ap: of how many of the noisiest layers to measure AP on their own as well.
         weights: Darknet `.weights`; see `load_model`, as for the next two.
@@ -129,23 +137,30 @@ def quantize(
     for name in ("precision", "float_layers"):
         if settings.get(name) is not None:
             raise SettingError(name, "given to quantize, which finds it; leave it out")
+    max_ap_drop, layer_ap = number("max_ap_drop", max_ap_drop, 0, 1), integer("layer_ap", layer_ap, 0, 10**6)
+    if (data is None) == (annotations is None):
+        raise SettingError(
+            "data", "expected labelled pictures to measure accuracy on, either as data or as annotations"
+        )
+    labelled = labelled_set(data or annotations or "", split=split, images=val_images)
+    if settings.get("images") is None and settings.get("calibration") is None and isinstance(labelled, YoloSet):
+        settings["images"] = labelled.path
     settings["precision"] = Precision.INT8
     graph, ranges, detect = settings_from(settings, GraphSettings, CalibrationSettings, DetectSettings)
     graph = graph.with_precision(Precision.INT8)
-    max_ap_drop, layer_ap = number("max_ap_drop", max_ap_drop, 0, 1), integer("layer_ap", layer_ap, 0, 10**6)
-    folder, val_images = path_of("folder", folder), path_of("val_images", val_images)
+    folder = path_of("folder", folder)
     loaded = model_from(model, weights, names, input_size)
     plain = GraphSettings(opset=graph.opset)
     fp32 = write_graph(loaded, folder / f"{artifact_stem(loaded.spec, plain)}.onnx", plain, detect)
     reporter.say(f"{fp32.path}: written")
     table = ranges.table or folder / f"{fp32.path.stem}-{ranges.method.value}.json"
     ranges = replace(ranges, table=table)
-    calibrated = calibrate(fp32, calibration=ranges, val_images=val_images, reporter=reporter)
-    truth = load_annotations(path_of("annotations", annotations), fp32.meta.class_names)
+    calibrated = calibrate(fp32, calibration=ranges, val_images=labelled, reporter=reporter)
+    truth = labelled.truth_for(fp32.meta.class_names)
 
     def ap_of(path: Path) -> float:
         with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
-            return float(evaluate(detector, truth, val_images)["AP"] or 0.0)
+            return float(evaluate(detector, truth)["AP"] or 0.0)
 
     from yolov3_trt.graph.parts import load_graph
 

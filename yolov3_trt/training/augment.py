@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.data.images import load_image
-from yolov3_trt.data.yolo import LabelledFile
+from yolov3_trt.data.labelled import LabelledFile
 from yolov3_trt.errors import TrainingError, require
 from yolov3_trt.geometry import HW, FloatArray, Placement, cxcywh_to_xyxy
 from yolov3_trt.meta import Preprocess

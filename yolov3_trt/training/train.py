@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from yolov3_trt.backends.pytorch import TorchBackend
-from yolov3_trt.data.yolo import DataSet, annotations_of
+from yolov3_trt.data.yolo import DataSet
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import TrainingError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, Annotations, evaluate
+from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.files import make_folder, write_text
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import meta_from_spec
@@ -238,7 +238,7 @@ class TrainingRun:
         model = Model(self.spec, loaded.weights, names, weights_path)
         backend = TorchBackend(model, device=self.resources.device)
         postprocess = backend.meta.postprocess.override(conf=EVAL_CONF_THRESHOLD)
-        truth = Annotations(self.data.path, annotations_of(self.data.val, names), tuple(range(1, len(names) + 1)))
+        truth = self.data.validation.truth_for(names)
 
         def watched(items: Any) -> Iterator[Any]:
             for item in items:
@@ -247,7 +247,7 @@ class TrainingRun:
                 yield item
 
         with Detector(backend, postprocess) as detector:
-            metrics = evaluate(detector, truth, Path("/"), watched)
+            metrics = evaluate(detector, truth, watched)
         return {name: metrics[name] for name in ("AP", "AP50", "AP75")}
 
     def _save_weights(self, suffix: str = "") -> Path:
