@@ -47,4 +47,4 @@ def test_the_demo_needs_nothing_and_leaves_what_it_says(
 def test_a_demo_that_cannot_write_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "file").write_text("")
     assert call("demo", "-o", tmp_path / "file" / "out") == 1
-    assert "cannot create this folder" in capsys.readouterr().err
+    assert "cannot write here (Not a directory); give a writable folder" in capsys.readouterr().err

@@ -501,7 +501,7 @@ def test_missing_weights_name_the_command_that_brings_them(cache: Path, tmp_path
     )
     cfg = tmp_path / "yolov4.cfg"
     cfg.write_text(CFG)
-    with pytest.raises(WeightsError, match=f"run: yolov3_trt fetch yolov4 --dest {tmp_path}, or give them"):
+    with pytest.raises(WeightsError, match=f"run: yolov3_trt fetch yolov4 --dest {tmp_path}, or give the file"):
         load_model(cfg)
 
 
