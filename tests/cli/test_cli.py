@@ -722,9 +722,9 @@ def test_weights_of_the_wrong_length_are_refused(
 @pytest.mark.parametrize(
     "old, new, text",
     [
-        ("[yolo]", "[region]", "m.cfg:19: [region] is not a layer this package knows; it knows [convolutional]"),
+        ("[yolo]", "[lstm]", "m.cfg:19: [lstm] is a recurrent layer; this package runs networks that end in [yolo]"),
         ("[yolo]", "[route]\nlayers=-4\n[yolo]", "m.cfg:20: [route] layers=-4 reaches before the first layer"),
-        ("stride=2", "stride=2\nwarp=1", "m.cfg:11: [convolutional] warp= is not known here"),
+        ("stride=2", "stride=2\ncoordconv=1", "m.cfg:11: [convolutional] coordconv= is not known here"),
         ("stride=2", "stride=two", "m.cfg:10: [convolutional] stride='two'; expected a whole number"),
         ("[net]", "net", "m.cfg:1: 'net' is neither [section] nor key=value"),
         ("classes=2", "classes=3", "filters=14; expected masks x (5 + classes) = 2 x (5 + 3) = 16"),
