@@ -70,20 +70,17 @@ def takes(*groups: type[Any], without: frozenset[str] | set[str] = frozenset()) 
     """
 
     def spell_out(verb: _Verb) -> _Verb:
-        own = [item for item in inspect.signature(verb).parameters.values() if item.kind is not item.VAR_KEYWORD]
+        # Not get_type_hints: on Python 3.10 that hides an annotation behind Optional where the default is None.
+        signature = inspect.signature(verb, eval_str=True)
+        own = [item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD]
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
             for group in groups
             for name, annotation in options_of(group).items()
             if name not in without
         ]
-        hints = get_type_hints(verb, include_extras=True)
-        arguments = [item.replace(annotation=hints[item.name]) for item in own if item.default is item.empty]
-        rest = [
-            item.replace(annotation=hints[item.name], kind=item.KEYWORD_ONLY)
-            for item in own
-            if item.default is not item.empty
-        ]
+        arguments = [item for item in own if item.default is item.empty]
+        rest = [item.replace(kind=item.KEYWORD_ONLY) for item in own if item.default is not item.empty]
         parameters = [*arguments, *options, *rest]
         verb.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         verb.__annotations__ = {item.name: item.annotation for item in parameters}
