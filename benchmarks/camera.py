@@ -102,10 +102,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def cpu_ms(pictures: Sequence[np.ndarray], folder: Path, frames: int, rounds: int) -> dict[str, float]:
-    """Medians, ms of CPU time per frame: the loop alone, with a film to decode, with each kind of file to write."""
+    """Medians, ms of CPU time per frame: the loop alone, with a video to decode, with each kind of file to write."""
     clip = folder / "clip.mp4"
-    with Detector(Nothing()) as nothing, VideoSink(clip, 30) as film:
-        run_loop(nothing, [Memory(pictures, frames)], [film])
+    with Detector(Nothing()) as nothing, VideoSink(clip, 30) as video:
+        run_loop(nothing, [Memory(pictures, frames)], [video])
     cases: dict[str, Callable[[], tuple[Source, list[Sink]]]] = {
         "copies_alone": lambda: (Memory(pictures, frames), []),  # without the loop: what it is not to blame for
         "mp4_alone": lambda: (VideoSource(clip), []),

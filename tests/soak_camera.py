@@ -4,7 +4,7 @@
     python -m tests.soak_camera --minutes 2 --kills 10 --json docs/results/camera-faults.json
 
 Sources are an RTSP stream of GStreamer's server (where that is installed) and the generator in real time; the bundled model's
-ONNX graph detects; sinks are films, JSON lines and the HTTP page. (FFmpeg's writer of .mp4 keeps an index: 87 bytes a frame.)
+ONNX graph detects; sinks are videos, JSON lines and the HTTP page. (FFmpeg's writer of .mp4 keeps an index: 87 bytes a frame.)
 Every so often the resident memory, threads and open files of the process are read from /proc. With `--kills` the RTSP server
 is killed so many times, each time for a second.
 """
@@ -64,7 +64,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         summary = folder / "summary.json"
         command = [sys.executable, "-m", "yolov3_trt", "camera", str(graph), "--threads", "1"]
         command += [part for source in sources for part in ("--source", source)]
-        command += ["--sink", f"{folder}/film.mp4,{folder}/found.jsonl,http://127.0.0.1:0"]
+        command += ["--sink", f"{folder}/video.mp4,{folder}/found.jsonl,http://127.0.0.1:0"]
         command += ["--duration", str(seconds), "--json", str(summary)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:

@@ -271,7 +271,7 @@ class EngineMeta:
     flavor_version: str
     platform: str  # operating system and architecture, e.g. "linux-x86_64"
     gpu: str | None  # the GPU it was built on; None for a build on the CPU
-    compute_capabilities: tuple[str, ...]  # it was built for, e.g. ("8.6",); empty: the flavour's portable default
+    compute_capabilities: tuple[str, ...]  # it was built for, e.g. ("8.6",); empty: the flavor's portable default
     build_s: float
     hardware_compatibility: str = "none"  # see `settings.HardwareCompatibility`
     version_compatible: bool = False

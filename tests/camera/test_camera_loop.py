@@ -136,8 +136,8 @@ def test_loop_without_frames_has_no_percentiles():
 
 def test_detections_on_a_clip_equal_those_of_detect_on_its_frames(tmp_path: Path):
     clip, sink = tmp_path / "clip.avi", ListSink()
-    with VideoSink(clip, 10) as film:
-        run_loop(fake_detector(), [open_source("shapes://?seed=5&frames=12&size=160x120")], [film])
+    with VideoSink(clip, 10) as video:
+        run_loop(fake_detector(), [open_source("shapes://?seed=5&frames=12&size=160x120")], [video])
     with open_detector("shapes", threads=1) as detector:
         with open_source(str(clip)) as source:
             run_loop(detector, [source], [sink])
@@ -163,8 +163,8 @@ def test_frames_are_due_at_their_time_and_lost_time_is_not_caught_up():
 
 @pytest.mark.parametrize("drop, expected", [(None, 20), ("none", 20), ("latest", 3)])
 def test_video_in_real_time_takes_its_time_and_drops_only_when_told(tmp_path: Path, drop: Any, expected: int):
-    with VideoSink(tmp_path / "clip.avi", 50) as film:
-        run_loop(fake_detector(), [ListSource(grey_pictures([9] * 20))], [film])
+    with VideoSink(tmp_path / "clip.avi", 50) as video:
+        run_loop(fake_detector(), [ListSource(grey_pictures([9] * 20))], [video])
     detector = Detector(SlowBackend(0.0 if drop != "latest" else 0.15))
     with open_source(str(tmp_path / "clip.avi"), SourceOptions(realtime=True)) as source:
         statistics = run_loop(detector, [source], [], LoopOptions(drop=drop))

@@ -37,7 +37,7 @@ def camera(graph: Path, *args: str | Path) -> int:
 
 def test_clip_becomes_a_film_lines_and_a_summary(graph: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     summary = tmp_path / "summary.json"
-    sinks = f"{tmp_path}/film.mp4,{tmp_path}/found.jsonl"
+    sinks = f"{tmp_path}/video.mp4,{tmp_path}/found.jsonl"
     assert camera(graph, "--source", CLIP, "--sink", sinks, "--json", summary) == 0
     out, err = capfd.readouterr()
     content = json.loads(summary.read_text())
@@ -45,8 +45,8 @@ def test_clip_becomes_a_film_lines_and_a_summary(graph: Path, tmp_path: Path, ca
     assert (content["backend"], content["precision"], content["ended_by"]) == ("onnxruntime", "fp32", "sources")
     assert content["artifact"] == str(graph) and content["errors"] == [] and content["sinks"]["failures"] == []
     assert {"wait", "preprocess", "inference", "postprocess", "sinks"} == set(content["stages_ms"])
-    with VideoSource(tmp_path / "film.mp4") as film:
-        assert len(list(iter(film.read, None))) == 8
+    with VideoSource(tmp_path / "video.mp4") as video:
+        assert len(list(iter(video.read, None))) == 8
     lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(8)) and any(line["detections"] for line in lines)
     assert "8 frames in " in out and "ended by sources; onnxruntime fp32" in out and CLIP.split("&size")[0] in out
@@ -54,10 +54,10 @@ def test_clip_becomes_a_film_lines_and_a_summary(graph: Path, tmp_path: Path, ca
 
 
 def test_lines_are_those_of_detect(graph: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    film, lines, found = tmp_path / "film.avi", tmp_path / "found.jsonl", tmp_path / "found.json"
-    assert camera(graph, "--source", CLIP, "--sink", film) == 0
-    assert camera(graph, "--source", film, "--sink", lines) == 0
-    assert call("detect", graph, film, "--threads", "1", "--json", found) == 0
+    video, lines, found = tmp_path / "video.avi", tmp_path / "found.jsonl", tmp_path / "found.json"
+    assert camera(graph, "--source", CLIP, "--sink", video) == 0
+    assert camera(graph, "--source", video, "--sink", lines) == 0
+    assert call("detect", graph, video, "--threads", "1", "--json", found) == 0
     rows = [json.loads(line)["detections"] for line in lines.read_text().splitlines()]
     assert rows == [image["detections"] for image in json.loads(found.read_text())["images"]] and len(rows) == 8
 
@@ -101,13 +101,13 @@ def test_what_cannot_be_opened_is_one_error(
 
 def test_size_that_is_not_understood_is_a_usage_error(graph: Path, capfd: pytest.CaptureFixture[str]):
     assert camera(graph, "--size", "720p") == 2
-    assert "expected WIDTHxHEIGHT, e.g. 1280x720" in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert "expected WIDTHxHEIGHT or one number, e.g. 1280x720" in " ".join(capfd.readouterr().err.replace("│", " ").split())
 
 
 def test_sink_that_fails_leaves_the_summary_and_exit_code_1(
     graph: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    for index, side in enumerate((64, 96)):  # a film has one size
+    for index, side in enumerate((64, 96)):  # a video has one size
         assert camera(graph, "--source", f"shapes://?frames=1&size={side}x128", "--sink", f"{tmp_path}/in{index}/") == 0
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -115,14 +115,14 @@ def test_sink_that_fails_leaves_the_summary_and_exit_code_1(
         (picture,) = (path for path in (tmp_path / f"in{index}").rglob("*") if path.is_file())
         picture.rename(pictures / f"{index}{picture.suffix}")
     capfd.readouterr()
-    sinks = f"{tmp_path}/film.mp4,{tmp_path}/found.jsonl"
+    sinks = f"{tmp_path}/video.mp4,{tmp_path}/found.jsonl"
     assert camera(graph, "--source", pictures, "--sink", sinks, "--json", tmp_path / "summary.json") == 1
     content = json.loads((tmp_path / "summary.json").read_text())
     assert content["processed"] == 2 and [row["sink"] for row in content["sinks"]["failures"]] == [
-        f"{tmp_path}/film.mp4"
+        f"{tmp_path}/video.mp4"
     ]
     assert len((tmp_path / "found.jsonl").read_text().splitlines()) == 2
-    assert "the film 64x128" in capfd.readouterr().err.splitlines()[-1]
+    assert "the video 64x128" in capfd.readouterr().err.splitlines()[-1]
 
 
 def test_line_says_how_the_loop_is_doing():
@@ -171,21 +171,21 @@ def wait_for(condition: Any, timeout_s: float = 60) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_is_an_ordinary_end_that_finishes_files(started: Any, tmp_path: Path, number: signal.Signals):
     process = started(
-        "--source", ENDLESS, "--sink", f"{tmp_path}/found.jsonl,{tmp_path}/film.avi", "--json", tmp_path / "s.json"
+        "--source", ENDLESS, "--sink", f"{tmp_path}/found.jsonl,{tmp_path}/video.avi", "--json", tmp_path / "s.json"
     )
-    wait_for(lambda: any(path.stat().st_size > 2000 for path in tmp_path.iterdir() if "film" in path.name))
+    wait_for(lambda: any(path.stat().st_size > 2000 for path in tmp_path.iterdir() if "video" in path.name))
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     content = json.loads((tmp_path / "s.json").read_text())
     assert content["ended_by"] == number.name and content["captured"] == content["processed"] + content["dropped"]
     assert len((tmp_path / "found.jsonl").read_text().splitlines()) == content["processed"] > 0
-    with VideoSource(tmp_path / "film.avi") as film:
+    with VideoSource(tmp_path / "video.avi") as video:
         lines = (tmp_path / "found.jsonl").read_text().splitlines()
         first, last = (json.loads(line)["index"] for line in (lines[0], lines[-1]))
-        assert len(list(iter(film.read, None))) == last - first + 1  # the picture before stands in for a dropped one
+        assert len(list(iter(video.read, None))) == last - first + 1  # the picture before stands in for a dropped one
     assert f"ended by {number.name}" in out
-    assert {path.name for path in tmp_path.iterdir()} == {"found.jsonl", "film.avi", "s.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"found.jsonl", "video.avi", "s.json"}
 
 
 def test_interrupt_while_opencv_hangs_ends_soon(started: Any, tmp_path: Path):

@@ -71,9 +71,9 @@ def test_rtsp_server_that_is_killed_and_comes_back_loses_nothing_but_time(rtsp: 
         max_frames=(num_kills + 1) * frames_between, drop="none", patience=HASTY, on_frame=kill_now_and_then
     )
     lines = tmp_path / "found.jsonl"
-    with JsonLinesSink(lines) as film:
+    with JsonLinesSink(lines) as video:
         statistics = run_loop(
-            fake_detector(), [open_source(rtsp.uri, SourceOptions(timeout_s=5))], [sink, film], options
+            fake_detector(), [open_source(rtsp.uri, SourceOptions(timeout_s=5))], [sink, video], options
         )
     counts = statistics.sources[rtsp.uri]
     assert counts.reconnects == num_kills and counts.error is None

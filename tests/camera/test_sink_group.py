@@ -171,13 +171,13 @@ def test_slow_sink_in_the_background_keeps_nobody_waiting_until_it_is_far_behind
 
 @pytest.mark.parametrize("num_frames", [3, 30], ids=["when closed", "when written"])
 def test_failure_in_the_background_comes_out_and_stops_this_sink_alone(num_frames: int):
-    failing, good = FailingSink(OutputError("film.mp4: no space")), ListSink()
+    failing, good = FailingSink(OutputError("video.mp4: no space")), ListSink()
     with SinkGroup([BackgroundSink(failing), good]) as group:
         for index in range(num_frames):
             group.write(result(index))
     assert [frame.index for frame in failing.frames] == [0, 1] and failing.calls == ["abort"]
     assert len(good.frames) == num_frames
-    assert group.failures == [{"sink": "failing", "error": "film.mp4: no space"}]
+    assert group.failures == [{"sink": "failing", "error": "video.mp4: no space"}]
 
 
 def test_aborted_sink_in_the_background_leaves_out_what_waits():
@@ -261,15 +261,15 @@ def test_every_kind_of_sink_has_a_uri(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_each_source_has_a_film_of_its_own_and_all_share_the_lines(tmp_path: Path):
     sources = ("left", "right", "third")
-    with opened(f"{tmp_path}/film.mp4", f"{tmp_path}/found.jsonl", sources=sources) as group:
+    with opened(f"{tmp_path}/video.mp4", f"{tmp_path}/found.jsonl", sources=sources) as group:
         for index in range(4):
             group.write(result(index, "right", (64, 80)))
             group.write(result(index, "third"))
         group.write(result(0, "left", (32, 32)))
     shapes = {}
     for number in range(3):
-        with VideoSource(tmp_path / f"film-{number}.mp4") as film:
-            shapes[number] = [frame.pixels.shape[:2] for frame in iter(film.read, None)]
+        with VideoSource(tmp_path / f"video-{number}.mp4") as video:
+            shapes[number] = [frame.pixels.shape[:2] for frame in iter(video.read, None)]
     assert shapes == {0: [(32, 32)], 1: [(64, 80)] * 4, 2: [(48, 64)] * 4}
     assert len((tmp_path / "found.jsonl").read_text().splitlines()) == 9
 
@@ -280,14 +280,14 @@ def test_film_has_the_rate_that_its_source_named_when_it_was_opened(tmp_path: Pa
     def stats() -> dict[str, Any]:
         return {"sources": [{"source": name, "nominal_fps": fps} for name, fps in rates.items()]}
 
-    with open_sinks([f"{tmp_path}/film.avi"], fps=10, stats=stats, sources=["a", "b", "c"]) as group:
+    with open_sinks([f"{tmp_path}/video.avi"], fps=10, stats=stats, sources=["a", "b", "c"]) as group:
         rates.update(a=25.0, b=90_000.0)  # the second names the clock of its time stamps
         for source in rates:
             group.write(result(0, source))
     shown = []
     for number in range(3):
-        with VideoSource(tmp_path / f"film-{number}.avi") as film:
-            shown.append(film.fps)
+        with VideoSource(tmp_path / f"video-{number}.avi") as video:
+            shown.append(video.fps)
     assert shown == [25.0, 10.0, 10.0]
 
 
@@ -306,7 +306,7 @@ FORMS = "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi, NAME.jsonl, jsonl (o
     [
         ("", "not a sink"),
         ("windows", "not a sink"),
-        ("film.mkv", "not a sink"),
+        ("video.mkv", "not a sink"),
         ("rtsp://127.0.0.1:8554/", "not a sink"),
         ("https://127.0.0.1:8080", "not a sink"),
         ("http://127.0.0.1:8080/view", "more than http://HOST:PORT"),
@@ -334,7 +334,7 @@ def test_sink_given_twice_is_refused():
 def test_sink_that_cannot_be_opened_leaves_none_open(tmp_path: Path):
     before = threading.active_count()
     (tmp_path / "file").write_bytes(b"")
-    for last in (f"{tmp_path}/file/a.jsonl", "film.mkv"):
+    for last in (f"{tmp_path}/file/a.jsonl", "video.mkv"):
         with pytest.raises((CameraError, OutputError)):
             opened("http://127.0.0.1:0", f"{tmp_path}/a.mp4", f"{tmp_path}/a.jsonl", last, sources=("a", "b"))
     assert threading.active_count() == before and [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,4 +1,4 @@
-"""Films, lines and pictures from a loop: as they were seen, whole or absent."""
+"""Videos, lines and pictures from a loop: as they were seen, whole or absent."""
 
 import json
 import re
@@ -60,10 +60,10 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-# --- films ---
+# --- videos ---
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.avi", "FILM.MP4", "größe ü.avi"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.avi", "VIDEO.MP4", "größe ü.avi"])
 @pytest.mark.parametrize("count", [1, 9])
 def test_film_is_read_as_written(tmp_path: Path, name: str, count: int, caplog: pytest.LogCaptureFixture):
     path, pictures = tmp_path / "new" / name, shades(count)
@@ -80,10 +80,10 @@ def test_film_is_read_as_written(tmp_path: Path, name: str, count: int, caplog: 
 
 
 def test_film_shows_the_boxes(tmp_path: Path):
-    with VideoSink(tmp_path / "film.avi", 10) as sink:
+    with VideoSink(tmp_path / "video.avi", 10) as sink:
         statistics = run_loop(fake_detector(), [ListSource(grey_pictures([40] * 3))], [sink])
     assert statistics.processed == 3
-    for shown in read_all(tmp_path / "film.avi"):
+    for shown in read_all(tmp_path / "video.avi"):
         assert_allclose(shown.pixels[30:], 40, atol=12)
         assert np.ptp(shown.pixels[:20]) > 100  # a coloured box and its label
 
@@ -91,63 +91,63 @@ def test_film_shows_the_boxes(tmp_path: Path):
 def test_picture_before_stands_in_for_frames_that_were_dropped(tmp_path: Path):
     """At 10 fps: no frame is repeated before the first, and none for longer than two seconds."""
     levels = {7: 40, 8: 80, 11: 120, 12: 160, 1000: 200}
-    with VideoSink(tmp_path / "film.avi", 10) as sink:
+    with VideoSink(tmp_path / "video.avi", 10) as sink:
         for index, level in levels.items():
             sink.write(result_of(frame(level, index)))
-    shown = [int(shown.pixels.mean()) for shown in read_all(tmp_path / "film.avi")]
+    shown = [int(shown.pixels.mean()) for shown in read_all(tmp_path / "video.avi")]
     assert_allclose(shown, [40, *3 * [80], 120, *21 * [160], 200], atol=3)
 
 
 def test_last_row_and_column_of_odd_frames_are_cut_off(tmp_path: Path):
-    write_all(VideoSink(tmp_path / "film.mp4", 10), grey_pictures([100] * 3, (33, 47)))
-    assert [frame.pixels.shape for frame in read_all(tmp_path / "film.mp4")] == [(32, 46, 3)] * 3
+    write_all(VideoSink(tmp_path / "video.mp4", 10), grey_pictures([100] * 3, (33, 47)))
+    assert [frame.pixels.shape for frame in read_all(tmp_path / "video.mp4")] == [(32, 46, 3)] * 3
 
 
 def test_frame_of_another_size_ends_the_film_which_is_kept(tmp_path: Path):
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     with pytest.raises(CameraError) as caught, VideoSink(path, 10) as sink:
         sink.write(result_of(frame(10, 0)))
         sink.write(result_of(frame(10, 1)))
         sink.write(result_of(frame(10, 2, (64, 48))))
     assert str(caught.value) == (
-        f"{path}: frame 2 of list is 48x64, the video 64x48; the film ends after 2 frames; "
-        "give each source a film of its own"
+        f"{path}: frame 2 of list is 48x64, the video 64x48; the video ends after 2 frames; "
+        "give each source a video of its own"
     )
     assert list(tmp_path.iterdir()) == [path] and len(read_all(path)) == 2
 
 
-@pytest.mark.parametrize("name", ["film.mkv", "film"])
+@pytest.mark.parametrize("name", ["video.mkv", "video"])
 def test_film_of_another_kind_is_refused(tmp_path: Path, name: str):
     with pytest.raises(CameraError) as caught:
         VideoSink(tmp_path / name, 10)
-    assert str(caught.value) == f"{tmp_path}/{name}: films are written as .mp4 or .avi; give a name that ends so"
+    assert str(caught.value) == f"{tmp_path}/{name}: videos are written as .mp4 or .avi; give a name that ends so"
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_film_without_speed_is_refused(tmp_path: Path, fps: float):
     with pytest.raises(CameraError) as caught:
-        VideoSink(tmp_path / "film.mp4", fps)
-    assert str(caught.value) == f"{tmp_path}/film.mp4: fps={fps}; expected a number above 0"
+        VideoSink(tmp_path / "video.mp4", fps)
+    assert str(caught.value) == f"{tmp_path}/video.mp4: fps={fps}; expected a number above 0"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_film_that_the_encoder_refuses_is_an_error(tmp_path: Path):
     with pytest.raises(CameraError) as caught:
-        write_all(VideoSink(tmp_path / "film.mp4", 10), grey_pictures([0], (1, 1)))
+        write_all(VideoSink(tmp_path / "video.mp4", 10), grey_pictures([0], (1, 1)))
     assert str(caught.value) == (
-        f"{tmp_path}/film.mp4: this OpenCV cannot write 1x1 px at 10 fps as mp4v; "
+        f"{tmp_path}/video.mp4: this OpenCV cannot write 1x1 px at 10 fps as mp4v; "
         "try .avi, or install an OpenCV with FFmpeg"
     )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("num_bytes", [3_000, 30_000])
-@pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.avi"])
 def test_film_on_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path, name: str, num_bytes: int):
     noise = list(np.random.default_rng(0).integers(0, 256, (30, *FRAME_HW, 3), np.uint8))
     with pytest.raises(CameraError) as caught, files_of_at_most(num_bytes):
         write_all(VideoSink(tmp_path / name, 10), noise)
-    assert str(caught.value) == f"{tmp_path}/{name}: the film could not be completed; is the disk full?"
+    assert str(caught.value) == f"{tmp_path}/{name}: the video could not be completed; is the disk full?"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -230,7 +230,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.avi"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.avi"])
 def test_film_that_fills_the_disk_is_ended_and_kept(small_disk: Path, name: str):
     path, written = small_disk / name, 0
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
@@ -240,7 +240,7 @@ def test_film_that_fills_the_disk_is_ended_and_kept(small_disk: Path, name: str)
             written += 1
     assert 5 < written < 2000
     assert re.fullmatch(
-        rf"{path}: the disk is full \([0-9.]+ MiB left\); the film ends after {written} frames; "
+        rf"{path}: the disk is full \([0-9.]+ MiB left\); the video ends after {written} frames; "
         "make room, or give another folder",
         str(caught.value),
     )
@@ -274,7 +274,7 @@ def test_pictures_that_fill_the_disk_are_whole(small_disk: Path):
 
 def test_full_disk_stops_its_own_sink_and_no_other(small_disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    uris = [f"{small_disk}/film.avi", f"{tmp_path}/found.jsonl", "http://127.0.0.1:0"]
+    uris = [f"{small_disk}/video.avi", f"{tmp_path}/found.jsonl", "http://127.0.0.1:0"]
     with open_sinks(uris, fps=10, stats=dict, sources=["list"]) as group:
         for index in range(2000):
             group.write(result_of(Frame(noise, "list", index, 0.0)))
@@ -288,7 +288,7 @@ def test_full_disk_stops_its_own_sink_and_no_other(small_disk: Path, tmp_path: P
         f"{failure['error']}; this sink has stopped"
     ]
     assert len((tmp_path / "found.jsonl").read_text().splitlines()) == index + 1
-    assert 5 < len(read_all(small_disk / "film.avi")) < index
+    assert 5 < len(read_all(small_disk / "video.avi")) < index
 
 
 def test_killed_program_leaves_its_lines_in_the_temporary_file(tmp_path: Path):
@@ -350,7 +350,7 @@ def open_sink(name: str, path: Path) -> Sink:
     return VideoSink(path, 10) if name.endswith((".mp4", ".avi")) else JsonLinesSink(path)
 
 
-@pytest.fixture(params=["film.mp4", "film.avi", "found.jsonl"])
+@pytest.fixture(params=["video.mp4", "video.avi", "found.jsonl"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Of a file that is already there."""
     path = tmp_path / request.param

@@ -127,8 +127,8 @@ def test_shapes_too_small_to_draw_are_refused():
 
 
 def write_film(path: Path, count: int = 6) -> None:
-    with VideoSink(path, 10) as film:
-        run_loop(fake_detector(), [ListSource(grey_pictures(range(40, 40 + count)))], [film])
+    with VideoSink(path, 10) as video:
+        run_loop(fake_detector(), [ListSource(grey_pictures(range(40, 40 + count)))], [video])
 
 
 def test_video_that_cannot_be_read_is_refused(tmp_path: Path):

@@ -78,7 +78,7 @@ def test_jpeg_is_turned_upright_by_its_orientation(tmp_path: Path):
     assert pixels[:12].min() > 200 and pixels[20:].max() < 50
 
 
-@pytest.mark.parametrize("rest", [bytes(100), b"\xff\xd8\xff\xda film"], ids=["padding", "motion photo"])
+@pytest.mark.parametrize("rest", [bytes(100), b"\xff\xd8\xff\xda video"], ids=["padding", "motion photo"])
 def test_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path, rest: bytes):
     (tmp_path / "a.jpg").write_bytes(encoded(".jpg") + rest)
     assert load_image(tmp_path / "a.jpg").shape == (5, 7, 3)
@@ -132,7 +132,7 @@ def test_a_saved_picture_is_read_as_it_was(tmp_path: Path):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("b.png", "a.JPG", "c.txt", "deep/d.png", "film.avi"):
+    for name in ("b.png", "a.JPG", "c.txt", "deep/d.png", "video.avi"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(encoded(".png"))
     return tmp_path
@@ -143,9 +143,9 @@ def folder(tmp_path: Path) -> Path:
     [
         (["."], ["a.JPG", "b.png"]),
         (["*.png"], ["b.png"]),
-        (["*"], ["a.JPG", "b.png", "c.txt", "film.avi"]),  # files only
+        (["*"], ["a.JPG", "b.png", "c.txt", "video.avi"]),  # files only
         (["**/*.png"], ["b.png", "deep/d.png"]),
-        (["c.txt", "film.avi", "b.png"], ["c.txt", "film.avi", "b.png"]),  # what is named is taken, in that order
+        (["c.txt", "video.avi", "b.png"], ["c.txt", "video.avi", "b.png"]),  # what is named is taken, in that order
         (["deep", ".", "b.png"], ["deep/d.png", "a.JPG", "b.png", "b.png"]),
     ],
 )

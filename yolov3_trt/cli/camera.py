@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from yolov3_trt.detector import Detector
     from yolov3_trt.geometry import HW
 
-_DEFAULT_FILM_FPS = 30.0  # where no source says its own
+_DEFAULT_VIDEO_FPS = 30.0  # where no source says its own
 
 
 def camera(
@@ -179,7 +179,7 @@ def _run(
     statistics = Statistics(about)
     names = [source.name for source in sources]
     errors: list[str] = []
-    with open_sinks(sink_uris, fps=_film_fps(sources), stats=statistics.snapshot, sources=names) as sinks:
+    with open_sinks(sink_uris, fps=_video_fps(sources), stats=statistics.snapshot, sources=names) as sinks:
         with live_line(statistics.snapshot) as update:
             loop = CameraLoop(detector, sources, [sinks], replace(options, on_tick=update), statistics)
             try:
@@ -198,10 +198,10 @@ def _run(
     }
 
 
-def _film_fps(sources: "Sequence[Source | LiveSource]") -> float:
-    """Of films: what the sources say; several that differ share the fastest, as each film is one of them."""
+def _video_fps(sources: "Sequence[Source | LiveSource]") -> float:
+    """Of videos: what the sources say; several that differ share the fastest, as each video is one of them."""
     known = [fps for source in sources if (fps := getattr(source, "fps", None)) is not None]
-    return max(known, default=_DEFAULT_FILM_FPS)
+    return max(known, default=_DEFAULT_VIDEO_FPS)
 
 
 def _parse_size(text: str | None) -> "HW | None":

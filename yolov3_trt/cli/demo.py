@@ -43,7 +43,7 @@ def demo(
     say("3. ONNX -> TensorRT engine")
     engines = _build(graphs)
     say(f"4. A clip of {frames} generated frames through the capture loop")
-    clip = _film(graphs["fp32"], frames, output)
+    clip = _video(graphs["fp32"], frames, output)
     _draw_one(graphs["fp32"], output / "picture.jpg")
     artifacts = {"pytorch fp32": Path(MODEL), **{f"onnx {name}": path for name, path in graphs.items()}}
     artifacts |= {f"engine {engine['precision']}": Path(engine["engine"]) for engine in engines if engine["runs_here"]}
@@ -109,7 +109,7 @@ def _build(graphs: dict[str, Path]) -> list[dict[str, Any]]:
     return engines
 
 
-def _film(graph: Path, frames: int, output: Path) -> dict[str, Any]:
+def _video(graph: Path, frames: int, output: Path) -> dict[str, Any]:
     """The clip with boxes, and how the loop kept up."""
     from yolov3_trt.camera.loop import run_loop
     from yolov3_trt.camera.sinks import VideoSink
@@ -119,9 +119,9 @@ def _film(graph: Path, frames: int, output: Path) -> dict[str, Any]:
     with (
         open_detector(graph) as detector,
         ShapesSource(seed=SEED, num_frames=frames, fps=CLIP_FPS) as source,
-        VideoSink(output / "clip.mp4", CLIP_FPS) as film,
+        VideoSink(output / "clip.mp4", CLIP_FPS) as video,
     ):
-        summary = run_loop(detector, [source], [film]).summary()
+        summary = run_loop(detector, [source], [video]).summary()
     latency, age = summary["latency_ms"], summary["frame_age_ms"]
     say(
         f"   {output / 'clip.mp4'}: {summary['processed']} frames, {summary['dropped']} dropped, {summary['fps']:.0f} fps; "

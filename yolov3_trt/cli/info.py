@@ -127,7 +127,7 @@ def _meta_text(meta: "ModelMeta") -> str:
 
 def _engine_text(engine: "EngineMeta") -> str:
     target = engine.gpu or "built on the CPU"
-    capabilities = ", ".join(engine.compute_capabilities) or "the flavour's portable default"
+    capabilities = ", ".join(engine.compute_capabilities) or "the flavor's portable default"
     lines = {
         "engine": f"{engine.plan_bytes / 1e6:.1f} MB, SHA-256 {engine.plan_sha256}",
         "built with": f"{engine.flavor} {engine.flavor_version} on {engine.platform}, {target}, in {engine.build_s:.1f} s",

@@ -215,7 +215,7 @@ def _is_jpeg_cut_short(content: bytes) -> bool:
     if not content.startswith(b"\xff\xd8\xff"):
         return False
     # Segment by segment to the first scan: what lies in a segment (a thumbnail has markers of its own) does not count, nor
-    # does what follows the end marker (the film of a "motion photo").
+    # does what follows the end marker (the video of a "motion photo").
     at = 2
     while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] != b"\xda":
         is_fill = content[at + 1 : at + 2] == b"\xff"

@@ -1,1 +1,1 @@
-"""TensorRT: which flavour is here, and how a graph becomes an engine. Needs neither torch nor onnx."""
+"""TensorRT: which flavor is here, and how a graph becomes an engine. Needs neither torch nor onnx."""

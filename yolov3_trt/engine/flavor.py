@@ -86,7 +86,7 @@ def _load(name: FlavorName) -> Flavor:
 class BuildLog:
     """TensorRT's messages: to `logging` as they come, and kept for the error of the build under way.
 
-    TensorRT has one logger per process, the first that it is given; so there is one of these per flavour. TensorRT calls it
+    TensorRT has one logger per process, the first that it is given; so there is one of these per flavor. TensorRT calls it
     from threads of its own.
     """
 

@@ -159,7 +159,7 @@ def _rebuild(meta: EngineMeta, machine: Machine, gpu: Gpu, onnx_path: Path | Non
 
 
 def _builds_for(flavor: FlavorName, gpu: Gpu) -> bool:
-    """Whether a flavour's own default is a plan for this GPU."""
+    """Whether a flavor's own default is a plan for this GPU."""
     return flavor is not FlavorName.TENSORRT_RTX or gpu.compute_capability >= _AMPERE
 
 

@@ -64,12 +64,12 @@ def open_sinks(
     group's `fallbacks`.
 
     Args:
-        uris: `window`, `http://HOST:PORT` (port 0 is any free one), `NAME.mp4` or `NAME.avi` (with several sources a film for
+        uris: `window`, `http://HOST:PORT` (port 0 is any free one), `NAME.mp4` or `NAME.avi` (with several sources a video for
             each, `NAME-0.mp4` on), `NAME.jsonl` (all sources in one file), `jsonl` for stdout, `FOLDER/` for pictures, of which
             `?every=10&keep=1000` writes every tenth and keeps the newest thousand.
-        fps: of films of sources that name none.
+        fps: of videos of sources that name none.
         stats: of the loop, plain values for `/stats.json`; called by any thread. `nominal_fps` of its `sources` is the rate of
-            a source's film.
+            a source's video.
         sources: names of all sources.
 
     Raises:
@@ -104,7 +104,7 @@ def _open(uri: str, loop: _Loop) -> list[Sink]:
     if "://" not in uri and Path(uri).suffix.lower() == ".jsonl":
         return [JsonLinesSink(Path(uri))]
     if "://" not in uri and Path(uri).suffix.lower() in (".mp4", ".avi"):
-        return _films(Path(uri), loop)
+        return _videos(Path(uri), loop)
     _refuse(uri, "not a sink")
 
 
@@ -138,20 +138,20 @@ def _address(uri: str) -> tuple[str, int]:
     return parts.hostname or "127.0.0.1", 8080 if port is None else port
 
 
-def _films(path: Path, loop: _Loop) -> list[Sink]:
+def _videos(path: Path, loop: _Loop) -> list[Sink]:
     if len(loop.sources) == 1:
-        return [_film(path, loop.sources[0], loop)]
+        return [_video(path, loop.sources[0], loop)]
     paths = [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(len(loop.sources))]
     with ExitStack() as opened:
-        films = [
-            opened.enter_context(_film(film_path, source, loop))
-            for film_path, source in zip(paths, loop.sources, strict=True)
+        videos = [
+            opened.enter_context(_video(video_path, source, loop))
+            for video_path, source in zip(paths, loop.sources, strict=True)
         ]
         opened.pop_all()
-    return [_OneSource(film, source) for film, source in zip(films, loop.sources, strict=True)]
+    return [_OneSource(video, source) for video, source in zip(videos, loop.sources, strict=True)]
 
 
-def _film(path: Path, source: str, loop: _Loop) -> BackgroundSink:
+def _video(path: Path, source: str, loop: _Loop) -> BackgroundSink:
     return BackgroundSink(VideoSink(path, lambda: _fps_of(source, loop)))
 
 

@@ -1,4 +1,4 @@
-"""Films, written by OpenCV."""
+"""Videos, written by OpenCV."""
 
 import math
 import shutil
@@ -16,26 +16,26 @@ from yolov3_trt.preprocess import Image
 # FourCC by container. Both encoders are part of every build of OpenCV that has FFmpeg.
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 
-# OpenCV goes on without a word when the disk is full, so a film ends before: what the end of the film still needs, and what
+# OpenCV goes on without a word when the disk is full, so a video ends before: what the end of the video still needs, and what
 # the index of its frames takes. A 4K frame has 1 MB at the most.
 _RESERVE_BYTES, _INDEX_BYTES = 2 << 20, 96
 
-_LONGEST_STILL_S = 2.0  # of a film, where many frames were dropped at once
+_LONGEST_STILL_S = 2.0  # of a video, where many frames were dropped at once
 
 
 class VideoSink(FileSink):
-    """A film with the boxes drawn in: `.mp4` (MPEG-4 part 2) or `.avi` (Motion JPEG).
+    """A video with the boxes drawn in: `.mp4` (MPEG-4 part 2) or `.avi` (Motion JPEG).
 
-    Where frames were dropped the picture before stands in for them, so that the film is not faster than life. The encoders
-    take even sizes, so the last row or column of odd frames is cut off. A film that cannot go on, as the disk is full or frames
-    have another size, is ended and kept.
+    Where frames were dropped the picture before stands in for them, so that the video is not faster than life. The encoders
+    take even sizes, so the last row or column of odd frames is cut off. A video that cannot go on, as the disk is full or
+    frames have another size, is ended and kept.
     """
 
     def __init__(self, path: Path, fps: float | Callable[[], float]) -> None:
         """Claim the file; the encoder is opened by the first frame, which has the size.
 
         Args:
-            path: of the film.
+            path: of the video.
             fps: frames per second, or what is asked for them when the first frame is there.
 
         Raises:
@@ -45,18 +45,18 @@ class VideoSink(FileSink):
         require("cv2", extra="opencv")
         suffix = path.suffix.lower()
         if suffix not in _CODECS:
-            raise CameraError(f"{path}: films are written as {' or '.join(_CODECS)}; give a name that ends so")
+            raise CameraError(f"{path}: videos are written as {' or '.join(_CODECS)}; give a name that ends so")
         if not callable(fps) and not 0 < fps < math.inf:
             raise CameraError(f"{path}: fps={fps}; expected a number above 0")
         super().__init__(path)
         self._codec, self._given_fps = _CODECS[suffix], fps
         self._fps = math.nan  # until the first frame
         # OpenCV chooses the container by the suffix, which the temporary file has not.
-        self._film = self._partial.with_name(self._partial.name + suffix)
-        self._resources.callback(self._film.unlink, missing_ok=True)
+        self._video = self._partial.with_name(self._partial.name + suffix)
+        self._resources.callback(self._video.unlink, missing_ok=True)
         self._writer: Any = None
         self._image_hw: HW = (0, 0)
-        self._last: tuple[int, Image] | None = None  # the index of the last frame, and what the film shows of it
+        self._last: tuple[int, Image] | None = None  # the index of the last frame, and what the video shows of it
 
     def write(self, result: Result) -> None:
         """Add a frame.
@@ -73,7 +73,7 @@ class VideoSink(FileSink):
             self._end_early(
                 f"frame {frame.index} of {frame.source} is {width}x{height}, the video "
                 f"{self._image_hw[1]}x{self._image_hw[0]}",
-                "give each source a film of its own",
+                "give each source a video of its own",
             )
         picture = annotated(result)
         if self._last is not None:
@@ -99,13 +99,13 @@ class VideoSink(FileSink):
         """Keep what there is, and say why there is no more."""
         frames = self._frames
         self.close()
-        raise CameraError(f"{self._path}: {reason}; the film ends after {frames} frames; {fix}")
+        raise CameraError(f"{self._path}: {reason}; the video ends after {frames} frames; {fix}")
 
     def _open_writer(self) -> Any:
         cv2 = require("cv2", extra="opencv")
         height, width = self._image_hw
         self._fps = self._given_fps() if callable(self._given_fps) else self._given_fps
-        writer = cv2.VideoWriter(str(self._film), cv2.VideoWriter_fourcc(*self._codec), self._fps, (width, height))
+        writer = cv2.VideoWriter(str(self._video), cv2.VideoWriter_fourcc(*self._codec), self._fps, (width, height))
         if not writer.isOpened():
             raise CameraError(
                 f"{self._path}: this OpenCV cannot write {height}x{width} px at {self._fps:g} fps as {self._codec}; try "
@@ -118,16 +118,16 @@ class VideoSink(FileSink):
         is_by_ffmpeg = self._writer.getBackendName() == "FFMPEG"
         self._writer.release()
         if is_by_ffmpeg and not self._reaches_last_frame():
-            raise CameraError(f"{self._path}: the film could not be completed; is the disk full?")
-        self._film.replace(self._partial)
+            raise CameraError(f"{self._path}: the video could not be completed; is the disk full?")
+        self._video.replace(self._partial)
 
     def _reaches_last_frame(self) -> bool:
-        """Whether all frames are in the film: OpenCV goes on without a word when the disk is full.
+        """Whether all frames are in the video: OpenCV goes on without a word when the disk is full.
 
         The announced number of frames would not tell; it may be written after frames that were lost.
         """
         cv2 = require("cv2", extra="opencv")
-        capture = cv2.VideoCapture(str(self._film), cv2.CAP_FFMPEG)
+        capture = cv2.VideoCapture(str(self._video), cv2.CAP_FFMPEG)
         capture.set(cv2.CAP_PROP_POS_FRAMES, self._frames - 1)
         capture.grab()
         position = capture.get(cv2.CAP_PROP_POS_FRAMES)
