@@ -11,8 +11,7 @@ import cv2
 import pytest
 
 from tests.cli_runner import files_in
-from yolov3_trt.jobs.export import export_model
-from yolov3_trt.models import load_model
+from yolov3_trt.jobs.export import export
 from yolov3_trt.shapes import shapes_picture
 
 pytestmark = pytest.mark.skipif(
@@ -94,7 +93,7 @@ def test_loading_every_library_asks_for_no_host_and_leaves_nothing_at_home(watch
 
 def test_detecting_asks_for_no_host_and_leaves_nothing_at_home(watched: Watched, tmp_path: Path):
     graph, picture = tmp_path / "shapes.onnx", tmp_path / "a.png"
-    export_model(load_model("shapes"), graph)
+    export("shapes", graph)
     cv2.imwrite(str(picture), shapes_picture(7, 0).pixels)
     done = watched.run("-m", "yolov3_trt", "detect", graph, picture, "--save", tmp_path / "out")
     assert str(picture) in done.stdout and (tmp_path / "out").is_dir()

