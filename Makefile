@@ -27,7 +27,7 @@ TEST_PROCESSES ?= 2
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not slow"
 
-# What takes long for what it shows anew each time: soaks, accuracy studies, killed builds, the blocks of the docs. CI runs it.
+# What takes long for what it shows anew each time: soaks, accuracy studies, killed builds, the blocks of the docs.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m slow
 
