@@ -207,7 +207,7 @@ def test_page_tells_of_a_lost_source_until_it_is_back(browser: Browser, loop: Lo
     wait_for(lambda: picture_widths(browser) == [1280, 640])
     loop.sink.mark_stale(SOURCES[0], 65.3)
     # Drawn into the picture as well, and shown at once: nothing comes after it.
-    wait_for(lambda: np.allclose(browser.run(CORNERS)[0], (200, 40, 40), atol=16), limit_s=6)
+    wait_for(lambda: np.allclose(browser.run(CORNERS)[0], (200, 40, 40), atol=24), limit_s=6)  # JPEG: letters lie near
     wait_for(lambda: browser.run(banner) == ["no frame for 65 s"])
     loop.step()
     wait_for(lambda: browser.run(banner) == [])
