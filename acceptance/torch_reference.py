@@ -80,10 +80,8 @@ def _network_ms(backend: TorchBackend, batch: int, variant: TorchOptions) -> dic
     module, form = backend._module, torch.channels_last if variant.channels_last else torch.contiguous_format
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[variant.dtype]
     images = torch.zeros(backend.meta.input_shape(batch)).to(variant.device, dtype, memory_format=form)
-    times_ms = []
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        for _ in range(_WARMUP + _NETWORK_CALLS):
-            times_ms.append(_timed_ms(module, images))
+        times_ms = [_timed_ms(module, images) for _ in range(_WARMUP + _NETWORK_CALLS)]
     values = np.percentile(times_ms[_WARMUP:], [50, 99])
     return {"p50": float(values[0]), "p99": float(values[1])}
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,19 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # where several processes share 
 if WORKER is not None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; see `one_thread_each`
 
+# Who starts the tests in the background makes them and what they start ignore Ctrl-C, of which some tests are about.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Small models pretrained on COCO, in the reference data.
 COCO_MODELS = ("yolo-fastest-1.1", "yolo-fastest-1.1-xl", "MobileNetV2-YOLOv3-Nano-coco")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A slow test may take half an hour; `timeout` of pyproject.toml holds for the others."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -73,8 +73,7 @@ def imports_of(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: imports are absolute"
             names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require" and id(node) not in checks:
-            if isinstance(node.args[0], ast.Constant):
-                names.add(str(node.args[0].value))
+            names |= {str(named.value) for named in node.args[:1] if isinstance(named, ast.Constant)}
     return names
 
 

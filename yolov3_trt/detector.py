@@ -223,15 +223,14 @@ def detector_on(opened: Backend | TensorBackend, settings: DetectSettings) -> De
 def _source(artifact: Any, weights: Any, names: Any, input_size: Any) -> str | Model:
     """What `open_backend` takes: a model with its options, or the path or address of an artifact."""
     hw = None if input_size is None else size("input_size", input_size)
-    if not isinstance(artifact, Model):
-        artifact = text("artifact", artifact)
-        if is_model(artifact):
-            return load_model(artifact, None if weights is None else text("weights", weights), names, hw)
+    given = artifact if isinstance(artifact, Model) else text("artifact", artifact)
+    if isinstance(given, str) and is_model(given):
+        return load_model(given, None if weights is None else text("weights", weights), names, hw)
     if weights or names or hw:
-        natural_backend(artifact)  # a name that is wrong is the first thing to say
-        name = artifact.spec.name if isinstance(artifact, Model) else artifact
+        natural_backend(given)  # a name that is wrong is the first thing to say
+        name = given.spec.name if isinstance(given, Model) else given
         raise BackendError(f"{name}: weights, names and input size are those it was exported with; leave them out")
-    return artifact
+    return given
 
 
 def _read(image: Any) -> Image:

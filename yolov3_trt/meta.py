@@ -377,7 +377,7 @@ def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
     return _parse(kind, expected_format, text, str(path))
 
 
-def _parse(kind: type[_Meta], expected_format: str, text: str | bytes, where: str) -> _Meta:
+def _parse(kind: type[_Meta], expected_format: str, text: str | bytes, where: str) -> _Meta:  # noqa: ARG001 - a kind to mypy
     from pydantic import ValidationError  # here: it takes longer to import than all of this package
 
     try:

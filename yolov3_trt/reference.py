@@ -50,12 +50,15 @@ def module_from_spec(spec: ModelSpec, weights: Weights | None = None) -> "YoloNe
         WeightsError: a key is missing, unknown or of another shape.
     """
     if weights is None:
-        return YoloNetwork(spec).eval()
+        network = YoloNetwork(spec)
+        network.eval()
+        return network
     with torch.device("meta"):  # no random values that would be overwritten at once: 0.6 s for a yolov3
         network = YoloNetwork(spec)
     network.to_empty(device="cpu")
     load_weights(network, weights)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def load_weights(network: "YoloNetwork", weights: Weights) -> None:
@@ -99,7 +102,8 @@ def run_layers(
 
 def fuse_batch_norm(network: "YoloNetwork") -> "YoloNetwork":
     """A copy of the network for inference, each batch norm folded into its convolution."""
-    fused = copy.deepcopy(network).eval()
+    fused = copy.deepcopy(network)
+    fused.eval()
     for layer in fused.layers:
         if isinstance(layer, ConvUnit):
             layer.fuse()
@@ -315,7 +319,7 @@ class _Mish(nn.Module):
         return x * torch.tanh(F.softplus(x))
 
 
-def _module(spec: ModelSpec, index: int) -> nn.Module:
+def _module(spec: ModelSpec, index: int) -> nn.Module:  # noqa: C901 - a case for each kind
     layer: Layer = spec.layers[index]
     match layer:
         case Conv():

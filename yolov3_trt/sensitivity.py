@@ -78,7 +78,8 @@ class QuantizedVariants:
         save_sidecar(replace(self.meta, precision=Precision.INT8, onnx_sha256=sha256_of_file(path)), path)
 
     def _quantised(self, float_layers: frozenset[int], rest: Precision) -> Any:
-        from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx
+        from yolov3_trt.graph.qdq import qdq_from_onnx
+        from yolov3_trt.graph.qdq_placement import QdqPolicy
 
         policy = QdqPolicy(float_layers=float_layers, float_precision=rest)
         return qdq_from_onnx(self._graph, self._table.amax, policy, self._table.bias_shifts)

@@ -138,7 +138,7 @@ def test_every_row_of_the_bundled_model_is_held_to_the_reference(run: Run, shape
         assert row["size_bytes"] > 0 and row["cpu_cores"] > 0
         low, high = row["speedup_interval"]
         assert low <= row["speedup_vs_reference"] <= high
-        assert 0 < row["roofline"]["share"]
+        assert row["roofline"]["share"] > 0
         assert row["roofline"]["gflop"] == pytest.approx(content["rows"][0]["roofline"]["gflop"])
         if row["label"] == "shapes":
             assert row["parity"] is None and row["speedup_vs_reference"] == 1

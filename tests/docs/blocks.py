@@ -32,7 +32,7 @@ class Block:
 
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text()
-    found = []
-    for match in re.finditer(r"^```([a-z]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        found.append(Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2]))
-    return found
+    return [
+        Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        for match in re.finditer(r"^```([a-z]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ]

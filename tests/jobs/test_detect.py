@@ -129,11 +129,14 @@ def test_a_second_file_that_cannot_be_made_leaves_nothing_of_the_first(tmp_path:
 
 def test_a_full_disk_leaves_whole_lines_and_a_whole_object(tmp_path: Path):
     lines, whole = tmp_path / "a.jsonl", tmp_path / "a.json"
-    with files_of_at_most(1000), pytest.raises(OutputError) as caught:
-        with DetectRecord(ABOUT, 99, json=whole, jsonl=lines) as record:
-            for number in range(99):
-                record.add(found(f"{number:030}"))
-                assert lines.read_bytes().endswith(b"\n")
+    with (
+        files_of_at_most(1000),
+        pytest.raises(OutputError) as caught,
+        DetectRecord(ABOUT, 99, json=whole, jsonl=lines) as record,
+    ):
+        for number in range(99):
+            record.add(found(f"{number:030}"))
+            assert lines.read_bytes().endswith(b"\n")
     assert str(caught.value).startswith(f"{tmp_path}/a.json")
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [int(row["file"]) for row in rows] == list(range(len(rows))) and len(rows) > 5

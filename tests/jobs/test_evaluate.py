@@ -113,8 +113,8 @@ def test_metrics_and_classes_are_pycocotools(
         objects = sum(row["category_id"] == own.params.catIds[index] for row in val64.content["annotations"])
         assert entry.objects == objects
         if objects:
-            assert entry.AP == pytest.approx(precision[:, :, index, 0, 2].mean(), abs=1e-12)
-            assert entry.AP50 == pytest.approx(precision[0, :, index, 0, 2].mean(), abs=1e-12)
+            assert pytest.approx(precision[:, :, index, 0, 2].mean(), abs=1e-12) == entry.AP
+            assert pytest.approx(precision[0, :, index, 0, 2].mean(), abs=1e-12) == entry.AP50
         else:
             assert entry.AP is None and entry.AP50 is None
     mean = np.mean([entry.AP for entry in found.per_class if entry.AP is not None])

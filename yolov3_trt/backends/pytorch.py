@@ -24,7 +24,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 def has_cuda() -> bool:
     """Whether this PyTorch has a GPU to run on."""
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 class TorchBackend(OpenBackend):
@@ -82,7 +82,8 @@ class TorchBackend(OpenBackend):
         """CUDA's convolutions as the reference has them: the fastest of those that keep to float32."""
         if self.options.device == "cpu":
             return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        return flags
 
     def close(self) -> None:
         """Free the module, and on CUDA what PyTorch has kept of its memory."""

@@ -41,4 +41,5 @@ def median_interval(values: FloatArray) -> tuple[float, float] | None:
 def paired_ratios(reference_s: Sequence[float], own_s: Sequence[float]) -> FloatArray:
     """How many times faster than a reference, round by round: a slow spell of the machine hits both sides of each ratio."""
     rounds = min(len(reference_s), len(own_s))
-    return np.asarray(reference_s[:rounds], float) / np.asarray(own_s[:rounds], float)
+    ratios: FloatArray = np.asarray(reference_s[:rounds], float) / np.asarray(own_s[:rounds], float)
+    return ratios

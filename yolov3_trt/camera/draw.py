@@ -111,7 +111,7 @@ def _draw_box(canvas: Image, corners: tuple[int, int, int, int], unit: int, colo
 def _unit_px(canvas: Image) -> int:
     """The width of a line; texts grow with it."""
     height, width = canvas.shape[:2]
-    return max(1, round(max(height, width) / 400))
+    return max(1, round(int(max(height, width)) / 400))
 
 
 def _in_ascii(row: Detection) -> str:

@@ -72,7 +72,7 @@ class SourceInlet(Inlet):
         self.counts.state = "running"
         self._thread.start()
 
-    def check(self, now_s: float) -> None:
+    def check(self, now_s: float) -> None:  # noqa: ARG002 - a camera reads it
         """Note how it ended, once the last frame is taken."""
         if not self.is_over or self.counts.state != "running":
             return
@@ -95,7 +95,7 @@ class SourceInlet(Inlet):
         """Whether it is at its end."""
         return self._is_read and not len(self.mailbox)
 
-    def silent_s(self, now_s: float) -> float:
+    def silent_s(self, now_s: float) -> float:  # noqa: ARG002 - a camera reads it
         """A file is never late."""
         return 0.0
 

@@ -69,7 +69,7 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def _main(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on stderr."),
-    version: bool = typer.Option(
+    version: bool = typer.Option(  # noqa: ARG001 - its callback answers
         False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version and leave."
     ),
 ) -> None:

@@ -179,14 +179,16 @@ def _run(
     statistics = Statistics(about)
     names = [source.name for source in sources]
     errors: list[str] = []
-    with open_sinks(sink_uris, fps=_video_fps(sources), stats=statistics.snapshot, sources=names) as sinks:
-        with live_line(statistics.snapshot) as update:
-            loop = CameraLoop(detector, sources, [sinks], replace(options, on_tick=update), statistics)
-            try:
-                with ended_by_signals(loop.stop):
-                    loop.run()
-            except Yolov3TrtError as exc:  # of the detector, or of the last sink: what was written so far is kept
-                errors.append(str(exc))
+    with (
+        open_sinks(sink_uris, fps=_video_fps(sources), stats=statistics.snapshot, sources=names) as sinks,
+        live_line(statistics.snapshot) as update,
+    ):
+        loop = CameraLoop(detector, sources, [sinks], replace(options, on_tick=update), statistics)
+        try:
+            with ended_by_signals(loop.stop):
+                loop.run()
+        except Yolov3TrtError as exc:  # of the detector, or of the last sink: what was written so far is kept
+            errors.append(str(exc))
     content = statistics.summary()
     errors += [row["error"] for row in content["sources"] if row["error"] is not None]
     errors += [failure["error"] for failure in sinks.failures if failure["error"] not in errors]

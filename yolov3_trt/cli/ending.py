@@ -62,7 +62,7 @@ def sigterm_unwinds() -> Iterator[None]:
         yield
         return
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, before)
         raise Terminated
 
@@ -88,7 +88,7 @@ def ended_by_signals(stop: Callable[[str], None]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         restore()
         stop(signal.Signals(number).name)
 

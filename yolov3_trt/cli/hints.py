@@ -93,7 +93,7 @@ def option_of(verb: Any, setting: str) -> str:
 
 def is_argument(parameter: Any) -> bool:
     """Whether it is typed without a name."""
-    return parameter.param_type_name == "argument"
+    return bool(parameter.param_type_name == "argument")
 
 
 def _place(argument: Any) -> str:

@@ -32,7 +32,7 @@ def live_line(snapshot: Callable[[], dict[str, Any]]) -> Iterator[Callable[[], N
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live, _logging_above(live):
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live, _logging_above():
         yield _Line(
             snapshot, lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True), _EVERY_S
         )
@@ -53,7 +53,7 @@ class _Line:
 
 
 @contextmanager
-def _logging_above(live: "Live") -> Iterator[None]:
+def _logging_above() -> Iterator[None]:
     """Log lines go through rich, which writes them above the line; it has put a stream of its own in `sys.stderr`."""
     handlers = [h for h in logging.getLogger("yolov3_trt").handlers if isinstance(h, logging.StreamHandler)]
     before = [handler.setStream(sys.stderr) for handler in handlers]

@@ -18,7 +18,7 @@ _BUILD_DISK_BYTES = 2 << 30
 _ENGINES = Path("engines")  # where `build` writes unless told otherwise
 
 
-def check_package(probe: Probe) -> Iterator[Finding]:
+def check_package(_probe: Probe) -> Iterator[Finding]:
     """This package: which, from where, and where it keeps what it fetches."""
     yield ok("yolov3_trt", f"{__version__} at {Path(yolov3_trt.__file__).parent}, cache {cache_folder()}")
 

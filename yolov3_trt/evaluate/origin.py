@@ -49,4 +49,4 @@ def _are_cocos(annotations: Annotations) -> bool:
         and (not annotations.own_ids or int(name[-16:-4]) == image["id"])
         for image in images
     )
-    return 2 * named > len(images)
+    return bool(2 * named > len(images))

@@ -69,8 +69,7 @@ def doublings_from_peaks(
     graph = model.graph
     counts = _channel_counts(model)
     doublings = {value: np.full(count, _UNBOUND) for value, count in counts.items()}
-    for value, room in _room_for_doublings(graph, counts, peaks).items():
-        doublings[value] = room
+    doublings.update(_room_for_doublings(graph, counts, peaks))
     fixed = {value.name for value in (*graph.input, *graph.output)}
     for node in graph.node:
         if node.op_type != "Conv" and not _passes_channels(node, counts):

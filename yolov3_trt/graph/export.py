@@ -71,7 +71,7 @@ class _Staged(nn.Module):
         self.output = HeadsToDetections(meta) if meta.output_stage is OutputStage.DETECTIONS else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        heads = self.network(self.input(images))
+        heads: tuple[Tensor, ...] = self.network(self.input(images))
         return heads if self.output is None else self.output(*heads)
 
 
@@ -112,7 +112,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _name_after_layers(graph: onnx.GraphProto, meta: ModelMeta) -> None:
+def _name_after_layers(graph: onnx.GraphProto, meta: ModelMeta) -> None:  # noqa: C901 - one pass
     """Rename nodes, values and initialisers after the module they come from."""
     scopes = [_scope(node) for node in graph.node]
     in_scope = Counter(scopes)

@@ -47,7 +47,7 @@ def fp16_from_onnx(model: onnx.ModelProto, *, half_scales: bool = False) -> onnx
 
 def is_layer(node: onnx.NodeProto) -> bool:
     """Whether a node belongs to a layer of the network, not to an in-graph stage."""
-    return node.name.startswith(_LAYERS)
+    return str(node.name).startswith(_LAYERS)
 
 
 def _halve_weights(graph: onnx.GraphProto, layers: set[str]) -> None:

@@ -41,7 +41,8 @@ def int8_weights(weights: NDArray[np.float32], scales: NDArray[np.float32]) -> N
     Rounds as QuantizeLinear does: divides in float32, then half to even.
     """
     divisors = scales.reshape(-1, *[1] * (weights.ndim - 1)) if scales.ndim else scales  # (F, 1, 1, 1)
-    return np.clip(np.rint(weights / divisors), -INT8_MAX, INT8_MAX).astype(np.int8)
+    quantized: NDArray[np.int8] = np.clip(np.rint(weights / divisors), -INT8_MAX, INT8_MAX).astype(np.int8)
+    return quantized
 
 
 def float16_above(scales: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -282,31 +282,31 @@ def _conv(section: _Section, index: int) -> Conv:
     )
 
 
-def _maxpool(section: _Section, index: int) -> MaxPool:
+def _maxpool(section: _Section, _index: int) -> MaxPool:
     stride = section.integer("stride", 1, minimum=1)
     size = section.integer("size", stride, minimum=1)
     section.expect(padding=size - 1, stride_x=stride, stride_y=stride, maxpool_depth=0, antialiasing=0)
     return MaxPool(size, stride)
 
 
-def _local_avgpool(section: _Section, index: int) -> LocalAvgPool:
+def _local_avgpool(section: _Section, _index: int) -> LocalAvgPool:
     stride = section.integer("stride", 1, minimum=1)
     size = section.integer("size", stride, minimum=1)
     section.expect(padding=size - 1, stride_x=stride, stride_y=stride)
     return LocalAvgPool(size, stride)
 
 
-def _reorg(section: _Section, index: int) -> Reorg:
+def _reorg(section: _Section, _index: int) -> Reorg:
     section.expect(reverse=0)
     return Reorg(section.integer("stride", 1, minimum=1))
 
 
-def _reorg3d(section: _Section, index: int) -> SpaceToDepth:
+def _reorg3d(section: _Section, _index: int) -> SpaceToDepth:
     section.expect(reverse=0)
     return SpaceToDepth(section.integer("stride", 1, minimum=1))
 
 
-def _upsample(section: _Section, index: int) -> Upsample:
+def _upsample(section: _Section, _index: int) -> Upsample:
     if section.number("scale", 1.0) != 1.0:
         raise section.error(f"scale={section.text('scale')[:40]} is not supported; only scale=1 is", "scale")
     return Upsample(section.integer("stride", 2, minimum=1))
@@ -347,28 +347,28 @@ def _plain_activation(section: _Section) -> Activation:
     return activation
 
 
-def _training_only(section: _Section, index: int) -> TrainingOnly:
+def _training_only(section: _Section, _index: int) -> TrainingOnly:
     return TrainingOnly(section.kind)
 
 
-def _dropout(section: _Section, index: int) -> Dropout:
+def _dropout(section: _Section, _index: int) -> Dropout:
     section.expect(dropblock=0)
     return Dropout(section.number("probability", 0.2))
 
 
-def _softmax(section: _Section, index: int) -> Softmax:
+def _softmax(section: _Section, _index: int) -> Softmax:
     if section.number("temperature", 1.0) != 1.0:
         raise section.error("temperature other than 1 is not supported", "temperature")
     section.expect(spatial=0, noloss=0)
     return Softmax(section.integer("groups", 1, minimum=1))
 
 
-def _yolo(section: _Section, index: int) -> Yolo:
+def _yolo(section: _Section, _index: int) -> Yolo:
     kind = HeadKind.SCALED if section.integer("new_coords", 0) else HeadKind.YOLO
     return _masked_head(section, kind)
 
 
-def _gaussian_yolo(section: _Section, index: int) -> Yolo:
+def _gaussian_yolo(section: _Section, _index: int) -> Yolo:
     if (point := section.word("yolo_point", "center")) not in ("center",):
         raise section.error(
             f"yolo_point={point[:40]} is not supported: the box would hang at one of its corners; only center is",
@@ -377,7 +377,7 @@ def _gaussian_yolo(section: _Section, index: int) -> Yolo:
     return _masked_head(section, HeadKind.GAUSSIAN)
 
 
-def _region(section: _Section, index: int) -> Yolo:
+def _region(section: _Section, _index: int) -> Yolo:
     for key, meaning in (("tree", "a tree of words (YOLO9000)"), ("map", "a map of classes (YOLO9000)")):
         if key in section.values:
             raise section.error(f"{key}= is not supported: {meaning}", key)

@@ -80,7 +80,7 @@ def _net(spec: ModelSpec, training: Mapping[str, object]) -> _Values:
     return {**values, **training}
 
 
-def _layer(spec: ModelSpec, index: int) -> tuple[str, _Values]:
+def _layer(spec: ModelSpec, index: int) -> tuple[str, _Values]:  # noqa: C901 - a case for each kind
     """Kind and values of a layer's section."""
     match spec.layers[index]:
         case Conv() as conv:

@@ -35,7 +35,7 @@ class Sink(Protocol):
         """
         ...
 
-    def mark_stale(self, source: str, for_s: float) -> None:
+    def mark_stale(self, source: str, for_s: float) -> None:  # noqa: ARG002 - for those that show it
         """Told about once a second while a source gives no frames, and for how long it has given none."""
         return
 

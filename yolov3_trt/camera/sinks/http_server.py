@@ -102,7 +102,7 @@ class ViewServer(HTTPServer):
         else:
             thread.start()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver gives it
         """Log what ended a connection; that the other side went away is no error."""
         error = sys.exc_info()[1]
         if isinstance(error, (ConnectionError, TimeoutError)):

@@ -105,7 +105,7 @@ def _open(uri: str, loop: _Loop) -> list[Sink]:
         return [JsonLinesSink(Path(uri))]
     if "://" not in uri and Path(uri).suffix.lower() in (".mp4", ".avi"):
         return _videos(Path(uri), loop)
-    _refuse(uri, "not a sink")
+    return _refuse(uri, "not a sink")
 
 
 def _window_or_page(loop: _Loop) -> Sink:
