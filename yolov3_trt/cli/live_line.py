@@ -5,12 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yolov3_trt.cli.output import say
-
-if TYPE_CHECKING:
-    from rich.live import Live
 
 _EVERY_S, _EVERY_S_IN_PLAIN = 0.5, 10.0
 
