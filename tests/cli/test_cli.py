@@ -952,14 +952,28 @@ def test_a_read_only_folder_is_refused_and_stays_empty(
     assert files_in(out) == set()
 
 
+def detect_waiting_at(picture: Path, until: Path) -> list[str | Path]:
+    """The command `detect`, which reads one picture only when a file is there."""
+    code = (
+        "import time; from pathlib import Path; from yolov3_trt.cli import entrypoint; from yolov3_trt.data import images\n"
+        "load = images.load_image\n"
+        "def wait_and_load(path):\n"
+        f"    while str(path) == {str(picture)!r} and not Path({str(until)!r}).exists(): time.sleep(0.01)\n"
+        "    return load(path)\n"
+        "images.load_image = wait_and_load\n"
+        "entrypoint()"
+    )
+    return [sys.executable, "-c", code, "detect"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("to_stdout", [False, True], ids=["files", "stdout"])
 def test_a_signal_ends_detect_with_what_was_found_so_far(
     onnx: Path, dog: Path, tmp_path: Path, out: Path, number: signal.Signals, to_stdout: bool
 ):
     never = tmp_path / "never.jpg"
-    os.mkfifo(never)  # reading it waits for ever
-    command = [sys.executable, "-m", "yolov3_trt", "detect", onnx, dog, never, dog, "--save", out / "p"]
+    never.touch()
+    command = [*detect_waiting_at(never, tmp_path / "never"), onnx, dog, never, dog, "--save", out / "p"]
     command += ["--jsonl", out / "a.jsonl", "--json", "-" if to_stdout else out / "a.json"]
 
     def heed_sigint() -> None:
@@ -973,7 +987,7 @@ def test_a_signal_ends_detect_with_what_was_found_so_far(
             while not (out / "a.jsonl").exists() or not (out / "a.jsonl").read_text().endswith("\n"):
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.02)
-            time.sleep(0.2)  # for it to reach the pipe
+            time.sleep(0.2)  # for it to reach the second picture
             process.send_signal(number)
             stdout, stderr = process.communicate(timeout=30)
         finally:
@@ -994,15 +1008,15 @@ def test_a_signal_ends_detect_with_what_was_found_so_far(
 
 
 def test_a_line_is_there_while_the_next_picture_is_read_and_a_reader_may_go(onnx: Path, dog: Path, tmp_path: Path):
-    slow = tmp_path / "slow.jpg"
-    os.mkfifo(slow)
-    command = [sys.executable, "-m", "yolov3_trt", "detect", onnx, dog, slow, dog, "--json", tmp_path / "a.json"]
+    slow, go_on = tmp_path / "slow.jpg", tmp_path / "go-on"
+    slow.write_bytes(b"no picture")
+    command = [*detect_waiting_at(slow, go_on), onnx, dog, slow, dog, "--json", tmp_path / "a.json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             assert process.stdout.readline().startswith(f"{dog}  768x576  ")
             process.stdout.close()  # what `| head -1` does
-            slow.open("wb").close()
+            go_on.touch()
             assert process.wait(timeout=30) == 128 + signal.SIGPIPE
             first, skipped = process.stderr.read().splitlines()
             assert (first, skipped.partition(":")[0]) == ("detecting: 3 ...", f"skipped {slow}")

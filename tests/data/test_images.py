@@ -1,5 +1,6 @@
 """Pictures from files: single ones, folders, globs, videos, and damaged ones."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def refusal(path: Path) -> str:
 
 
 # --- one picture ---
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_file_is_refused_without_being_read(tmp_path: Path, kind: str):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "a.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    assert refusal(path) == f"{path}: this is no file that holds a picture, but a folder, pipe or device"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.PNG", "größe ü.png", "a", "no jpeg.jpg"])
@@ -115,11 +126,10 @@ def test_picture_beyond_opencvs_limit_is_refused(tmp_path: Path):
     assert refusal(path).startswith(f"{path}: OpenCV refuses this picture (")
 
 
-def test_empty_missing_and_folder_are_refused(tmp_path: Path):
+def test_empty_and_missing_are_refused(tmp_path: Path):
     (tmp_path / "empty.png").write_bytes(b"")
     assert refusal(tmp_path / "empty.png") == f"{tmp_path}/empty.png: the file is empty; expected a picture"
     assert refusal(tmp_path / "no.png") == f"{tmp_path}/no.png: cannot be read (No such file or directory)"
-    assert refusal(tmp_path) == f"{tmp_path}: cannot be read (Is a directory)"
 
 
 def test_a_saved_picture_is_read_as_it_was(tmp_path: Path):

@@ -46,7 +46,9 @@ def show(text: str) -> None:
     """A line or more of the result on stdout, there at once."""
     # File names need not be text in the terminal's encoding; a result must not be lost to that.
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    # In one piece: where Python does not buffer, `print` writes the line's end by itself, and a reader may be gone by then.
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.flush()
 
 
 def say(message: str) -> None:

@@ -4,6 +4,7 @@ import glob
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -39,6 +40,8 @@ def load_image(path: Path) -> Image:
     """
     cv2 = require("cv2", extra="opencv")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would wait for a writer for ever
+            raise ImageError(f"{path}: this is no file that holds a picture, but a folder, pipe or device")
         # Read here rather than by OpenCV, which gives the same None for "missing" and "damaged".
         content = np.fromfile(path, np.uint8)
     except OSError as exc:
