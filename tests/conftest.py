@@ -20,6 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Small models pretrained on COCO, in the reference data.
 COCO_MODELS = ("yolo-fastest-1.1", "yolo-fastest-1.1-xl", "MobileNetV2-YOLOv3-Nano-coco")
+# What takes seconds for each of them: `make test` looks at the first, `make test-slow` at the others.
+EACH_COCO_MODEL = (COCO_MODELS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in COCO_MODELS[1:]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,6 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(**json.loads(ended.read_text()))
 
 
+@pytest.mark.slow
 def test_every_step_runs_on_the_simulated_device(whole: Run):
     assert whole.code == 0, whole.said
     states = {step["step"]: step["state"] for step in whole.report["steps"]}
@@ -74,6 +75,7 @@ def test_every_step_runs_on_the_simulated_device(whole: Run):
     ]
 
 
+@pytest.mark.slow
 def test_the_report_has_what_both_pythons_found(whole: Run):
     report = whole.report
     for run in ("parity-kernels", "parity-engines"):
@@ -89,6 +91,7 @@ def test_the_report_has_what_both_pythons_found(whole: Run):
     assert len(report["targets"]) == 5 and all(target["value"] > 0 for target in report["targets"])
 
 
+@pytest.mark.slow
 def test_the_report_says_everywhere_that_it_is_simulated(whole: Run):
     report = whole.report
     parts = [report, report["engines"], report["torch"], report["kernels"], *report["builds"].values()]
@@ -99,6 +102,7 @@ def test_the_report_says_everywhere_that_it_is_simulated(whole: Run):
     assert "| met" not in whole.text and "missed" not in whole.text
 
 
+@pytest.mark.slow
 def test_what_is_done_is_kept_and_what_is_missing_is_made_again(whole: Run):
     (Path(whole.out) / "kernels.json").unlink()
     again = acceptance(Path(whole.out))

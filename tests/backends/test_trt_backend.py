@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import COCO_MODELS
+from tests.conftest import EACH_COCO_MODEL
 from tests.sim.cuda_device import SimulatedCuda
 from tests.sim.device import has_compiler
 from tests.sim.engine import SimulatedEngine, simulated_plan
@@ -154,7 +154,7 @@ def test_detections_equal_those_of_the_onnxruntime_backend(
 
 @pytest.mark.data
 @pytest.mark.parametrize("resize", Resize, ids=lambda resize: resize.value)
-@pytest.mark.parametrize("name", COCO_MODELS)
+@pytest.mark.parametrize("name", EACH_COCO_MODEL)
 def test_detections_of_real_models_on_photographs_equal_those_of_onnxruntime(
     name: str, resize: Resize, data: Path, exported_coco: Callable[[str], Path]
 ):

@@ -109,6 +109,7 @@ def altered(graph: Path, target: Path, change: Callable[[np.ndarray], np.ndarray
     return target
 
 
+@pytest.mark.slow
 def test_every_row_of_the_bundled_model_is_held_to_the_reference(run: Run, shapes: Path, tmp_path: Path):
     page, out = tmp_path / "report.html", tmp_path / "bench.json"
     graphs = (shapes / "fp32.onnx", shapes / "int8.onnx")

@@ -187,6 +187,7 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
+@pytest.mark.slow
 def test_camera_of_60_fps_never_lags_behind_a_detector_of_5_fps():
     pictures = grey_pictures([10, 20, 30], (480, 640))
     memory: list[float] = []

@@ -11,6 +11,7 @@ from yolov3_trt.data.images import load_image
 from yolov3_trt.meta import load_model_meta
 
 
+@pytest.mark.slow
 def test_the_demo_needs_nothing_and_leaves_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -211,6 +211,7 @@ def test_generated_labels_score_alike_in_both_formats(data_set: Path):
     assert_scores_are_equal((labelled_set(data_set / "val.json"), labelled_set(data_set)), SHAPE_NAMES)
 
 
+@pytest.mark.slow
 def test_val64_scores_alike_in_both_formats(data: Path, tmp_path: Path):
     class_names = default_class_names(80)
     yaml = tmp_path / "data.yaml"

@@ -239,6 +239,7 @@ def is_whole(folder: Path) -> bool:
     return complete and (has_config or not versions)
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_it_leaves_what_can_be_served(artifact: Path, tmp_path: Path):
     """A process that forks: each child dies one step later, at an audited call that touches the file system."""
     code = f"""

@@ -164,6 +164,7 @@ def test_requests_of_many_clients_share_executions(server: TritonServer, picture
     assert executions <= inferences / 2
 
 
+@pytest.mark.slow
 def test_a_load_of_many_clients_meets_no_error_and_memory_stays_flat(server: TritonServer, pictures: list[Path]):
     clients = Clients(server, "shapes", [path.read_bytes() for path in pictures], NUM_CLIENTS)
     clients.watch(5.0)
@@ -304,6 +305,7 @@ def test_a_bad_request_does_not_spoil_those_it_shares_a_batch_with(server: Trito
 # --- a repository that is being written ---
 
 
+@pytest.mark.slow
 def test_a_polling_server_passes_over_half_written_versions_and_takes_whole_ones(
     folder: Path, artifacts: dict[str, Path], pictures: list[Path], tmp_path: Path
 ):

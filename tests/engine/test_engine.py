@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import COCO_MODELS
+from tests.conftest import COCO_MODELS, EACH_COCO_MODEL
 from yolov3_trt.builder import build
 from yolov3_trt.builder.build import build_engine
 from yolov3_trt.engine.flavor import BuildLog, Flavor, installed_flavors
@@ -59,7 +59,7 @@ def build_and_check(onnx: Path, engine: Path, batch: Batch, precision: Precision
 
 
 @needs_rtx
-@pytest.mark.parametrize("name", COCO_MODELS)
+@pytest.mark.parametrize("name", EACH_COCO_MODEL)
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_real_models_build(name: str, precision: Precision, coco_model: Callable[[str], Model], tmp_path: Path):
     model = coco_model(name)
@@ -68,6 +68,7 @@ def test_real_models_build(name: str, precision: Precision, coco_model: Callable
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_pixels_in_detections_out_with_a_dynamic_batch_builds(coco_model: Callable[[str], Model], tmp_path: Path):
     options = GraphSettings(Precision.FP16, Batch(1, 2, 4), InputStage.PIXELS, OutputStage.DETECTIONS)
     onnx = export(coco_model(COCO_MODELS[0]), tmp_path / "m.onnx", graph=options).path
@@ -75,7 +76,7 @@ def test_pixels_in_detections_out_with_a_dynamic_batch_builds(coco_model: Callab
 
 
 @needs_rtx
-@pytest.mark.parametrize("batch", [Batch(), Batch(1, 4, 8)], ids=str)
+@pytest.mark.parametrize("batch", [Batch(), pytest.param(Batch(1, 4, 8), marks=pytest.mark.slow)], ids=str)
 def test_whole_frames_in_detections_out_builds(batch: Batch, tmp_path: Path):
     options = GraphSettings(Precision.FP16, batch, InputStage.PIXELS, OutputStage.DETECTIONS, frame_size=(720, 1280))
     onnx = export(load_model("shapes"), tmp_path / "m.onnx", graph=options).path

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.conftest import COCO_MODELS
+from tests.conftest import COCO_MODELS, EACH_COCO_MODEL
 from tests.reference.test_reference import small_spec
 from tests.shared_exports import nothing_kept
 from yolov3_trt.backends import open_backend
@@ -252,7 +252,7 @@ def test_the_detection_stage_ignores_nan_and_survives_infinity():
     assert class_ids[0, :2].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("name", COCO_MODELS)
+@pytest.mark.parametrize("name", EACH_COCO_MODEL)
 def test_detections_output_equals_heads_output_plus_host_postprocess_on_val64(
     name: str, coco_model: Callable[[str], Model], data: Path
 ):

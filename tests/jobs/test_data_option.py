@@ -96,6 +96,7 @@ def test_calibrate_takes_the_train_part_of_a_data_yaml(run: Run, yaml: Path, gra
     )
 
 
+@pytest.mark.slow
 def test_quantize_calibrates_on_train_and_measures_on_val(run: Run, yaml: Path, tmp_path: Path):
     options = ("--num-images", "16", "--layer-ap", "0", "--max-ap-drop", "1", "--method", "minmax", "--json", "-")
     found = run("quantize", "shapes", "--data", yaml, *options, "-o", tmp_path / "yaml").json

@@ -187,6 +187,7 @@ def test_pictures_that_accuracy_is_measured_on_are_refused(
     assert "warning: 33 of the 33 calibration pictures" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_quantize_keeps_the_budget_and_says_what_it_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shapes_data_set(tmp_path / "data", num_train=1, num_val=40, seed=90)
     args = ("quantize", "shapes", "--images", "shapes", "--num-images", "32", "-o", tmp_path / "out")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import COCO_MODELS
+from tests.conftest import EACH_COCO_MODEL
 from tests.darknet import darknet_input
 from yolov3_trt.backends import Backend, open_backend
 from yolov3_trt.data.annotations import load_annotations
@@ -25,7 +25,7 @@ from yolov3_trt.spec import Nms
 LoadModel = Callable[[str], Model]
 
 
-@pytest.fixture(scope="module", params=COCO_MODELS)
+@pytest.fixture(scope="module", params=EACH_COCO_MODEL)
 def model(request: pytest.FixtureRequest, coco_model: LoadModel) -> Model:
     return coco_model(request.param)
 
@@ -96,6 +96,7 @@ def assert_close(got: dict, expected: dict, tolerance: float, what: str):
         assert abs(got[metric] - expected[metric]) <= tolerance, f"{what}: {metric} {got[metric]} vs {expected[metric]}"
 
 
+@pytest.mark.slow
 def test_average_precision_is_darknets_on_every_backend_and_precision(
     model: Model, graphs: dict[Precision, Backend], data: Path
 ):

@@ -187,6 +187,7 @@ print(build(FP16, Path(sys.argv[1])).reason)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_recipe_and_leave_one_engine(tmp_path: Path):
     engine = tmp_path / "shapes.engine"
     commands = [[sys.executable, "-c", BUILD, str(engine)]] * 2

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.conftest import COCO_MODELS
+from tests.conftest import EACH_COCO_MODEL
 from tests.sim import SimulatedDevice, SimulationError
 from tests.sim.device import COMPILE, HERE, has_compiler
 from yolov3_trt.backends import open_backend
@@ -470,7 +470,7 @@ def test_a_box_as_similar_as_the_threshold_stays_to_the_last_bit(size: int, devi
             assert run.nms()["num_detections"] == left
 
 
-@pytest.mark.parametrize("name", COCO_MODELS)
+@pytest.mark.parametrize("name", EACH_COCO_MODEL)
 def test_real_heads_give_the_hosts_detections(
     name: str, coco_model: Callable[[str], Model], data: Path, simulation: SimulatedDevice
 ):

@@ -79,6 +79,7 @@ def losses(history: list[dict[str, Any]]) -> np.ndarray:
 # --- learning ---
 
 
+@pytest.mark.slow
 def test_one_batch_is_learnt_by_heart(tmp_path: Path):
     folder = tmp_path / "data"
     write_shapes_data_set(folder, num_train=4, num_val=1, seed=3)
@@ -432,6 +433,7 @@ def two_classes_of_coco(data: Path, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_fine_tuning_a_real_model_on_two_classes_lowers_the_loss_and_keeps_the_accuracy(data: Path, tmp_path: Path):
     few = load_data_set(two_classes_of_coco(data, tmp_path / "data"))
     model = load_model(data / "models/MobileNetV2-YOLOv3-Nano-coco.cfg", names="coco")
