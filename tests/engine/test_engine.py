@@ -60,7 +60,7 @@ def build_and_check(onnx: Path, engine: Path, batch: Batch, precision: Precision
 
 @needs_rtx
 @pytest.mark.parametrize("name", EACH_COCO_MODEL)
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("precision", [pytest.param(Precision.FP32, marks=pytest.mark.slow), Precision.FP16])
 def test_real_models_build(name: str, precision: Precision, coco_model: Callable[[str], Model], tmp_path: Path):
     model = coco_model(name)
     onnx = export(model, tmp_path / "m.onnx", precision=precision).path
@@ -76,7 +76,8 @@ def test_pixels_in_detections_out_with_a_dynamic_batch_builds(coco_model: Callab
 
 
 @needs_rtx
-@pytest.mark.parametrize("batch", [Batch(), pytest.param(Batch(1, 4, 8), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [Batch(), Batch(1, 4, 8)], ids=str)
 def test_whole_frames_in_detections_out_builds(batch: Batch, tmp_path: Path):
     options = GraphSettings(Precision.FP16, batch, InputStage.PIXELS, OutputStage.DETECTIONS, frame_size=(720, 1280))
     onnx = export(load_model("shapes"), tmp_path / "m.onnx", graph=options).path

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.conftest import COCO_MODELS, EACH_COCO_MODEL
+from tests.conftest import COCO_MODELS
 from tests.reference.test_reference import small_spec
 from tests.shared_exports import nothing_kept
 from yolov3_trt.backends import open_backend
@@ -127,8 +127,15 @@ def test_an_opset_too_old_is_refused(network: YoloNetwork):
         onnx_from_module(network, meta_from_spec(network.spec), 13)
 
 
-@pytest.mark.parametrize("input_stage", InputStage)
-@pytest.mark.parametrize("output_stage", OutputStage)
+@pytest.mark.parametrize(
+    ("input_stage", "output_stage"),
+    [
+        (InputStage.TENSOR, OutputStage.HEADS),
+        (InputStage.PIXELS, OutputStage.DETECTIONS),
+        pytest.param(InputStage.TENSOR, OutputStage.DETECTIONS, marks=pytest.mark.slow),
+        pytest.param(InputStage.PIXELS, OutputStage.HEADS, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_a_dynamic_batch_gives_each_image_what_it_gets_alone(
     network: YoloNetwork, input_stage: InputStage, output_stage: OutputStage, precision: Precision
@@ -252,7 +259,8 @@ def test_the_detection_stage_ignores_nan_and_survives_infinity():
     assert class_ids[0, :2].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("name", EACH_COCO_MODEL)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COCO_MODELS)
 def test_detections_output_equals_heads_output_plus_host_postprocess_on_val64(
     name: str, coco_model: Callable[[str], Model], data: Path
 ):
