@@ -31,7 +31,7 @@ from yolov3_trt.calibration.table import CalibrationTable
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import find_sources, load_image
 from yolov3_trt.detector import open_detector
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.equalise import equalised
 from yolov3_trt.graph.qdq import QdqPolicy, qdq_from_onnx

@@ -17,7 +17,7 @@ from yolov3_trt.backends.triton.remote import RemoteModel
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import BackendError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
 from yolov3_trt.geometry import iou_matrix
 from yolov3_trt.preprocess import Image
 from yolov3_trt.shapes import iter_shapes_clip

@@ -22,7 +22,7 @@ from yolov3_trt.data.coco import TruePicture
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate_labelled
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate_labelled
 from yolov3_trt.preprocess import Image
 from yolov3_trt.shapes import iter_shapes_clip
 

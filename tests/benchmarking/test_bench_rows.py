@@ -17,8 +17,8 @@ from yolov3_trt.benchmarking.rows import DeviceStages, median_stages
 from yolov3_trt.benchmarking.runs import BenchmarkConfig, RunSpec
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, DeviceError, EngineError
-from yolov3_trt.evaluate.accuracy import Accuracy
-from yolov3_trt.evaluate.scores import Scores
+from yolov3_trt.evaluation.accuracy import Accuracy
+from yolov3_trt.evaluation.scores import Scores
 from yolov3_trt.jobs import benchmark as job
 from yolov3_trt.jobs import benchmark_steps
 from yolov3_trt.jobs.benchmark_steps import Benchmark, Schedule

@@ -17,7 +17,7 @@ from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.data.sources import Source, source_of
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import CalibrationError, DataSetError, EvaluationError, ImageError, SettingError
-from yolov3_trt.evaluate import evaluate, score_detections
+from yolov3_trt.evaluation import evaluate, score_detections
 from yolov3_trt.models.class_names import SHAPE_NAMES, default_class_names
 from yolov3_trt.shapes import shapes_picture
 

@@ -16,11 +16,11 @@ from tests.conftest import COCO_MODELS
 from tests.reference.test_reference import small_spec
 from tests.shared_exports import nothing_kept
 from yolov3_trt.backends import open_backend
-from yolov3_trt.compare import compare
+from yolov3_trt.comparison import compare
 from yolov3_trt.data.images import NamedImage, load_image
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, ExportError, ImageError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
 from yolov3_trt.geometry import HW, Placement, Resize
 from yolov3_trt.graph.export import onnx_from_module
 from yolov3_trt.graph.fp16 import _round_filters, fp16_from_onnx

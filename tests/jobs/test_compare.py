@@ -17,8 +17,8 @@ from tests.cli_runner import Outcome, call
 from yolov3_trt.backends import BackendName
 from yolov3_trt.cli.compare import _layers
 from yolov3_trt.cli.options import ModelOptions
-from yolov3_trt.compare.heads import HeadDifference
-from yolov3_trt.compare.layers import (
+from yolov3_trt.comparison.heads import HeadDifference
+from yolov3_trt.comparison.layers import (
     GraphProbe,
     LayerComparison,
     LayerError,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli_runner import Outcome, call
 from yolov3_trt.data.shapes import write_shapes_data_set
-from yolov3_trt.evaluate import METRICS
+from yolov3_trt.evaluation import METRICS
 from yolov3_trt.jobs.export import export
 
 Run = Callable[..., Outcome]

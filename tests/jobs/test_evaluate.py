@@ -18,10 +18,10 @@ from pycocotools.cocoeval import COCOeval
 from tests.conftest import COCO_MODELS
 from yolov3_trt.data.annotations import Annotations, load_annotations
 from yolov3_trt.detections import Detections
-from yolov3_trt.evaluate import METRICS, Scores, average_precision, coco_results, score
-from yolov3_trt.evaluate.bootstrap import ClassMatches, draw_images, interval, resampled_ap
-from yolov3_trt.evaluate.origin import ORIGINAL_WEIGHTS, training_overlap_note
-from yolov3_trt.evaluate.worst import PictureScore, confident, score_pictures, worst_first
+from yolov3_trt.evaluation import METRICS, Scores, average_precision, coco_results, score
+from yolov3_trt.evaluation.bootstrap import ClassMatches, draw_images, interval, resampled_ap
+from yolov3_trt.evaluation.origin import ORIGINAL_WEIGHTS, training_overlap_note
+from yolov3_trt.evaluation.worst import PictureScore, confident, score_pictures, worst_first
 from yolov3_trt.meta import ModelMeta, meta_from_spec
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.class_names import default_class_names

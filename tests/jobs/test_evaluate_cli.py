@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli_runner import Outcome, call, files_in
 from yolov3_trt.data.coco import TruePicture, coco_instances
-from yolov3_trt.evaluate import METRICS
+from yolov3_trt.evaluation import METRICS
 from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model, load_spec
 from yolov3_trt.models.class_names import default_class_names

@@ -10,7 +10,7 @@ from tests.conftest import COCO_MODELS
 from yolov3_trt.calibration.table import load_table
 from yolov3_trt.data import labelled_set
 from yolov3_trt.detector import open_detector
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.jobs.calibrate import calibrate
 from yolov3_trt.jobs.export import export
 from yolov3_trt.models import Model

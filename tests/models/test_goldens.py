@@ -13,7 +13,7 @@ from tests.darknet import darknet_input
 from yolov3_trt.backends import Backend, open_backend
 from yolov3_trt.data.annotations import load_annotations
 from yolov3_trt.data.images import load_image
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, average_precision, coco_results
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, average_precision, coco_results
 from yolov3_trt.geometry import Resize
 from yolov3_trt.jobs.export import export
 from yolov3_trt.meta import ModelMeta, Precision

@@ -22,8 +22,8 @@ from yolov3_trt.benchmarking.timings import TimingFigures
 from yolov3_trt.data.images import NamedImage
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import OutputError
-from yolov3_trt.evaluate import METRICS, ClassScore, Scores
-from yolov3_trt.evaluate.accuracy import Accuracy, Evaluated, Evaluation
+from yolov3_trt.evaluation import METRICS, ClassScore, Scores
+from yolov3_trt.evaluation.accuracy import Accuracy, Evaluated, Evaluation
 from yolov3_trt.report import write_benchmark_report, write_evaluation_report
 from yolov3_trt.report.charts import chart_html, ticks
 from yolov3_trt.report.content import benchmark_report, evaluation_report

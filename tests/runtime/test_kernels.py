@@ -19,7 +19,7 @@ from tests.sim.device import COMPILE, HERE, has_compiler
 from yolov3_trt.backends import open_backend
 from yolov3_trt.data.images import load_image
 from yolov3_trt.errors import EngineError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
 from yolov3_trt.geometry import Placement, Resize, iou
 from yolov3_trt.meta import DETECTION_OUTPUTS, InputStage, ModelMeta, Postprocess, Preprocess
 from yolov3_trt.models import Model

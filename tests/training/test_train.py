@@ -24,7 +24,7 @@ from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.data.yolo import DataSet, load_data_set
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import TrainingError
-from yolov3_trt.evaluate import evaluate
+from yolov3_trt.evaluation import evaluate
 from yolov3_trt.geometry import iou
 from yolov3_trt.layers import Activation, Conv, Layer, Yolo
 from yolov3_trt.models import load_model

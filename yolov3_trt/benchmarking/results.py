@@ -10,7 +10,7 @@ from yolov3_trt.benchmarking.roofline import NetworkFigures, RowRoofline
 from yolov3_trt.benchmarking.timings import TimingFigures
 from yolov3_trt.data.images import NamedImage
 from yolov3_trt.detections import Detections
-from yolov3_trt.evaluate.accuracy import Accuracy
+from yolov3_trt.evaluation.accuracy import Accuracy
 from yolov3_trt.geometry import HW
 
 

@@ -16,7 +16,7 @@ from yolov3_trt.benchmarking.timings import Timings
 from yolov3_trt.costs import layer_costs
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
-from yolov3_trt.evaluate.accuracy import Accuracy
+from yolov3_trt.evaluation.accuracy import Accuracy
 from yolov3_trt.meta import ModelMeta
 from yolov3_trt.preprocess import Image
 from yolov3_trt.spec import ModelSpec

@@ -26,8 +26,8 @@ from yolov3_trt.cli.output import table, track, write_result
 from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
-    from yolov3_trt.compare import Comparison
-    from yolov3_trt.compare.layers import LayerComparison, LayerProbe
+    from yolov3_trt.comparison import Comparison
+    from yolov3_trt.comparison.layers import LayerComparison, LayerProbe
     from yolov3_trt.data.pictures import PictureSet
     from yolov3_trt.detector import Detector
     from yolov3_trt.meta import Precision
@@ -74,8 +74,8 @@ def compare(
 
     --weights, --names and --input-size are for whichever of the two is a model.
     """
-    from yolov3_trt.compare import compare as measure
-    from yolov3_trt.evaluate.accuracy import METRICS_RESAMPLED, Evaluation
+    from yolov3_trt.comparison import compare as measure
+    from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED, Evaluation
 
     pictures, labelled = pictures_from_options(images, data, split, annotations)
     if pictures is None:
@@ -119,7 +119,7 @@ def _coarser(a: "Detector", b: "Detector") -> "Precision":
 
 def _has_departed(result: "Comparison", precision: "Precision") -> bool:
     """Whether the heads are further apart than the precision explains, or detections are missing."""
-    from yolov3_trt.compare.layers import TOLERANCE
+    from yolov3_trt.comparison.layers import TOLERANCE
 
     heads = all(head.relative <= TOLERANCE[precision] for head in result.heads.values())
     return not heads or 2 * result.pairs.matched < _FEW_MATCHES * (
@@ -132,7 +132,7 @@ def _layers(
 ) -> "LayerComparison | str":
     """The layers of both on the first picture; or why they cannot be looked into."""
     from yolov3_trt.backends.host_path import fit_batch
-    from yolov3_trt.compare.layers import compare_layers
+    from yolov3_trt.comparison.layers import compare_layers
 
     for artifact, detector in zip(artifacts, detectors, strict=True):
         if detector.backend.name.value not in ("torch", "onnxruntime"):
@@ -144,7 +144,7 @@ def _layers(
 
 
 def _probe(artifact: str, detector: "Detector", model: ModelOptions) -> "LayerProbe":
-    from yolov3_trt.compare.layers import GraphProbe, ModelProbe
+    from yolov3_trt.comparison.layers import GraphProbe, ModelProbe
 
     if detector.backend.name.value == "torch":
         return ModelProbe(model.load(artifact))

@@ -143,7 +143,7 @@ def _labelled(count: int) -> "Iterator[tuple[Image, TruePicture]]":
 def _evaluate(artifacts: dict[str, Path], count: int) -> dict[str, dict[str, Any]]:
     """AP of each; the pictures are drawn once."""
     from yolov3_trt.detector import open_detector
-    from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate_labelled
+    from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate_labelled
 
     labelled = list(_labelled(count))
     accuracy = {}

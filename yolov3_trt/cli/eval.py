@@ -30,7 +30,7 @@ from yolov3_trt.settings import DetectSettings
 if TYPE_CHECKING:
     from yolov3_trt.data.labelled import LabelledSet
     from yolov3_trt.detector import Detector
-    from yolov3_trt.evaluate.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
+    from yolov3_trt.evaluation.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
 
 
 def evaluate(
@@ -92,7 +92,7 @@ def evaluate(
 
     --weights, --names and --input-size are for the artifacts that are models.
     """
-    from yolov3_trt.evaluate.accuracy import Evaluation
+    from yolov3_trt.evaluation.accuracy import Evaluation
     from yolov3_trt.report import check_report_path, write_evaluation_report
 
     if report is not None:
@@ -135,7 +135,7 @@ def for_evaluation(detect: DetectSettings) -> DetectSettings:
     """The same with the threshold of an evaluation where none is given."""
     from dataclasses import replace
 
-    from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
+    from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
 
     return replace(detect, conf=EVAL_CONF_THRESHOLD if detect.conf is None else detect.conf)
 
@@ -144,8 +144,8 @@ def evaluate_artifact(
     artifact: str, detector: "Detector", labelled: "LabelledSet", draws: tuple[int, int]
 ) -> "Evaluated":
     """One artifact on all pictures; `draws` are the bootstrap's number and seed."""
-    from yolov3_trt.evaluate.accuracy import Evaluated, measure_accuracy
-    from yolov3_trt.evaluate.origin import training_overlap_note
+    from yolov3_trt.evaluation.accuracy import Evaluated, measure_accuracy
+    from yolov3_trt.evaluation.origin import training_overlap_note
 
     def tracked(items: Iterable[Any], what: str, total: int | None) -> Iterable[Any]:
         return track(items, f"evaluating {artifact}" if what == "evaluating" else what, total)
@@ -176,7 +176,7 @@ def _size_bytes(artifact: str) -> int | None:
 
 
 def _text(result: "Evaluation", worst: Sequence[dict[str, Any]], per_class: bool) -> str:
-    from yolov3_trt.evaluate import METRICS
+    from yolov3_trt.evaluation import METRICS
 
     rows = result.rows
     lines = [(row.artifact, *(_with_interval(row.accuracy, metric) for metric in METRICS)) for row in rows]
@@ -208,7 +208,7 @@ def difference_text(difference: "AccuracyDifference") -> str:
 
 def _class_table(result: "Evaluation") -> str:
     """Classes of which there are objects, by number of objects."""
-    from yolov3_trt.evaluate.accuracy import METRICS_RESAMPLED
+    from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED
 
     header = ("class", "objects", *(f"{metric} {row.artifact}" for row in result.rows for metric in METRICS_RESAMPLED))
     tables = (row.accuracy.per_class for row in result.rows)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yolov3_trt.evaluate.accuracy import Evaluated
-    from yolov3_trt.evaluate.worst import PictureScore
+    from yolov3_trt.evaluation.accuracy import Evaluated
+    from yolov3_trt.evaluation.worst import PictureScore
     from yolov3_trt.preprocess import Image
 
 TRUTH = "truth"
@@ -41,7 +41,7 @@ def draw_worst(
 
 def _worst(rows: "Sequence[Evaluated]") -> "list[PictureScore]":
     """Pictures, the worst first, with what all artifacts together found, missed and made up."""
-    from yolov3_trt.evaluate.worst import PictureScore, score_pictures, worst_first
+    from yolov3_trt.evaluation.worst import PictureScore, score_pictures, worst_first
 
     sums: dict[Any, Counter[str]] = {}
     for row in rows:
@@ -54,7 +54,7 @@ def _worst(rows: "Sequence[Evaluated]") -> "list[PictureScore]":
 def _drawn(rows: "Sequence[Evaluated]", image_id: Any, pixels: "Image") -> "dict[str, Image]":
     """Label -> the picture with boxes: the objects first, then each artifact's detections."""
     from yolov3_trt.camera.draw import draw_detections
-    from yolov3_trt.evaluate.worst import confident
+    from yolov3_trt.evaluation.worst import confident
 
     found = {row.artifact: confident(row.accuracy.found[image_id], row.own_conf) for row in rows}
     return {

@@ -25,8 +25,8 @@ from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.detector import MAX_THREADS, Detector
 from yolov3_trt.errors import BackendError, SettingError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD
-from yolov3_trt.evaluate.accuracy import Accuracy, measure_accuracy
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
+from yolov3_trt.evaluation.accuracy import Accuracy, measure_accuracy
 from yolov3_trt.jobs.benchmark_steps import Benchmark, Schedule
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import MAX_COUNT, DetectSettings

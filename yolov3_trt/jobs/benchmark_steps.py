@@ -25,7 +25,7 @@ from yolov3_trt.benchmarking.runs import (
 from yolov3_trt.costs import layer_costs
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, MissingDependency
-from yolov3_trt.evaluate.accuracy import Accuracy
+from yolov3_trt.evaluation.accuracy import Accuracy
 from yolov3_trt.preprocess import Image
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.spec import ModelSpec

@@ -15,7 +15,7 @@ from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.data.yolo import YoloSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.jobs.calibrate import calibrate
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_from, write_graph
 from yolov3_trt.meta import Precision

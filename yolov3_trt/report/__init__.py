@@ -10,7 +10,7 @@ from yolov3_trt.files import write_text
 
 if TYPE_CHECKING:
     from yolov3_trt.benchmarking.results import BenchmarkResult
-    from yolov3_trt.evaluate.accuracy import Evaluation
+    from yolov3_trt.evaluation.accuracy import Evaluation
     from yolov3_trt.report.parts import Report
 
 SUFFIXES = (".html", ".md", ".json")

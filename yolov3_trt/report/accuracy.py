@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 
 from yolov3_trt.benchmarking.parity import Parity
 from yolov3_trt.benchmarking.results import RowResult
-from yolov3_trt.evaluate import METRICS
-from yolov3_trt.evaluate.accuracy import METRICS_RESAMPLED, Accuracy, AccuracyDifference
+from yolov3_trt.evaluation import METRICS
+from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED, Accuracy, AccuracyDifference
 from yolov3_trt.report.figures import plain, within
 from yolov3_trt.report.parts import Bar, Chart, Section, Table
 

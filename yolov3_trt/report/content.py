@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yolov3_trt.benchmarking.results import BenchmarkResult, RowResult
-from yolov3_trt.evaluate.accuracy import Evaluation
+from yolov3_trt.evaluation.accuracy import Evaluation
 from yolov3_trt.report.accuracy import Scored, accuracy_section, class_section, difference_section, parity_section
 from yolov3_trt.report.figures import NONE, ms, plain
 from yolov3_trt.report.parts import Picture, Report, Section, Table

@@ -19,7 +19,7 @@ from yolov3_trt.backends.pytorch import TorchBackend
 from yolov3_trt.data.yolo import DataSet
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import TrainingError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.files import make_folder, write_text
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import meta_from_spec

@@ -10,7 +10,7 @@ import numpy as np
 
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import require
-from yolov3_trt.evaluate.bootstrap import ClassMatches
+from yolov3_trt.evaluation.bootstrap import ClassMatches
 from yolov3_trt.geometry import xyxy_to_xywh
 
 METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")

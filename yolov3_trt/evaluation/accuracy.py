@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
-from yolov3_trt.evaluate import ClassScore, Scores, detect_all, score_detections
-from yolov3_trt.evaluate.bootstrap import draw_images, interval, resampled_ap
+from yolov3_trt.evaluation import ClassScore, Scores, detect_all, score_detections
+from yolov3_trt.evaluation.bootstrap import draw_images, interval, resampled_ap
 
 METRICS_RESAMPLED = ("AP", "AP50")
 RESAMPLES = 500  # draws of the images for an interval, where nothing else is said

@@ -7,7 +7,7 @@ from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
-from yolov3_trt.evaluate.scores import METRICS, ClassScore, Scores, average_precision, coco_results, score
+from yolov3_trt.evaluation.scores import METRICS, ClassScore, Scores, average_precision, coco_results, score
 from yolov3_trt.preprocess import Image
 
 __all__ = [

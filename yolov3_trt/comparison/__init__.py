@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.backends.host_path import fit_batch, network_of
-from yolov3_trt.compare.heads import HeadDifference
+from yolov3_trt.comparison.heads import HeadDifference
 from yolov3_trt.data.images import NamedImage
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
