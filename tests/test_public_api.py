@@ -92,7 +92,7 @@ def test_a_setting_becomes_what_it_stands_for(settings: Any, name: str, value: A
         (lambda: GraphSettings(batch=True), "batch: got True; expected 1 to 9999"),
         (lambda: GraphSettings(batch="1:2"), "batch: got '1:2'; expected a number or MIN:OPT:MAX, e.g. 1 or 1:4:8"),
         (lambda: GraphSettings(input_stage="image"), "input_stage: got 'image'; expected one of tensor, pixels"),
-        (lambda: GraphSettings(output_stage=None), "output_stage: got None; expected one of heads, detections"),
+        (lambda: GraphSettings(output_stage=None), "output_stage: got None; expected one of heads, rows, detections"),
         (lambda: GraphSettings(opset=12), "opset: got 12; expected 14 to 25"),
         (lambda: GraphSettings(input_stage="pixels", frame_size="720p"), "frame_size: got '720p'; expected WIDTHxHEIGHT"),
         (lambda: GraphSettings(input_stage="pixels", frame_size=(1, 2, 3)), "frame_size: got (1, 2, 3); expected a pair"),

@@ -15,6 +15,7 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           quantize(model)            -> Quantized: an INT8 graph within an accuracy budget
           build(model)               -> Built: a TensorRT engine
           benchmark(artifacts)       -> BenchmarkResult: speed side by side, and whether each finds what PyTorch finds
+OpenCV    read_net_from_darknet(cfg) a cv2.dnn.Net, as OpenCV's Darknet importer gave until OpenCV 5
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
           BuildRecipe, load_recipe   a model and its settings as a file
 Progress  Reporter                   where a job says what it does; by default nowhere
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.calibrate import Calibrated, calibrate
     from yolov3_trt.jobs.export import Exported, export
     from yolov3_trt.jobs.fetch import fetch
+    from yolov3_trt.jobs.opencv_net import read_net_from_darknet
     from yolov3_trt.jobs.quantize import Quantized, quantize
     from yolov3_trt.models import Model, load_model
     from yolov3_trt.recipe import BuildRecipe, load_recipe
@@ -80,6 +82,7 @@ _HOME_OF = {
     "load_recipe": "recipe",
     "open_detector": "detector",
     "quantize": "jobs.quantize",
+    "read_net_from_darknet": "jobs.opencv_net",
 }
 
 __all__ = [
@@ -110,6 +113,7 @@ __all__ = [
     "load_recipe",
     "open_detector",
     "quantize",
+    "read_net_from_darknet",
 ]
 
 

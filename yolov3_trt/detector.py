@@ -25,7 +25,7 @@ from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, ImageError, Yolov3TrtError
 from yolov3_trt.geometry import HW, Resize
-from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
+from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess, RowsLayout
 from yolov3_trt.models import Model, is_model, load_model
 from yolov3_trt.preprocess import Image
 from yolov3_trt.settings import DetectSettings
@@ -69,6 +69,8 @@ class Detector:
             )
         if meta.output_stage is OutputStage.DETECTIONS:
             _check_within(self.postprocess, meta)
+        if meta.output_stage is OutputStage.ROWS and meta.rows_layout is not RowsLayout.CHANNELS_FIRST:
+            _check_conf(self.postprocess, meta)
         self.backend.configure(self.meta.preprocess, self.postprocess)
 
     @overload
@@ -258,4 +260,13 @@ def _check_within(postprocess: Postprocess, meta: ModelMeta) -> None:
         raise BackendError(
             f"{meta.name}: conf={postprocess.conf} and at most {postprocess.max_detections} detections were asked "
             f"for, but this graph gives conf={own.conf} and {own.max_detections}; export it again with those"
+        )
+
+
+def _check_conf(postprocess: Postprocess, meta: ModelMeta) -> None:
+    """The rows of OpenCV's layouts have 0 in place of scores up to a threshold."""
+    if postprocess.conf < meta.postprocess.conf:
+        raise BackendError(
+            f"{meta.name}: conf={postprocess.conf} was asked for, but this graph leaves out scores up to "
+            f"{meta.postprocess.conf}; export it again with that conf"
         )

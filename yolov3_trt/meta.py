@@ -54,9 +54,21 @@ class OutputStage(str, Enum):
     """What a graph gives."""
 
     HEADS = "heads"  # one (N, A*(5+C), H/s, W/s) float32 of logits per scale
+    ROWS = "rows"  # every box decoded, none suppressed; see `RowsLayout`
     DETECTIONS = "detections"  # DETECTION_OUTPUTS, boxes in input px
 
 
+class RowsLayout(str, Enum):
+    """What a ROWS graph gives, float32: for each box centre, size and scores = objectness x class probability."""
+
+    # As OpenCV's Darknet importer: per head (B, 5+C), or (N, B, 5+C) with batches, cell by cell: x, y, w, h in fractions of the
+    # input, objectness, scores; scores up to `postprocess.conf` are 0.
+    OPENCV = "opencv"
+    OPENCV_JOINED = "opencv_joined"  # the same of all heads as one tensor
+    CHANNELS_FIRST = "channels_first"  # one (N, 4+C, B): x, y, w, h in input px, scores
+
+
+ROWS_OUTPUT = "rows"  # of the layouts that are one tensor
 # num_detections (N,) int32, boxes (N, K, 4) float32 xyxy input px, scores (N, K) float32, class_ids (N, K) int32; rows
 # from num_detections on are zero.
 DETECTION_OUTPUTS = ("num_detections", "boxes", "scores", "class_ids")
@@ -194,6 +206,7 @@ class ModelMeta:
     input_stage: InputStage = InputStage.TENSOR
     frame_hw: HW | None = None  # of PIXELS: whole frames of this size come in, and the graph itself resizes them
     output_stage: OutputStage = OutputStage.HEADS
+    rows_layout: RowsLayout | None = None  # of ROWS
     preprocess: Preprocess = field(default_factory=Preprocess)
     postprocess: Postprocess = field(default_factory=Postprocess)
     opset: int | None = None  # of the ONNX graph
@@ -209,6 +222,11 @@ class ModelMeta:
     def __post_init__(self) -> None:
         for name, kind in (("precision", Precision), ("input_stage", InputStage), ("output_stage", OutputStage)):
             object.__setattr__(self, name, one_of(name, getattr(self, name), kind))
+        if (self.output_stage is OutputStage.ROWS) != (self.rows_layout is not None):
+            raise MetaError(
+                f"{self.name}: rows_layout={self.rows_layout and self.rows_layout.value} with the output stage "
+                f"{self.output_stage.value}; expected a layout with rows, and with nothing else"
+            )
         if not self.heads:
             raise MetaError(f"{self.name}: there are no heads; expected one or more")
         if min(self.input_hw) < 1:
@@ -229,6 +247,10 @@ class ModelMeta:
         """Names of the graph's outputs, in order."""
         if self.output_stage is OutputStage.DETECTIONS:
             return DETECTION_OUTPUTS
+        if self.rows_layout is RowsLayout.OPENCV:
+            return tuple(f"yolo_{head.layer}" for head in self.heads)  # the importer's names
+        if self.output_stage is OutputStage.ROWS:
+            return (ROWS_OUTPUT,)
         return tuple(head.name for head in self.heads)
 
     @property

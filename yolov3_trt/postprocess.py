@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from yolov3_trt.detections import Detections
 from yolov3_trt.geometry import HW, FloatArray, Placement, centre_distance, cxcywh_to_xyxy, iou
 from yolov3_trt.layers import HeadKind
-from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
+from yolov3_trt.meta import ROWS_OUTPUT, ModelMeta, OutputStage, Postprocess, RowsLayout
 from yolov3_trt.spec import Head, Nms
 
 IntArray = NDArray[np.int32]
@@ -52,13 +52,15 @@ def detections_from_outputs(
     Args:
         outputs: arrays by `meta.output_names`; rows of the batch beyond the placements are ignored.
         meta: of the graph.
-        postprocess: thresholds; for a DETECTIONS graph they can only be narrower than the graph's own.
+        postprocess: thresholds; for a DETECTIONS or ROWS graph they can only be narrower than the graph's own.
         placements: where each picture of the batch lies in the input.
     """
     results = []
     for row, placement in enumerate(placements):
         if meta.output_stage is OutputStage.DETECTIONS:
             found = _graph_detections({name: outputs[name][row] for name in meta.output_names}, postprocess)
+        elif meta.output_stage is OutputStage.ROWS:
+            found = suppress(candidates_from_rows(outputs, row, meta, postprocess), meta.input_hw, postprocess)
         else:
             found = candidates_from_heads(
                 [outputs[h.name][row] for h in meta.heads], meta.heads, meta.input_hw, postprocess
@@ -82,6 +84,24 @@ def candidates_from_heads(
     )
     # Stable: equal scores keep the order of heads, anchors, cells and classes, on every machine.
     return merged[np.argsort(-merged.scores, kind="stable")[: postprocess.max_candidates]]
+
+
+def candidates_from_rows(outputs: Outputs, row: int, meta: ModelMeta, postprocess: Postprocess) -> Candidates:
+    """What a ROWS graph gave for one image of a batch -> its best `max_candidates` pairs, by descending score."""
+    if meta.rows_layout is RowsLayout.CHANNELS_FIRST:
+        rows = outputs[ROWS_OUTPUT][row].T  # (B, 4+C)
+        cxcywh, scores = rows[:, :4], rows[:, 4:]
+    else:
+        arrays = [outputs[name] for name in meta.output_names]
+        rows = np.concatenate([array if array.ndim == 2 else array[row] for array in arrays])  # (B, 5+C)
+        cxcywh, scores = rows[:, :4] * np.array([*meta.input_hw[::-1]] * 2, np.float32), rows[:, 5:]
+    box, class_id = np.nonzero(scores > postprocess.conf)
+    found = scores[box, class_id]
+    best = np.argsort(-found, kind="stable")[: postprocess.max_candidates]
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite boxes, as in `decode_head`
+        xyxy = cxcywh_to_xyxy(cxcywh[box[best]])
+    valid = ~np.isnan(xyxy).any(axis=1)
+    return Candidates(xyxy, found[best], class_id[best].astype(np.int32))[valid]
 
 
 def decode_head(logits: FloatArray, head: Head, input_hw: HW, conf: float) -> Candidates:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from yolov3_trt.arguments import flag, integer, number, one_of, path, shown, size, text
 from yolov3_trt.errors import SettingError
-from yolov3_trt.meta import DEFAULT_OPSET, Batch, InputStage, ModelMeta, OutputStage, Precision
+from yolov3_trt.meta import DEFAULT_OPSET, Batch, InputStage, ModelMeta, OutputStage, Precision, RowsLayout
 from yolov3_trt.sizes import HW, Resize
 from yolov3_trt.spec import Nms
 
@@ -70,12 +70,15 @@ class GraphSettings:
         precision: what the graph computes in: `fp32`, `fp16` or `int8`. By default fp32 for a graph, fp16 for an engine.
         batch: pictures a call: one number, or `MIN:OPT:MAX` for a batch that varies. 1 by default.
         input_stage: `tensor` takes float32 RGB 0..1, NCHW; `pixels` takes uint8 BGR, NHWC, as OpenCV reads pictures.
-        output_stage: `heads` gives logits; `detections` decodes and suppresses in the graph.
+        output_stage: `heads` gives logits; `detections` decodes and suppresses in the graph; `rows` decodes only, for other
+            programs.
         frame_size: size of whole camera frames, which the graph itself resizes; goes with `pixels`.
         opset: ONNX opset, 14 to 25; by default 17, the newest that TensorRT 8.6 reads.
         float_layers: layers that stay float in an INT8 graph, as the cfg counts them, e.g. `3,12`.
         float_precision: precision of what stays float in an INT8 graph, `fp16` or `fp32`. By default fp16, but fp32 for an
             engine of TensorRT 8, which takes no other beside Q/DQ.
+        rows_layout: of `rows`: `opencv` as OpenCV's Darknet importer gave them, `opencv_joined` the same as one tensor,
+            `channels_first` what Frigate and many others read. By default opencv.
 
     Raises:
         SettingError: at construction, a value is out of its range or does not go with another.
@@ -92,12 +95,14 @@ class GraphSettings:
     opset: int = DEFAULT_OPSET
     float_layers: frozenset[int] = frozenset()
     float_precision: Precision | None = None
+    rows_layout: RowsLayout | None = None
 
     def __post_init__(self) -> None:
         _convert(self, "precision", lambda name, value: one_of(name, value, Precision))
         _convert(self, "batch", Batch.of)
         _convert(self, "input_stage", lambda name, value: one_of(name, value, InputStage))
         _convert(self, "output_stage", lambda name, value: one_of(name, value, OutputStage))
+        _convert(self, "rows_layout", lambda name, value: one_of(name, value, RowsLayout))
         _convert(self, "frame_size", size)
         _convert(self, "opset", lambda name, value: integer(name, value, OLDEST_OPSET, NEWEST_OPSET))
         _convert(self, "float_layers", _layers)
@@ -107,6 +112,14 @@ class GraphSettings:
                 "frame_size",
                 f"given with input_stage {self.input_stage.value}; expected pixels, only such a graph resizes by itself: set "
                 "input_stage to pixels, or leave frame_size out",
+            )
+        if self.output_stage is OutputStage.ROWS:
+            object.__setattr__(self, "rows_layout", self.rows_layout or RowsLayout.OPENCV)
+        elif self.rows_layout is not None:
+            raise SettingError(
+                "rows_layout",
+                f"given with output_stage {self.output_stage.value}; expected rows, which alone have a layout: set "
+                "output_stage to rows, or leave rows_layout out",
             )
         if self.float_precision is Precision.INT8:
             raise SettingError(

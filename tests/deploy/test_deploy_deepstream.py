@@ -8,8 +8,15 @@ import pytest
 
 from tests.cli_runner import call
 from tests.deploy.test_deploy_repository import DYNAMIC, engine_file, onnx_file
+from tests.models.test_family import kind_meta
+from yolov3_trt.backends.trt import TensorRTBackend
+from yolov3_trt.deploy.deepstream import Parser, config_from_artifact
+from yolov3_trt.engine.plan import Plan
+from yolov3_trt.engine.verdict import Verdict
+from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import Resize
-from yolov3_trt.meta import InputStage, OutputStage, Precision, Preprocess
+from yolov3_trt.layers import HeadKind
+from yolov3_trt.meta import InputStage, OutputStage, Precision, Preprocess, RowsLayout, load_engine_meta
 
 DETECTIONS = replace(DYNAMIC, output_stage=OutputStage.DETECTIONS, precision=Precision.FP16)
 PARSER = ("--parser-library", "libmine.so", "--parser-function", "NvDsInferParseMine")
@@ -88,3 +95,38 @@ def test_what_deepstream_cannot_run_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert call("deploy", "deepstream", rtx, "-o", tmp_path / "i.txt", "--parser-library", "l.so") == 2
     assert call("deploy", "deepstream", rtx, "-o", tmp_path / "i.engine") == 2
     assert not list(tmp_path.glob("i.*"))
+
+
+@pytest.mark.parametrize(
+    "kind, text",
+    [
+        (
+            HeadKind.SCALED,
+            "A*(5+C) planes in the order x, y, w, h, object, classes of new_coords=1: w, h = (2 sigmoid)^2",
+        ),
+        (
+            HeadKind.REGION,
+            "A*(5+C) planes in the order x, y, w, h, object, classes of YOLOv2: a softmax over the classes",
+        ),
+        (
+            HeadKind.GAUSSIAN,
+            "A*(9+C) planes in the order x, y, w, h, object, classes: x, y, w, h each with its uncertainty",
+        ),
+    ],
+)
+def test_a_parser_is_told_the_kind_of_the_heads(kind: HeadKind, text: str):
+    parser = Parser(Path("libmine.so"), "f")
+    assert text in config_from_artifact(Path("a.onnx"), kind_meta(kind), Path("a.labels.txt"), parser)
+
+
+def test_rows_are_for_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = replace(DYNAMIC, output_stage=OutputStage.ROWS, rows_layout=RowsLayout.OPENCV)
+    onnx = onnx_file(tmp_path / "a.onnx", rows)
+    assert call("deploy", "deepstream", onnx, "-o", tmp_path / "i.txt", *PARSER) == 1
+    assert call("deploy", "triton", onnx, "-o", tmp_path / "models") == 1
+    texts = capsys.readouterr().err.splitlines()
+    assert len(texts) == 2 and all(
+        "it gives rows, which are for programs with a suppression of their own" in t for t in texts
+    )
+    with pytest.raises(BackendError, match="it gives rows, for programs of your own that run the plan"):
+        TensorRTBackend(Plan(onnx, load_engine_meta(engine_file(tmp_path / "a.engine", meta=rows)), b"", Verdict(True)))

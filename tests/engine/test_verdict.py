@@ -32,6 +32,7 @@ from yolov3_trt.meta import (
     OutputStage,
     Precision,
     Preprocess,
+    RowsLayout,
     save_sidecar,
     sidecar_path,
 )
@@ -281,7 +282,8 @@ def test_every_command_is_one_that_the_command_line_takes():
         precision=Precision.INT8,
         input_stage=InputStage.PIXELS,
         frame_hw=(720, 1280),
-        output_stage=OutputStage.DETECTIONS,
+        output_stage=OutputStage.ROWS,
+        rows_layout=RowsLayout.CHANNELS_FIRST,
         preprocess=Preprocess(Resize.STRETCH),
         opset=19,
     )
@@ -293,14 +295,16 @@ def test_every_command_is_one_that_the_command_line_takes():
         assert given["flavor"] == "tensorrt"
     words = shlex.split(verdict(replace(BUILT, model=full), with_tensorrt("9.0")).fix.partition(": ")[2])
     given = build.make_context("build", words[2:]).params
-    names = ("input_size", "precision", "batch", "input_stage", "frame_size", "output_stage", "opset", "resize")
+    names = ("input_size", "precision", "batch", "input_stage", "frame_size", "output_stage", "rows_layout")
+    names = (*names, "opset", "resize")
     assert [given[name] for name in names] == [
         "608x320",
         "int8",
         "1:2:4",
         "pixels",
         "1280x720",
-        "detections",
+        "rows",
+        "channels_first",
         19,
         "stretch",
     ]

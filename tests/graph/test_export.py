@@ -37,6 +37,7 @@ from yolov3_trt.meta import (
     Postprocess,
     Precision,
     Preprocess,
+    RowsLayout,
     load_model_meta,
     meta_from_spec,
 )
@@ -145,6 +146,7 @@ def test_a_dynamic_batch_gives_each_image_what_it_gets_alone(
         batch=Batch(1, 2, 3),
         input_stage=input_stage,
         output_stage=output_stage,
+        rows_layout=RowsLayout.OPENCV if output_stage is OutputStage.ROWS else None,
         postprocess=Postprocess(conf=0.05, max_candidates=64, max_detections=8),
     )
     exported = onnx_from_module(network, meta)

@@ -264,7 +264,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(path: Path):
         (
             "graph.colour = 1",
             "graph.colour: there is no such key; expected one of precision, batch, input_stage, output_stage, frame_size, "
-            "opset, float_layers, float_precision",
+            "opset, float_layers, float_precision, rows_layout",
         ),
         (
             "detect.conf_threshold = 0.5",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from yolov3_trt.errors import RecipeError
 from yolov3_trt.geometry import Resize
-from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision
+from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision, RowsLayout
 from yolov3_trt.recipe import BuildRecipe, load_recipe, save_recipe
 from yolov3_trt.settings import (
     KINDS,
@@ -46,16 +46,17 @@ SIDES = st.integers(1, 99_999)
 @st.composite
 def graphs(draw: st.DrawFn) -> GraphSettings:
     precision, stage = draw(st.sampled_from(Precision)), draw(st.sampled_from(InputStage))
-    int8 = precision is Precision.INT8
+    int8, output = precision is Precision.INT8, draw(st.sampled_from(OutputStage))
     return GraphSettings(
         precision,
         Batch(*sorted(draw(st.tuples(*[st.integers(1, 64)] * 3)))),
         stage,
-        draw(st.sampled_from(OutputStage)),
+        output,
         draw(st.none() | st.tuples(SIDES, SIDES)) if stage is InputStage.PIXELS else None,
         draw(st.integers(14, 25)),
         draw(st.frozensets(st.integers(0, 200), max_size=5)) if int8 else frozenset(),
         draw(st.sampled_from([None, Precision.FP16, Precision.FP32])) if int8 else None,
+        draw(st.sampled_from(RowsLayout)) if output is OutputStage.ROWS else None,
     )
 
 
@@ -136,7 +137,8 @@ TAKEN = {
     "graph.precision": ['"fp16"', '"int8"', '"fp32"'],
     "graph.batch": ["4", "[1, 4, 8]", "[2, 2, 2]"],
     "graph.input_stage": ['"pixels"', '"tensor"'],
-    "graph.output_stage": ['"heads"', '"detections"'],
+    "graph.output_stage": ['"heads"', '"detections"', '"rows"'],
+    "graph.rows_layout": ['"opencv"', '"channels_first"'],
     "graph.frame_size": ['"1280x720"', "720"],
     "graph.opset": ["14", "19", "25"],
     "graph.float_layers": ["[]", "[3, 1, 3]"],

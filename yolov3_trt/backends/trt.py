@@ -83,6 +83,11 @@ class TensorRTBackend(OpenBackend):
             open_engine: gives what runs the plan there.
         """
         self.meta: ModelMeta = plan.meta.model
+        if self.meta.output_stage is OutputStage.ROWS:
+            raise BackendError(
+                f"{plan.path}: it gives rows, for programs of your own that run the plan; to detect with it here, build it "
+                "with output_stage heads, which the GPU decodes faster, or detections"
+            )
         self._path = plan.path
         self._use_graphs = use_graphs
         self._reasons: dict[str, str] = {}  # of what is not done as it could be, by what

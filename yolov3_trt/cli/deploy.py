@@ -1,4 +1,4 @@
-"""`deploy`: what NVIDIA's own servers need to run an artifact."""
+"""`deploy`: what other programs need to run an artifact: NVIDIA's servers, Frigate."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 VariantChoice = Literal["auto", "tensorrt", "onnxruntime", "python"]
 
-app = typer.Typer(help="Write what NVIDIA's own servers need to run an artifact.", no_args_is_help=True)
+app = typer.Typer(help="Write what NVIDIA's servers or Frigate need to run an artifact.", no_args_is_help=True)
 
 
 @app.command(cls=CheckedVerb)
@@ -114,6 +114,31 @@ def deepstream(
     write_text(output, text)
     content = {"artifact": str(artifact), "config": str(output), "labels": str(labels), "parser": parser_function}
     write_result(json, content, f"{output}\n{labels}")
+
+
+@app.command()
+def frigate(
+    artifact: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL.onnx", help="Exported with --output-stage rows --rows-layout channels_first."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", callback=writable("-o"), metavar="DIR", help="Frigate's folder model_cache, or any other."
+        ),
+    ],
+    json: JsonOption = None,
+) -> None:
+    """Write graph, labels and a block of configuration for Frigate's onnx detector."""
+    from yolov3_trt.deploy.frigate import write_frigate
+    from yolov3_trt.meta import load_model_meta
+
+    check_output_suffix(artifact, ".onnx")
+    paths = dict(
+        zip(("model", "labels", "config"), write_frigate(artifact, load_model_meta(artifact), output), strict=True)
+    )
+    write_result(json, {name: str(path) for name, path in paths.items()}, "\n".join(map(str, paths.values())))
 
 
 def _row(deployment: "Deployment") -> dict[str, Any]:

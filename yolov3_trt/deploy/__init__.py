@@ -1,1 +1,1 @@
-"""Beyond one machine: what NVIDIA's own servers need to run an artifact."""
+"""Beyond one machine: what NVIDIA's servers and Frigate need to run an artifact."""

@@ -7,14 +7,22 @@ of the user's, or the user's own pipeline, which finds the four detection tensor
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolov3_trt.deploy.deployment import check_no_rows
 from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import Resize
+from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import EngineMeta, InputStage, ModelMeta, OutputStage, Precision
 
 _NETWORK_MODES = {Precision.FP32: 0, Precision.INT8: 1, Precision.FP16: 2}  # Gst-nvinfer's numbers
 _DETECTOR, _OTHER = 0, 100  # network-type: boxes by a parser, or tensors as they are
 _NO_CLUSTERING = 4  # cluster-mode: the boxes are suppressed already
 _NMS = 2
+# How the planes of a head are read, where that is not YOLOv3's way.
+_HOW = {
+    HeadKind.SCALED: " of new_coords=1: w, h = (2 sigmoid)^2 anchors",
+    HeadKind.REGION: " of YOLOv2: a softmax over the classes",
+    HeadKind.GAUSSIAN: ": x, y, w, h each with its uncertainty behind it, scores times 1 - the mean of their sigmoids",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ def _check(artifact: Path, meta: ModelMeta | EngineMeta, model: ModelMeta, parse
         raise BackendError(
             f"{artifact}: it takes uint8 pixels, but Gst-nvinfer gives float32 planes; export it with --input-stage tensor"
         )
+    check_no_rows(artifact, model)
     if model.output_stage is OutputStage.HEADS and parser is None:
         raise BackendError(
             f"{artifact}: its outputs are logits, which Gst-nvinfer cannot read; export it with --output-stage detections, or "
@@ -89,7 +98,11 @@ def _layout(model: ModelMeta) -> str:
     if model.output_stage is OutputStage.DETECTIONS:
         return "boxes x1, y1, x2, y2 in input px, suppressed already, rows from num_detections on zero"
     anchors = "; ".join(f"{head.name} {' '.join(f'{w:g}x{h:g}' for w, h in head.anchors_wh)}" for head in model.heads)
-    return f"logits, A*(5+C) planes in the order x, y, w, h, object, classes, with the anchors {anchors} in input px"
+    kind = model.heads[0].kind
+    return (
+        f"logits, A*({kind.box_values + 1}+C) planes in the order x, y, w, h, object, classes{_HOW.get(kind, '')}, with the "
+        f"anchors {anchors} in input px"
+    )
 
 
 def _scaling_notes(model: ModelMeta) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from yolov3_trt.backends.triton.contract import Variant
 from yolov3_trt.deploy.triton import ServedModel, Serving, config_from_model
 from yolov3_trt.errors import BackendError
-from yolov3_trt.meta import EngineMeta, ModelMeta, load_engine_meta, load_model_meta
+from yolov3_trt.meta import EngineMeta, ModelMeta, OutputStage, load_engine_meta, load_model_meta
 
 _ENGINE_SUFFIXES = (".engine", ".plan")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -49,8 +49,10 @@ def _deployment(artifact: Path, name: str, variant: str, serving: Serving) -> De
         )
     meta = load_meta(artifact)
     is_engine = isinstance(meta, EngineMeta)
+    own = meta.model if isinstance(meta, EngineMeta) else meta
+    check_no_rows(artifact, own)
     chosen, fallbacks = _choose(artifact, meta, variant)
-    model = ServedModel(name, meta.model if isinstance(meta, EngineMeta) else meta, chosen, is_engine, serving)
+    model = ServedModel(name, own, chosen, is_engine, serving)
     return Deployment(artifact, model, fallbacks)
 
 
@@ -66,6 +68,19 @@ def load_meta(artifact: Path) -> ModelMeta | EngineMeta:
     if artifact.suffix in _ENGINE_SUFFIXES:
         return load_engine_meta(artifact)
     raise BackendError(f"{artifact}: cannot be deployed; expected an .onnx (`export`) or an .engine (`build`)")
+
+
+def check_no_rows(artifact: Path, model: ModelMeta) -> None:
+    """Refuse rows, which no server of these reads.
+
+    Raises:
+        BackendError: the artifact gives rows.
+    """
+    if model.output_stage is OutputStage.ROWS:
+        raise BackendError(
+            f"{artifact}: it gives rows, which are for programs with a suppression of their own, such as OpenCV's users and "
+            "Frigate; export it with --output-stage heads or detections"
+        )
 
 
 def _choose(artifact: Path, meta: ModelMeta | EngineMeta, variant: str) -> tuple[Variant, tuple[str, ...]]:

@@ -81,6 +81,8 @@ def build_command(model: ModelMeta, flavor: FlavorName, onnx_path: Path | None =
         options["--frame-size"] = size_text(model.frame_hw)
     if model.output_stage is not OutputStage.HEADS:
         options["--output-stage"] = model.output_stage.value
+    if model.rows_layout is not None:
+        options["--rows-layout"] = model.rows_layout.value
     if model.opset not in (None, DEFAULT_OPSET):
         options["--opset"] = str(model.opset)
     options |= {"--resize": model.preprocess.resize.value, "--flavor": flavor.value}

@@ -14,7 +14,7 @@ from onnx import version_converter
 from torch import Tensor, nn
 
 from yolov3_trt.errors import ExportError
-from yolov3_trt.graph.stages import HeadsToDetections, PixelsToTensor
+from yolov3_trt.graph.stages import HeadsToDetections, HeadsToRows, PixelsToTensor
 from yolov3_trt.meta import DEFAULT_OPSET, INPUT_NAME, InputStage, ModelMeta, OutputStage
 
 OLDEST_OPSET = 14  # the oldest that the converter reaches
@@ -68,7 +68,9 @@ class _Staged(nn.Module):
             else nn.Identity()
         )
         self.network = network
-        self.output = HeadsToDetections(meta) if meta.output_stage is OutputStage.DETECTIONS else None
+        self.output: nn.Module | None = None
+        if meta.output_stage is not OutputStage.HEADS:
+            self.output = HeadsToRows(meta) if meta.output_stage is OutputStage.ROWS else HeadsToDetections(meta)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         heads: tuple[Tensor, ...] = self.network(self.input(images))

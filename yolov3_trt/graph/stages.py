@@ -1,6 +1,6 @@
-"""The optional ends of a graph: pixels in, detections out.
+"""The optional ends of a graph: pixels in, rows or detections out.
 
-Both are plain tensor code with static shapes, so that the exporter turns them into standard ONNX operators, TensorRT needs
+They are plain tensor code with static shapes, so that the exporter turns them into standard ONNX operators, TensorRT needs
 no plugin and a CUDA graph can hold the result. They always compute in float32.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from yolov3_trt.geometry import HW, Placement
 from yolov3_trt.layers import HeadKind
-from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
+from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess, RowsLayout
 from yolov3_trt.spec import Head, Nms
 
 
@@ -95,11 +95,10 @@ class HeadsToDetections(nn.Module):
 
     def forward(self, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Heads as float32 logits -> the four outputs."""
-        values = torch.cat(
-            [_rows(head, d.fields) for head, d in zip(heads, self.decoders, strict=True)], dim=1
-        )  # (N, B, F)
+        decoded = [decoder(head) for head, decoder in zip(heads, self.decoders, strict=True)]
+        values = torch.cat([values for values, _, _ in decoded], dim=1)  # (N, B, F)
         xyxy = torch.cat(
-            [decoder(head) for head, decoder in zip(heads, self.decoders, strict=True)], dim=1
+            [torch.cat([centres - sizes / 2, centres + sizes / 2], dim=2) for _, centres, sizes in decoded], dim=1
         )  # (N, B, 4)
         xyxy, scores, class_ids = self._candidates(xyxy, values)
         stays = self._survivors(xyxy, scores, class_ids)
@@ -118,28 +117,18 @@ class HeadsToDetections(nn.Module):
         if self.kind is HeadKind.REGION:
             best = values[..., at].sigmoid() * values[..., at + 1 :].softmax(dim=2).amax(dim=2)
         else:
-            best = self._certainty(values)[..., 0] * values[..., at + 1 :].amax(dim=2).sigmoid()
+            best = _certainty(values, self.kind)[..., 0] * values[..., at + 1 :].amax(dim=2).sigmoid()
         # Comparisons first: NaN passes none, so it does not become the best of all.
         _, box = best.where(best > threshold, 0.0).topk(self.boxes, dim=1)
         xyxy, values = _take(xyxy, box), _take(values, box)
 
         objectness = values[..., at : at + 1].sigmoid()  # (N, boxes, 1)
-        classes = values[..., at + 1 :]
-        probabilities = classes.softmax(dim=2) if self.kind is HeadKind.REGION else classes.sigmoid()
-        scores = self._certainty(values) * probabilities  # (N, boxes, C)
+        scores = _scores(values, self.kind)  # (N, boxes, C)
         scores = scores.where((scores > threshold) & (objectness > threshold), 0.0)
         scores, pair = scores.flatten(1).topk(self.pairs, dim=1)
         box = torch.div(pair, self.num_classes, rounding_mode="trunc")
         # Class ids travel as float32, exact up to 16 million: no integer arithmetic on the way out.
         return _take(xyxy, box), scores, (pair - box * self.num_classes).float()
-
-    def _certainty(self, values: Tensor) -> Tensor:
-        """What the classes' probabilities are multiplied by: (N, B, F) -> (N, B, 1)."""
-        at = self.kind.box_values
-        objectness = values[..., at : at + 1].sigmoid()
-        if self.kind is not HeadKind.GAUSSIAN:
-            return objectness
-        return objectness * (1 - values[..., 1:8:2].sigmoid().sum(dim=2, keepdim=True) / 4)
 
     def _survivors(self, xyxy: Tensor, scores: Tensor, class_ids: Tensor) -> Tensor:
         """1.0 where a pair stays, 0.0 where it goes, (N, P)."""
@@ -153,37 +142,89 @@ class HeadsToDetections(nn.Module):
         return stays[:, 0]
 
 
-class _HeadDecoder(nn.Module):
-    """One head of logits (N, A*F, h, w) -> boxes (N, A*h*w, 4), corners in input px; see postprocess.py."""
+class HeadsToRows(nn.Module):
+    """Heads -> every box decoded, none suppressed; the outputs are those of `RowsLayout`.
 
-    def __init__(self, head: Head, input_hw: HW) -> None:
+    As OpenCV's Darknet importer does it, its layouts have 0 in place of scores up to the threshold.
+    """
+
+    def __init__(self, meta: ModelMeta) -> None:
         super().__init__()
-        self.fields, self.kind = head.fields, head.kind
+        assert meta.rows_layout is not None
+        self.layout, self.conf = meta.rows_layout, meta.postprocess.conf
+        by_cell = self.layout is not RowsLayout.CHANNELS_FIRST
+        self.decoders = nn.ModuleList(_HeadDecoder(head, meta.input_hw, by_cell=by_cell) for head in meta.heads)
+        self.kind = meta.heads[0].kind  # of all of them
+        self.without_batch = meta.batch.max == 1
+        self.register_buffer("unit", torch.tensor([*meta.input_hw[::-1]], dtype=torch.float32))
+
+    def forward(self, *heads: Tensor) -> tuple[Tensor, ...]:
+        """Heads as float32 logits -> one tensor, or one per head."""
+        rows = [self._rows(*decoder(head)) for head, decoder in zip(heads, self.decoders, strict=True)]
+        if self.layout is RowsLayout.CHANNELS_FIRST:
+            return (torch.cat(rows, dim=1).transpose(1, 2),)
+        if self.layout is RowsLayout.OPENCV_JOINED:
+            rows = [torch.cat(rows, dim=1)]
+        return tuple(one.flatten(0, 1) for one in rows) if self.without_batch else tuple(rows)
+
+    def _rows(self, values: Tensor, centres: Tensor, sizes: Tensor) -> Tensor:
+        scores = _scores(values, self.kind)
+        if self.layout is RowsLayout.CHANNELS_FIRST:
+            return torch.cat([centres, sizes, scores], dim=2)
+        at = self.kind.box_values
+        objectness = values[..., at : at + 1].sigmoid()
+        scores = scores * (scores > self.conf).float()
+        return torch.cat([centres / self.unit, sizes / self.unit, objectness, scores], dim=2)
+
+
+class _HeadDecoder(nn.Module):
+    """One head of logits (N, A*F, h, w) -> its values (N, B, F), centres and sizes (N, B, 2) in input px; see postprocess.py.
+
+    The B = A*h*w boxes come anchor by anchor, in the host's order, or cell by cell.
+    """
+
+    def __init__(self, head: Head, input_hw: HW, *, by_cell: bool = False) -> None:
+        super().__init__()
+        self.fields, self.kind, self.by_cell = head.fields, head.kind, by_cell
         self.scale_xy = head.scale_xy
         (grid_h, grid_w), anchors = head.grid_hw, len(head.anchors_wh)
         row, column = np.divmod(np.arange(grid_h * grid_w), grid_w)
         corner = np.stack([column, row], axis=1).astype(np.float32) - np.float32((head.scale_xy - 1) / 2)  # (HW, 2)
-        anchor_wh = np.repeat(np.array(head.anchors_wh, np.float32), grid_h * grid_w, axis=0)  # (A*HW, 2)
-        self.register_buffer("corner", torch.from_numpy(np.tile(corner, (anchors, 1))))  # (A*HW, 2)
-        self.register_buffer("anchor_wh", torch.from_numpy(anchor_wh))
+        anchors_wh = np.array(head.anchors_wh, np.float32)
+        corner, anchors_wh = (
+            (np.repeat(corner, anchors, axis=0), np.tile(anchors_wh, (len(corner), 1)))
+            if by_cell
+            else (np.tile(corner, (anchors, 1)), np.repeat(anchors_wh, len(corner), axis=0))
+        )
+        self.register_buffer("corner", torch.from_numpy(corner))  # (B, 2)
+        self.register_buffer("anchor_wh", torch.from_numpy(anchors_wh))  # (B, 2)
         stride_xy = np.array([input_hw[1] / grid_w, input_hw[0] / grid_h], np.float32)
         self.register_buffer("stride_xy", torch.from_numpy(stride_xy))
 
-    def forward(self, head: Tensor) -> Tensor:
+    def forward(self, head: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        values = _rows(head, self.fields)
+        batch, channels = head.shape[0], head.shape[1]
+        grid = head.reshape(batch, channels // self.fields, self.fields, -1)  # (N, A, F, HW)
+        grid = grid.permute(0, 3, 1, 2) if self.by_cell else grid.transpose(2, 3)
+        values = grid.reshape(batch, -1, self.fields)
         txywh = values[..., 0:8:2] if self.kind is HeadKind.GAUSSIAN else values[..., :4]
         grown = (2 * txywh[..., 2:].sigmoid()).square() if self.kind is HeadKind.SCALED else txywh[..., 2:].exp()
         centres = (txywh[..., :2].sigmoid() * self.scale_xy + self.corner) * self.stride_xy
-        half_sizes = grown * self.anchor_wh / 2
-        return torch.cat([centres - half_sizes, centres + half_sizes], dim=2)
+        return values, centres, grown * self.anchor_wh
 
 
-def _rows(head: Tensor, fields: int) -> Tensor:
-    """(N, A*F, h, w) -> (N, A*h*w, F): one row per box, in the host's order."""
-    batch, channels = head.shape[0], head.shape[1]
-    grid = head.reshape(batch, channels // fields, fields, -1)  # (N, A, F, HW)
-    return grid.transpose(2, 3).reshape(batch, -1, fields)
+def _certainty(values: Tensor, kind: HeadKind) -> Tensor:
+    """What the classes' probabilities are multiplied by: (N, B, F) -> (N, B, 1)."""
+    objectness = values[..., kind.box_values : kind.box_values + 1].sigmoid()
+    if kind is not HeadKind.GAUSSIAN:
+        return objectness
+    return objectness * (1 - values[..., 1:8:2].sigmoid().sum(dim=2, keepdim=True) / 4)
+
+
+def _scores(values: Tensor, kind: HeadKind) -> Tensor:
+    """(N, B, F) -> (N, B, C)."""
+    classes = values[..., kind.box_values + 1 :]
+    return _certainty(values, kind) * (classes.softmax(dim=2) if kind is HeadKind.REGION else classes.sigmoid())
 
 
 def _take(values: Tensor, rows: Tensor) -> Tensor:

@@ -14,11 +14,22 @@ from yolov3_trt.calibration.table import CalibrationTable, check_table, load_tab
 from yolov3_trt.errors import SettingError, require
 from yolov3_trt.files import replacing, sha256_of_file
 from yolov3_trt.jobs.verify import verify_graph
-from yolov3_trt.meta import InputStage, ModelMeta, OutputStage, Precision, meta_from_spec, save_sidecar, to_json
+from yolov3_trt.meta import (
+    InputStage,
+    ModelMeta,
+    OutputStage,
+    Precision,
+    RowsLayout,
+    meta_from_spec,
+    save_sidecar,
+    to_json,
+)
 from yolov3_trt.models import Model, load_model
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings, check_together, settings_from
 from yolov3_trt.spec import ModelSpec
+
+OPENCV_CONF = 0.2  # up to which OpenCV's Darknet importer had 0 for scores
 
 
 @dataclass(frozen=True)
@@ -187,8 +198,8 @@ def artifact_stem(spec: ModelSpec, graph: GraphSettings) -> str:
         parts.append("camera-{1}x{0}".format(*graph.frame_size))
     elif graph.input_stage is InputStage.PIXELS:
         parts.append("pixels")
-    if graph.output_stage is OutputStage.DETECTIONS:
-        parts.append("detections")
+    if graph.output_stage is not OutputStage.HEADS:
+        parts.append(graph.output_stage.value)
     if graph.batch.max > 1:
         parts.append("b" + str(graph.batch).replace(":", "-"))
     return "-".join(parts)
@@ -205,11 +216,15 @@ def model_meta(model: Model, graph: GraphSettings, detect: DetectSettings | None
         input_stage=graph.input_stage,
         frame_hw=graph.frame_size,
         output_stage=graph.output_stage,
+        rows_layout=graph.rows_layout,
         opset=graph.opset,
         weights_sha256=model.weights_sha256,
         versions={"yolov3_trt": __version__, **_versions("torch", "onnx", "onnxscript")},
     )
-    return (detect or DetectSettings()).apply(meta)
+    detect = detect or DetectSettings()
+    if graph.rows_layout in (RowsLayout.OPENCV, RowsLayout.OPENCV_JOINED) and detect.conf is None:
+        detect = replace(detect, conf=OPENCV_CONF)
+    return detect.apply(meta)
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -33,6 +33,7 @@ _CLIENT_FIELDS = (
     "class_names",
     "input_stage",
     "output_stage",
+    "rows_layout",
     "input_hw",
     "frame_hw",
     "heads",
