@@ -52,6 +52,9 @@ class FakeTensorRT:
     name: FlavorName = FlavorName.TENSORRT
 
     flags: list[str] = field(default_factory=list)  # of the configuration
+    cleared: list[str] = field(default_factory=list)  # flags that were on
+    tactics: int | None = None
+    previews: list[str] = field(default_factory=list)
     network_flags: int | None = None
     profile: tuple[tuple[int, ...], ...] | None = None
     pools: dict[str, int] = field(default_factory=dict)
@@ -216,6 +219,18 @@ class _Config(_Limited):
     def set_flag(self, flag: Any) -> None:
         assert isinstance(flag, self._fake.module.BuilderFlag)
         self._fake.flags.append(flag.name)
+
+    def clear_flag(self, flag: Any) -> None:
+        assert isinstance(flag, self._fake.module.BuilderFlag)
+        self._fake.cleared.append(flag.name)
+
+    def set_tactic_sources(self, tactic_sources: int) -> bool:
+        self._fake.tactics = tactic_sources
+        return True
+
+    def set_preview_feature(self, feature: Any, enable: bool) -> None:
+        assert isinstance(feature, self._fake.module.PreviewFeature) and enable
+        self._fake.previews.append(feature.name)
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
         self._fake.pools[pool.name] = pool_size

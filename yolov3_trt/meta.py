@@ -298,6 +298,9 @@ class EngineMeta:
     hardware_compatibility: str = "none"  # see `settings.HardwareCompatibility`
     version_compatible: bool = False
     dla_core: int | None = None
+    tf32: bool | None = (
+        None  # whether float32 is rounded to TF32; None: an older version left it to TensorRT, which does
+    )
     inputs: Mapping[str, str] = field(
         default_factory=dict
     )  # all that the plan depends on, by name, to tell when to rebuild

@@ -77,6 +77,7 @@ def test_a_graph_of_each_precision_is_built_by_its_own_types_or_the_flags_that_8
         path = graph(precision)
         built = build_with(path)
         assert trt.flags == (flags if release == "8.6.1" else [])
+        assert trt.cleared == ["TF32"], "float32 means float32"
         explicit = set() if release == "11.4.0" else {"EXPLICIT_BATCH"}
         assert network_flags(trt) == explicit | (set() if release == "8.6.1" else {"STRONGLY_TYPED"})
         assert path.with_suffix(".engine").read_bytes() == PLAN
@@ -84,6 +85,30 @@ def test_a_graph_of_each_precision_is_built_by_its_own_types_or_the_flags_that_8
         assert (built.meta.flavor, built.meta.flavor_version, built.meta.gpu) == ("tensorrt", release, GPU.name)
         assert built.meta.compute_capabilities == ("8.7",)
         assert (built.notes, built.dla) == ((), None)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_tf32_is_used_and_noted_only_when_asked_for(
+    release: str, fake: Callable[..., FakeTensorRT], graph: Callable[..., Path]
+):
+    trt = fake(release)
+    built = build_with(graph(), tf32=True)
+    assert ("TF32" in trt.flags, trt.cleared, built.meta.tf32) == (True, [], True)
+    assert build_with(graph()).meta.tf32 is False
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_tensorrt_8_needs_no_cublas_and_shares_its_profile(
+    release: str, fake: Callable[..., FakeTensorRT], graph: Callable[..., Path]
+):
+    trt = fake(release)
+    build_with(graph(batch=Batch(1, 2, 8)))
+    own = [1 << int(trt.module.TacticSource[name]) for name in ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")]
+    assert trt.tactics == (sum(own) if release == "8.6.1" else None)
+    assert trt.previews == (["PROFILE_SHARING_0806"] if release == "8.6.1" else [])
+    fixed = fake(release)
+    build_with(graph())
+    assert fixed.previews == []
 
 
 @pytest.mark.parametrize("release", RELEASES)

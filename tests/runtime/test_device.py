@@ -352,7 +352,9 @@ def test_errors_of_the_driver_are_ours_and_leave_no_context_current(gpu: CudaDev
     fake.failing[call] = Error(f"{call} failed: an illegal memory access was encountered")
     text = text_of(use)
     assert text.startswith("Fake GPU: ")
-    assert text.endswith(f": {call} failed: an illegal memory access was encountered")
+    assert text.endswith(
+        f": {call} failed: an illegal memory access was encountered; this process can no longer use the GPU: start it again"
+    )
     assert fake.is_balanced and gpu.num_live == 4
     del fake.failing[call]
     use()

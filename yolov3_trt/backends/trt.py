@@ -182,6 +182,8 @@ class TensorRTBackend(OpenBackend):
         """Free all memory of the GPU; results that were not asked for are lost."""
         # Where the GPU has failed for good, so does making its context current; closing the device clears up all the same.
         with suppress(DeviceError), self._device.current():
+            for slot in self._slots:  # first: their graphs hold kernels of the engine
+                slot.close()
             self._engine.close()
         self._device.close()
         self._running.clear()

@@ -106,6 +106,7 @@ def build_engine(
         hardware_compatibility=options.hardware_compatibility.value,
         version_compatible=options.version_compatible,
         dla_core=options.dla_core,
+        tf32=options.tf32,
         inputs=inputs or {},
     )
     save_sidecar(engine_meta, engine_path)
@@ -198,6 +199,10 @@ def _add_profile(flavor: Flavor, builder: Builder, config: IBuilderConfig, onnx_
     )
     if config.add_optimization_profile(profile) < 0:
         raise BuildError(f"{onnx_path}: {flavor} refuses batch {meta.batch} for this graph")
+    if (
+        not flavor.strongly_typed
+    ):  # 8.x: else only one execution context may use the profile, and pictures wait for each other
+        config.set_preview_feature(flavor.member("PreviewFeature", "PROFILE_SHARING_0806"), True)
 
 
 def _allow_weak_types(flavor: Flavor, config: IBuilderConfig, meta: ModelMeta) -> None:

@@ -67,6 +67,10 @@ def set_options(
     if options.hardware_compatibility is not HardwareCompatibility.NONE:
         level = flavor.member("HardwareCompatibilityLevel", options.hardware_compatibility.value.upper())
         config.hardware_compatibility_level = level
+    # TensorRT rounds to TF32 unless told not to; an engine called FP32 would not give what PyTorch and ONNX Runtime do.
+    (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    if not flavor.strongly_typed:
+        _use_own_kernels(flavor, config)
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.strip_weights:
@@ -78,6 +82,15 @@ def set_options(
     if options.compute_capabilities:
         _set_compute_capabilities(flavor, config, options)
     return tuple(notes)
+
+
+def _use_own_kernels(flavor: Flavor, config: IBuilderConfig) -> None:
+    """On 8.x: no kernels of cuBLAS and cuDNN, which these networks do not need and which may not be installed.
+
+    Loading them takes a Jetson 0.6 GB (NVIDIA/TensorRT#3917).
+    """
+    own = flavor.trt.TacticSource.EDGE_MASK_CONVOLUTIONS, flavor.trt.TacticSource.JIT_CONVOLUTIONS
+    config.set_tactic_sources(sum(1 << int(source) for source in own))
 
 
 def _require(flavor: Flavor, enum: str, member: str, option: str, fix: str) -> None:

@@ -134,6 +134,10 @@ def _engine_text(engine: "EngineMeta") -> str:
         "for GPUs": f"compute capability {capabilities}; hardware compatibility {engine.hardware_compatibility}",
         "for TensorRT": "this version and newer of its major" if engine.version_compatible else "this version only",
     }
+    if engine.tf32 is not False:
+        lines["float32"] = (
+            "rounded to TF32 by the GPU" if engine.tf32 else "rounded to TF32 where the GPU can (an older build)"
+        )
     if engine.dla_core is not None:
         lines["for DLA"] = f"core {engine.dla_core}"
     return _lines(lines)

@@ -75,6 +75,12 @@ class IBuilderConfig(Protocol):
 
     def set_flag(self, flag: Any) -> None: ...
 
+    def clear_flag(self, flag: Any) -> None: ...
+
+    def set_tactic_sources(self, tactic_sources: int) -> bool: ...
+
+    def set_preview_feature(self, feature: Any, enable: bool) -> None: ...
+
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None: ...
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int: ...  # -1: refused
@@ -109,6 +115,8 @@ class EngineInspector(Protocol):
 
 class IExecutionContext(Protocol):
     """An engine with memory of its own for what lies between its layers; one stream at a time."""
+
+    nvtx_verbosity: Any  # a ProfilingVerbosity
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool: ...
 

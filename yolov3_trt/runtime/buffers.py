@@ -99,12 +99,14 @@ class Buffers:
         return self._frames is not None and self._frames.array.nbytes >= nbytes
 
     def reserve(self, nbytes: int) -> None:
-        """Make room for pictures of so many bytes in all, elsewhere than before.
+        """Make room for pictures of so many bytes in all, elsewhere than before, and for larger ones to come.
 
         Raises:
             DeviceError: there is not enough; then there is room for none.
         """
         frames, on_device = self._frames, self._frames_on_device
+        if frames is not None:  # ever larger pictures shall not pin memory anew, and lose the graphs, with each
+            nbytes = max(nbytes, frames.array.nbytes * 3 // 2)
         self._frames = self._frames_on_device = None
         for thing in (frames, on_device):
             if thing is not None:

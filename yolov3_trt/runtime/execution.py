@@ -130,6 +130,8 @@ class TensorRTEngine:
             raise EngineError(
                 f"{self._path}: {self._flavor} makes no execution context: {_last(problems)}; is there enough GPU memory?"
             )
+        # The plan has the layers' names for `layer_report`; naming each to a profiler at every run would take time.
+        context.nvtx_verbosity = self._flavor.trt.ProfilingVerbosity.NONE
         execution = TensorRTExecution(context, self._device, self._flavor, self._path)
         self._loaded.executions.append(execution)
         return execution

@@ -1,5 +1,6 @@
 """CUDA graphs of a stream's work, by what the work is, captured when the same work comes again."""
 
+import gc
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -11,6 +12,8 @@ _LOG = logging.getLogger(__name__)
 
 # Cameras have one or a few sizes of pictures, a folder of photographs has any number.
 _KEPT = 8
+# What makes a capture fail is often over soon: another thread that waits for the whole device (NVIDIA/TensorRT#2888).
+_TRIES = 3
 
 
 class Graphs:
@@ -30,13 +33,14 @@ class Graphs:
         """
         self._device, self._stream = device, stream
         self._graphs: OrderedDict[Hashable, Graph | None] = OrderedDict()  # None: the work came once
+        self._failures = 0
         self.why_not = why_not
 
     def run(self, key: Hashable, body: Callable[[], None]) -> None:
         """Put work into the stream: as it is when it comes for the first time, and as a graph from then on.
 
-        What happens only at the first use of a kernel or of a shape could not be captured. Where capturing fails, it is not
-        tried again, and `why_not` and the log say so.
+        What happens only at the first use of a kernel or of a shape could not be captured. Where capturing fails three times,
+        it is not tried again, and `why_not` and the log say so.
 
         Args:
             key: equal for equal work.
@@ -62,14 +66,23 @@ class Graphs:
             self._free(self._graphs.popitem()[1])
 
     def _capture(self, key: Hashable, body: Callable[[], None]) -> None:
+        was_collecting = gc.isenabled()
+        gc.disable()  # what it frees of another device meanwhile would break the capture
         try:
             self._keep(key, self._device.capture(self._stream, body))
         except (DeviceError, EngineError) as exc:
+            self._failures += 1
+            if self._failures < _TRIES:
+                _LOG.info("capturing a CUDA graph failed, and is tried again: %s", exc)
+                return
             self.drop()
             self.why_not = f"capturing failed: {exc}"
             _LOG.warning("no CUDA graphs, so each frame takes more of the CPU's time: %s", self.why_not)
         else:
             _LOG.info("captured a CUDA graph for %s", key)
+        finally:
+            if was_collecting:
+                gc.enable()
 
     def _keep(self, key: Hashable, graph: Graph | None) -> None:
         self._graphs[key] = graph

@@ -22,6 +22,25 @@ _ARGUMENTS: dict[str, list[Any]] = {
 }
 # What other threads do, such as a camera's decoder, neither breaks a capture nor is refused meanwhile.
 _THREAD_LOCAL = 1
+# What cuGetErrorString says of the errors after which, by cuda.h, "the process must be terminated and relaunched".
+_STICKY = (
+    "illegal memory access",  # 700
+    "launch timed out",  # 702
+    "device-side assert",  # 710
+    "hardware stack error",  # 714
+    "illegal instruction",  # 715
+    "misaligned address",  # 716
+    "operation not supported on global/shared address space",  # 717
+    "invalid program counter",  # 718
+    "unspecified launch failure",  # 719
+)
+
+
+def with_advice(text: str) -> str:
+    """What the driver said, and after what breaks the GPU for this process that only a new one helps."""
+    if any(words in text for words in _STICKY):
+        return f"{text}; this process can no longer use the GPU: start it again"
+    return text
 
 
 class LibCuda:
@@ -102,4 +121,4 @@ class LibCuda:
             text = c_char_p()
             self._library.cuGetErrorString(code, byref(text))
             words = text.value.decode(errors="replace") if text.value else "unknown error"
-            raise DeviceError(f"{name} failed: {words} (CUresult {code})")
+            raise DeviceError(with_advice(f"{name} failed: {words} (CUresult {code})"))

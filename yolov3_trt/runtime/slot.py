@@ -50,8 +50,9 @@ class Slot:
             self._execution.set_address(INPUT_NAME, self._buffers.input.address)
             for name, array in self._buffers.outputs.items():
                 self._execution.set_address(name, array.address)
+            self._graphs = Graphs(device, self._buffers.stream, why_not=work.why_no_graphs)
+            self._set_rows(work.meta.batch.max)  # an engine of TensorRT 8 may let only one slot do this: found out here
             undo.pop_all()
-        self._graphs = Graphs(device, self._buffers.stream, why_not=work.why_no_graphs)
 
     @property
     def why_no_graph(self) -> str | None:
