@@ -18,8 +18,8 @@
     ├── EngineError                     an engine that cannot run here
     ├── DeviceError                     a CUDA device that failed, or is used as it cannot be
     ├── BackendError                    an artifact and a backend that do not go together
-    ├── EvaluationError(ValueError)     annotations that cannot be used
-    ├── DataSetError(ValueError)        a training data set: every fault with its file and line
+    ├── EvaluationError(ValueError)     a data set that does not go with a model
+    ├── DataSetError(ValueError)        a data set: every fault with its file and line
     ├── TrainingError                   a training run that cannot start or go on
     ├── CameraError                     a source of frames or a sink that failed
     └── MissingDependency(ImportError)  an optional package
@@ -128,11 +128,11 @@ class BackendError(Yolov3TrtError):
 
 
 class EvaluationError(Yolov3TrtError, ValueError):
-    """Annotations that cannot be read or do not fit the model or the images."""
+    """A data set whose classes are not the model's."""
 
 
 class DataSetError(Yolov3TrtError, ValueError):
-    """A training data set that cannot be used.
+    """A data set that cannot be used.
 
     Attributes:
         faults: one line each, starting with `file:line:` where there is a line.

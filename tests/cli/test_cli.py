@@ -864,13 +864,14 @@ def test_an_engine_that_others_can_write_to_takes_trust(run: Run, engine: Path, 
         ("{}", "'categories' is missing; expected COCO annotations"),
         ('{"categories": [], "images": [], "annotations": []}', "there are no images; expected one or more"),
         (
-            '{"categories": [{"id": 1, "name": "crab"}], "annotations": [], '
-            '"images": [{"id": 1, "file_name": "000000000139.jpg"}]}',
-            "1 categories, none called 'person'; expected the model's 80 classes",
+            '{"categories": [{"id": 1, "name": "crab"}], "images": [{"id": 1, "file_name": "000000000139.jpg"}], '
+            '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}]}',
+            "none of its 1 classes ('crab') is one of the model's 80 ('person', 'bicycle', 'car', ...); expected the same",
         ),
         (
-            '{"categories": [], "images": [], "annotations": [{"image_id": 1, "category_id": 1, "area": 1, "bbox": [1]}]}',
-            "not enough values to unpack (expected 4, got 1); expected COCO annotations",
+            '{"categories": [{"id": 1, "name": "person"}], "images": [{"id": 1, "file_name": "000000000139.jpg"}], '
+            '"annotations": [{"image_id": 1, "category_id": 1, "area": 1, "bbox": [1]}]}',
+            "annotations[0].bbox: [1]; expected x, y, width and height in px",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from yolov3_trt.data.manifest import load_set, save_set
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.data.sources import Source, source_of
 from yolov3_trt.detections import Detections
-from yolov3_trt.errors import CalibrationError, DataSetError, EvaluationError, ImageError, SettingError
+from yolov3_trt.errors import CalibrationError, DataSetError, ImageError, SettingError
 from yolov3_trt.evaluation import evaluate, score_detections
 from yolov3_trt.models.class_names import SHAPE_NAMES, default_class_names
 from yolov3_trt.shapes import shapes_picture
@@ -135,15 +135,16 @@ def test_what_is_not_there_is_told_by_its_name(text: str, source: Source):
 def test_what_names_no_set_is_refused(data_set: Path, tmp_path: Path):
     with pytest.raises(ImageError, match="no pictures given"):
         picture_set([])
-    with pytest.raises(SettingError, match=r"split: got 'val' with .*train; expected it with a data.yaml only"):
+    with pytest.raises(SettingError, match=r"split: got 'val' with .*train; expected it with a labelled set only"):
         picture_set(data_set / "images/train", split="val")
     with pytest.raises(SettingError, match=r"split: got 'val' with .*val.json, which is one set; leave it out"):
         labelled_set(data_set / "val.json", split="val")
     with pytest.raises(SettingError, match=r"images: given with .*data.yaml, which names its own; leave it out"):
         labelled_set(data_set, images=data_set)
-    with pytest.raises(SettingError, match=r"data: got .*train, a folder without a data.yaml; expected a data.yaml or"):
-        labelled_set(data_set / "images/train")
-    with pytest.raises(SettingError, match=r"data: got .*clip.mp4; expected a data.yaml, a folder with one, or a COCO"):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingError, match=r"data: got .*empty, a folder without a labelled set; expected a data.yaml"):
+        labelled_set(tmp_path / "empty")
+    with pytest.raises(SettingError, match=r"data: got .*clip.mp4, no labelled set; expected a data.yaml, a Darknet"):
         labelled_set(tmp_path / "clip.mp4")
     with pytest.raises(DataSetError):
         labelled_set(data_set, split="test")
@@ -152,7 +153,7 @@ def test_what_names_no_set_is_refused(data_set: Path, tmp_path: Path):
 def coco_json(path: Path, *file_names: str) -> Path:
     content = {
         "images": [{"id": number, "file_name": name} for number, name in enumerate(file_names, start=1)],
-        "annotations": [],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}],
         "categories": [{"id": 1, "name": "cat"}],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,10 +174,11 @@ def test_the_images_of_a_json_are_found_where_they_usually_are(place: str, tmp_p
 def test_images_of_a_json_that_are_missing_are_counted(tmp_path: Path):
     path = coco_json(tmp_path / "val.json", "a.png", "b.png")
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(EvaluationError) as caught:
+    with pytest.raises(DataSetError) as caught:
         labelled_set(path)
     assert str(caught.value) == (
-        f"{tmp_path}: 1 of the 2 images of val.json are not there, e.g. b.png; give their folder with --images"
+        f"{tmp_path}: 1 of the 2 images of val.json are not there, e.g. 'b.png'; give their folder with --images; "
+        "correct it, or leave it out (--skip-faulty)"
     )
 
 

@@ -111,16 +111,16 @@ def test_quantize_calibrates_on_train_and_measures_on_val(run: Run, yaml: Path, 
 @pytest.mark.parametrize(
     "args, complaint",
     [
-        (("eval", "shapes"), "expected a data.yaml or a COCO JSON (or --images DIR --annotations FILE)"),
+        (
+            ("eval", "shapes"),
+            "expected a labelled set, e.g. a data.yaml or a COCO JSON (or --images DIR --annotations FILE)",
+        ),
         (("eval", "shapes", "--split", "val"), "goes with --data"),
         (("eval", "shapes", "--annotations", __file__), "wants --images with the folder of its images"),
         (("eval", "shapes", "--data", "YAML", "--annotations", __file__), "goes not with --annotations"),
         (("eval", "shapes", "--data", "YAML", "--images", "."), "which names its own; leave it out"),
         (("eval", "shapes", "--data", "SET/val.json", "--split", "val"), "which is one set; leave it out"),
-        (
-            ("eval", "shapes", "--data", "SET/images"),
-            "a folder without a data.yaml; expected a data.yaml or a COCO JSON",
-        ),
+        (("eval", "shapes", "--data", "/proc/self/fd"), "a folder without a labelled set; expected a data.yaml"),
         (("compare", "shapes", "shapes"), "expected pictures (or --data SET)"),
         (("compare", "shapes", "shapes", "--data", "YAML", "--images", "a.jpg"), "--data wants --images once"),
         (("calibrate", "shapes"), "expected one of --images and --data"),
@@ -142,8 +142,9 @@ def test_the_faults_of_labels_are_told_before_a_model_is_opened(run: Run, yaml: 
     (tmp_path / "labels/val/000000.txt").write_text("0 0.5 0.5 0.2 2\n9 0.5 0.5 0.1 0.1\n")
     outcome = run("eval", "no-such-model", "--data", tmp_path / "data.yaml")
     assert outcome.code == 1
+    assert "2 faults in this data set; correct every one, or leave out what is faulty" in outcome.complaints[-1]
     assert [line.rpartition("/")[2] for line in outcome.complaints] == [
         "000000.txt:1: h is 2; expected 0..1, a fraction of the picture's width or height",
         "000000.txt:2: class 9; expected 0..5 (6 names in data.yaml)",
-        "data.yaml: 2 faults in this data set; correct every one and start again",
+        "000000.txt:1: h is 2; expected 0..1, a fraction of the picture's width or height",
     ]

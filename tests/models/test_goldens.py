@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import EACH_COCO_MODEL
 from tests.darknet import darknet_input
 from yolov3_trt.backends import Backend, open_backend
-from yolov3_trt.data.annotations import load_annotations
+from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import load_image
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, average_precision, coco_results
 from yolov3_trt.geometry import Resize
@@ -53,7 +53,7 @@ class Evaluated:
     placements: list
     image_ids: list[int]
     annotations: dict
-    category_ids: tuple[int, ...]
+    category_ids: tuple[int | None, ...]
 
     def scores(self, nms: Nms) -> dict[str, float | None]:
         postprocess = replace(self.meta.postprocess, conf=EVAL_CONF_THRESHOLD, nms=nms)
@@ -65,7 +65,7 @@ class Evaluated:
 
 
 def evaluated(backend: Backend, data: Path, resize: Resize, *, darknets_resize: bool) -> Evaluated:
-    truth = load_annotations(data / "coco" / "instances_val64.json", backend.meta.class_names)
+    truth = labelled_set(data / "coco" / "instances_val64.json").truth_for(backend.meta.class_names)
     meta = replace(backend.meta, preprocess=backend.meta.preprocess.override(resize=resize))
     run = Evaluated(meta, [], [], [], truth.content, truth.category_ids)
     for image in truth.images:

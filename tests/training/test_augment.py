@@ -27,11 +27,10 @@ def labelled(path: Path, pixels: np.ndarray, xyxy=(), class_ids=None) -> Labelle
     """A picture on disk with boxes in its px."""
     assert cv2.imwrite(str(path), pixels)
     height, width = pixels.shape[:2]
-    x1, y1, x2, y2 = np.array(xyxy, np.float32).reshape(-1, 4).T / np.array([width, height] * 2, np.float32)[:, None]
-    cxcywh = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1)
-    return LabelledFile(
-        path, (height, width), cxcywh, np.array(range(len(x1)) if class_ids is None else class_ids, np.int32)
-    )
+    xywh = np.array(xyxy, np.float64).reshape(-1, 4)
+    xywh[:, 2:] -= xywh[:, :2]
+    ids = np.array(range(len(xywh)) if class_ids is None else class_ids, np.int32)
+    return LabelledFile(path, (height, width), xywh, ids)
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

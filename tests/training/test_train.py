@@ -20,8 +20,9 @@ from tests.cli_runner import call
 from tests.opencv_versions import needs_darknet_importer
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import load_image
+from yolov3_trt.data.labelled import DataSet
+from yolov3_trt.data.reading import load_data_set
 from yolov3_trt.data.shapes import write_shapes_data_set
-from yolov3_trt.data.yolo import DataSet, load_data_set
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.evaluation import evaluate

@@ -22,7 +22,7 @@ def there(path: Path | None) -> Path | None:
 
     if path is not None and not path.exists():
         raise Yolov3TrtError(
-            f"--data {path}: there is no such file; expected a data.yaml, a folder with one, or a COCO JSON"
+            f"--data {path}: there is no such file or folder; expected a labelled set, e.g. a data.yaml or a COCO JSON"
         )
     return path
 
@@ -33,11 +33,11 @@ DataOption = Annotated[
         "--data",
         metavar="SET",
         callback=there,
-        help="Labelled pictures: a YOLO data.yaml or a folder with one, or a COCO JSON.",
+        help="Labelled pictures: a YOLO data.yaml, a Darknet .data file, a COCO JSON, a VOC folder, or a folder with one.",
     ),
 ]
 SplitOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which part of a data.yaml: train, val or test; default: val.")
+    str | None, typer.Option(metavar="NAME", help="Which part of a set: train, val or test; default: val.")
 ]
 
 
@@ -92,14 +92,15 @@ def pictures_from_options(
 
 @contextmanager
 def faults_told() -> Iterator[None]:
-    """All faults and notes of a data set that is refused go to stderr, a line each."""
+    """The faults and notes of a data set that is refused go to stderr, a line each."""
+    from yolov3_trt.data.findings import shortened
     from yolov3_trt.errors import DataSetError
 
     try:
         yield
     except DataSetError as exc:
         tell_notes(exc.notes)
-        for fault in exc.faults:
+        for fault in shortened(exc.faults) if len(exc.faults) > 1 else ():  # one alone is what the error says
             say(fault)
         raise
 

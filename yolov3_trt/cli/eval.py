@@ -103,7 +103,8 @@ def evaluate(
     labelled = labelled_from_options(data, split, images, annotations)
     if labelled is None:
         raise typer.BadParameter(
-            "expected a data.yaml or a COCO JSON (or --images DIR --annotations FILE)", param_hint="--data"
+            "expected a labelled set, e.g. a data.yaml or a COCO JSON (or --images DIR --annotations FILE)",
+            param_hint="--data",
         )
     rows: list[Evaluated] = []
     for artifact in dict.fromkeys(artifacts):
@@ -165,7 +166,7 @@ def evaluate_artifact(
         truth,
         detector.backend.meta.postprocess.conf,
         detector.backend.fallbacks,
-        () if note is None else (note,),
+        (*truth.notes, *([] if note is None else [note])),
     )
 
 

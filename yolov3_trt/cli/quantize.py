@@ -65,7 +65,6 @@ def quantize(
     With a data.yaml as --data, INT8 is calibrated on its train part and measured on its val part, unless --images and --split
     say otherwise.
     """
-    from yolov3_trt.data.coco_set import CocoSet
     from yolov3_trt.jobs.quantize import quantize as job
 
     labelled = labelled_from_options(data, split, val_images, annotations, "--val-images")
@@ -73,9 +72,9 @@ def quantize(
         raise typer.BadParameter(
             "expected a data.yaml or a COCO JSON (or --val-images FOLDER --annotations FILE)", param_hint="--data"
         )
-    if settings.get("images") is None and isinstance(labelled, CocoSet):
+    if settings.get("images") is None and not labelled.has_splits:
         raise typer.BadParameter(
-            "expected pictures to calibrate on, others than those of the COCO JSON", param_hint="--images"
+            "expected pictures to calibrate on, others than those of the set, which has one part", param_hint="--images"
         )
     result = job(
         model,

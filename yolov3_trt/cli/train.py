@@ -25,7 +25,7 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import progress_bar, say, table, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.data.yolo import DataSet
+    from yolov3_trt.data.labelled import DataSet
     from yolov3_trt.models.darknet_weights import Weights
     from yolov3_trt.spec import ModelSpec
     from yolov3_trt.training.settings import TrainSettings
@@ -87,8 +87,7 @@ def train(
     from yolov3_trt.errors import require
 
     require("torch", extra="train")
-    from yolov3_trt.data.sources import data_file
-    from yolov3_trt.data.yolo import load_data_set
+    from yolov3_trt.data.reading import load_data_set
     from yolov3_trt.training.augment import Augmentation
     from yolov3_trt.training.loss import BoxLoss, LossSettings
     from yolov3_trt.training.settings import TrainSettings
@@ -110,7 +109,7 @@ def train(
     elif model is None:
         raise typer.BadParameter("expected a built-in model or a .cfg (or --resume DIR)", param_hint="--model")
     with faults_told():
-        data_set = load_data_set(data_file(data), checking)
+        data_set = load_data_set(data, checking)
     tell_notes(data_set.notes)
     resources = Resources(device_by_name(device), workers, cache_mib * 2**20)
     if resume is not None:

@@ -1,7 +1,7 @@
 """Sets of pictures, and what is in them: one way to name them for every verb, every job and every function.
 
-`picture_set` makes a set of what a user names, `labelled_set` one with labels. More formats of data sets, checks and
-conversions have their place here.
+`picture_set` makes a set of what a user names, `labelled_set` one with labels, whatever their format: YOLO's data.yaml,
+Darknet's obj.data, COCO's JSON, VOC's XMLs, labels beside pictures.
 """
 
 import os
@@ -27,10 +27,10 @@ def picture_set(
 
     Args:
         images: a picture, a folder (its own pictures, not those deeper), a glob, a video, a text file with a path a line, a
-            YOLO data.yaml or a folder with one, a COCO JSON, a manifest of calibration pictures (`.toml`), `shapes` for 64
+            labelled set (see `labelled_set`), a manifest of calibration pictures (`.toml`), `shapes` for 64
             generated ones; several of these in a sequence; or a set, which is returned as it is.
-        split: of a data.yaml: `train`, `val` or `test`; refused with anything else.
-        default_split: of a data.yaml where `split` is None.
+        split: `train`, `val` or `test`, of a labelled set that has parts; refused with anything else.
+        default_split: of a labelled set where `split` is None.
 
     Raises:
         Yolov3TrtError: there are no such pictures, or they cannot be read.
@@ -63,42 +63,32 @@ def labelled_set(
     *,
     split: str | None = None,
     images: str | os.PathLike[str] | None = None,
+    skip_faulty: bool = False,
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> "LabelledSet":
     """Pictures with labels that a user names, read and checked.
 
     Args:
-        data: a YOLO data.yaml or a folder with one, a COCO JSON, or a set, which is returned as it is.
-        split: of a data.yaml: `train`, `val` or `test`; None: `val`.
-        images: folder of the images of a COCO JSON; None: looked for beside it, see `coco_set.images_folder`.
-        progress: wraps the iteration over pictures whose size has to be found.
+        data: a YOLO data.yaml, a Darknet .data file, a COCO JSON, a VOC folder, a folder or list of pictures with labels beside
+            them, a folder with one of these, or a set, which is returned as it is.
+        split: `train`, `val` or `test`, of a set that has parts; None: `val`.
+        images: folder of the images of a COCO JSON; None: looked for beside it, see `coco_json.images_folder`.
+        skip_faulty: whether faulty labels and pictures are left out, and listed in `skipped`, instead of refused.
+        progress: wraps the iteration over the pictures, whose sizes are read.
 
     Raises:
-        DataSetError: faults in a YOLO data set; it holds all of them.
-        EvaluationError: faults in a COCO JSON, or images are missing.
-        SettingError: a split of a COCO JSON, or a folder of images with a data.yaml, which names its own.
+        DataSetError: there are faults; it holds all of them.
+        SettingError: there is no such set, a split of a set that has none, or a folder of images with another format.
 
     >>> truth = labelled_set("data.yaml", split="val").truth_for(detector.meta.class_names)  # doctest: +SKIP
     """
-    from yolov3_trt.data.coco_set import CocoSet
     from yolov3_trt.data.labelled import LabelledSet
-    from yolov3_trt.data.sources import YAML_SUFFIXES, data_file, is_coco, refuse_split
-    from yolov3_trt.data.yolo import load_split
-    from yolov3_trt.errors import SettingError
+    from yolov3_trt.data.reading import load_set
 
     if isinstance(data, LabelledSet):
         return data
-    path = data_file(Path(data))
-    if path.suffix.lower() in YAML_SUFFIXES:
-        if images is not None:
-            raise SettingError("images", f"given with {path}, which names its own; leave it out")
-        return load_split(path, split or "val", progress)
-    if path.is_dir():
-        raise SettingError("data", f"got {path}, a folder without a data.yaml; expected a data.yaml or a COCO JSON")
-    if not is_coco(path) and images is None:
-        raise SettingError("data", f"got {path}; expected a data.yaml, a folder with one, or a COCO JSON")
-    refuse_split(path, split)
-    return CocoSet(path, None if images is None else Path(images))
+    folder = None if images is None else Path(images)
+    return load_set(Path(data), split, images=folder, skip_faulty=skip_faulty, progress=progress)
 
 
 def calibration_pictures(
@@ -115,7 +105,7 @@ def calibration_pictures(
         images: see `picture_set`; a manifest says `num_images` and `seed` itself.
         num_images: how many are chosen; None: 64.
         seed: of the choice; None: 0.
-        split: of a data.yaml; None: `train`.
+        split: of a labelled set; None: `train`.
         progress: wraps the iteration over pictures that have to be read.
 
     Raises:

@@ -46,7 +46,7 @@ def _are_cocos(annotations: Annotations) -> bool:
     images = annotations.images
     named = sum(
         bool(_COCO_NAME.fullmatch(name := str(image["file_name"]).rpartition("/")[2]))
-        and (not annotations.own_ids or int(name[-16:-4]) == image["id"])
+        and image.get("own_id", int(name[-16:-4])) == int(name[-16:-4])
         for image in images
     )
     return bool(2 * named > len(images))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from yolov3_trt.detections import Detections
-from yolov3_trt.errors import require
+from yolov3_trt.errors import EvaluationError, require
 from yolov3_trt.evaluation.bootstrap import ClassMatches
 from yolov3_trt.geometry import xyxy_to_xywh
 
@@ -35,13 +35,23 @@ class Scores:
     matches: tuple[ClassMatches, ...]  # by class
 
 
-def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Detections of one image in COCO's result format."""
+def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int | None]) -> list[dict[str, Any]]:
+    """Detections of one image in COCO's result format; those of classes without a category are left out.
+
+    Raises:
+        EvaluationError: a score or a box is not a finite number: such a box would match any object.
+    """
+    if not (np.isfinite(detections.scores).all() and np.isfinite(detections.xyxy).all()):
+        raise EvaluationError(
+            f"image {image_id}: a detection whose score or box is not a finite number; expected numbers: the artifact is "
+            "damaged, or overflows in its precision"
+        )
     boxes = xyxy_to_xywh(detections.xyxy).astype(float).tolist()
     rows = zip(boxes, detections.scores.tolist(), detections.class_ids.tolist(), strict=True)
     return [
         {"image_id": image_id, "category_id": category_ids[class_id], "bbox": xywh, "score": score}
         for xywh, score, class_id in rows
+        if category_ids[class_id] is not None
     ]
 
 
@@ -74,6 +84,9 @@ def _evaluated(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]])
     """A COCOeval that has done its work."""
     coco_module = require("pycocotools.coco", extra="eval")
     cocoeval = require("pycocotools.cocoeval", extra="eval")
+    rows = [row["bbox"] for row in content["annotations"]]
+    if not np.isfinite(np.array(rows, np.float64)).all():  # a box of NaN would match any other
+        raise EvaluationError("annotations with a box that is not of finite numbers; expected px")
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         truth = coco_module.COCO()
         # loadRes wants `info`. iscrowd and id are optional in the files of many tools; ids that repeat, or a 0, would be

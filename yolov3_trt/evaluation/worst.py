@@ -62,6 +62,7 @@ def confident(detections: Detections, min_score: float) -> Detections:
 
 
 def _score(annotations: Annotations, image_id: Any, file_name: str, found: Detections) -> PictureScore:
+    found = found[np.isin(found.class_ids, list(annotations.scored_classes))]
     truth = annotations.truth(image_id)
     pairs = match(found, truth)
     unmatched = np.setdiff1d(np.arange(len(found)), [row for row, _, _ in pairs])

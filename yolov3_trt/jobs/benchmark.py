@@ -191,6 +191,8 @@ def _score(steps: Benchmark, labelled: LabelledSet) -> None:
 
     def evaluate(detector: Detector) -> Accuracy:
         truth = labelled.truth_for(detector.meta.class_names)
+        for note in truth.notes:
+            steps.reporter.say(f"note: {note}")
         return measure_accuracy(detector, truth, track=steps.reporter.track)
 
     steps.score(evaluate, EVAL_CONF_THRESHOLD)

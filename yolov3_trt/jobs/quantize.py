@@ -12,7 +12,6 @@ from yolov3_trt.arguments import integer, number
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.labelled import LabelledSet
-from yolov3_trt.data.yolo import YoloSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
@@ -143,7 +142,7 @@ def quantize(
             "data", "expected labelled pictures to measure accuracy on, either as data or as annotations"
         )
     labelled = labelled_set(data or annotations or "", split=split, images=val_images)
-    if settings.get("images") is None and settings.get("calibration") is None and isinstance(labelled, YoloSet):
+    if settings.get("images") is None and settings.get("calibration") is None and labelled.has_splits:
         settings["images"] = labelled.path
     settings["precision"] = Precision.INT8
     graph, ranges, detect = settings_from(settings, GraphSettings, CalibrationSettings, DetectSettings)
@@ -157,6 +156,8 @@ def quantize(
     ranges = replace(ranges, table=table)
     calibrated = calibrate(fp32, calibration=ranges, val_images=labelled, reporter=reporter)
     truth = labelled.truth_for(fp32.meta.class_names)
+    for note in (*labelled.notes, *truth.notes):
+        reporter.say(f"note: {note}")
 
     def ap_of(path: Path) -> float:
         with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from yolov3_trt.backends.pytorch import TorchBackend
-from yolov3_trt.data.yolo import DataSet
+from yolov3_trt.data.labelled import DataSet
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
