@@ -19,9 +19,10 @@ import torch
 from tests.cli_runner import call
 from tests.opencv_versions import needs_darknet_importer
 from yolov3_trt.data import labelled_set
+from yolov3_trt.data.conversion import FORMATS, convert_set
 from yolov3_trt.data.images import load_image
-from yolov3_trt.data.labelled import DataSet
-from yolov3_trt.data.reading import load_data_set
+from yolov3_trt.data.labelled import DataSet, LabelledSet
+from yolov3_trt.data.reading import load_data_set, load_splits
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import TrainingError
@@ -80,12 +81,25 @@ def losses(history: list[dict[str, Any]]) -> np.ndarray:
 # --- learning ---
 
 
+def test_every_format_trains_the_same_weights(few: DataSet, tmp_path: Path):
+    splits, _ = load_splits(few.path)
+    settings = TrainSettings(epochs=1, batch_size=8, warmup_epochs=0)
+    start(few, tmp_path / "run", settings).run()
+    weights = {(tmp_path / "run/little.weights").read_bytes()}
+    for name in FORMATS:
+        data = load_data_set(convert_set(splits, name, tmp_path / name, link=True).path)
+        start(data, tmp_path / f"{name}-run", settings).run()
+        weights.add((tmp_path / f"{name}-run/little.weights").read_bytes())
+    assert len(weights) == 1
+
+
 @pytest.mark.slow
 def test_one_batch_is_learnt_by_heart(tmp_path: Path):
     folder = tmp_path / "data"
     write_shapes_data_set(folder, num_train=4, num_val=1, seed=3)
     data = load_data_set(folder / "data.yaml")
-    data = replace(data, train=data.train * 25, val=data.train)  # 25 steps an epoch; accuracy on the very pictures
+    often = LabelledSet(data.path, data.train * 25, data.class_names)  # 25 steps an epoch
+    data = replace(data, training=often, validation=data.training)  # accuracy on the very pictures
     settings = TrainSettings(
         epochs=8,
         batch_size=4,
@@ -250,7 +264,7 @@ def test_a_folder_with_a_run_is_not_begun_again(few: DataSet, tmp_path: Path):
 def test_a_run_does_not_go_on_with_other_data(few: DataSet, tmp_path: Path):
     start(few, tmp_path, TrainSettings(epochs=1))
     with pytest.raises(TrainingError, match=r"has changed since this run began .* --weights .*little-last\.weights"):
-        TrainingRun.resume(tmp_path, replace(few, train=few.train[1:]))
+        TrainingRun.resume(tmp_path, replace(few, training=LabelledSet(few.path, few.train[1:], few.class_names)))
 
 
 @pytest.mark.parametrize(

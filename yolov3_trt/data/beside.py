@@ -85,7 +85,7 @@ def _pictures(path: Path, wanted: Wanted, findings: Findings) -> tuple[bool, dic
             for split in wanted.splits:
                 if split in folders:
                     splits[split] = tuple(sorted(pictures_below(folders[split], findings.faults)))
-                if not splits[split] and split == wanted.splits[0]:
+                if not splits[split] and wanted.must(split):
                     findings.faults.append(
                         f"{path}: no pictures for {split}; expected some in {split}/ or images/{split}/"
                     )

@@ -56,7 +56,7 @@ def describe_coco(path: Path, wanted: Wanted, findings: Findings, images: Path |
     for split in wanted.splits:
         if split in files:
             parts[split] = _one_file(files[split], (split,), findings, images)
-        elif split == wanted.splits[0]:
+        elif wanted.must(split):
             there = ", ".join(f"{name}: {file.name}" for name, file in files.items()) or "none"
             findings.faults.append(f"{path}: no JSON for {split}; expected one named after it ({there})")
     first = next(iter(parts.values()), None)

@@ -7,6 +7,8 @@ from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.labels import Labels, label_paths, read_labels, shown, text_lines
 from yolov3_trt.data.places import Places, pictures_of_entry, read_names, without_repeats
 
+_KEYS = {"val": "valid"}
+
 
 def describe_darknet(path: Path, wanted: Wanted, findings: Findings) -> Description:
     """Its lists count from the folder that Darknet is run in: looked for in the file's folder and those above it."""
@@ -31,8 +33,8 @@ def describe_darknet(path: Path, wanted: Wanted, findings: Findings) -> Descript
                 where, lists = f"{path}: {named}=", (findings.faults, findings.lines)
                 pictures = pictures_of_entry(values[named], path.parent, where, lists, findings.notes)
                 splits[split] = without_repeats(pictures, where, findings.notes)
-            elif split == wanted.splits[0] and not findings.faults:
-                findings.faults.append(f"{path}: {keys_of(split)[-1]}= is missing; expected a list of pictures")
+            elif wanted.must(split) and not findings.faults:
+                findings.faults.append(f"{path}: {_KEYS.get(split, split)}= is missing; expected a list of pictures")
     note_on_both(path, splits, findings.notes)
 
     def labels(picture: Path, faults: list[str]) -> Labels:

@@ -26,7 +26,7 @@ def describe_yaml(path: Path, wanted: Wanted, findings: Findings) -> Description
     splits: dict[str, tuple[Path, ...]] = {split: () for split in wanted.splits}
     if wanted.check(path, findings) and root is not None:
         for split in wanted.splits:
-            splits[split] = _pictures_of_split(content, split, split == wanted.splits[0], path, root, findings)
+            splits[split] = _pictures_of_split(content, split, wanted.must(split), path, root, findings)
     note_on_both(path, splits, findings.notes)
 
     def labels(picture: Path, faults: list[str]) -> Labels:

@@ -54,10 +54,15 @@ class Description:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which parts of a set, the first of which must be there."""
+    """Which parts of a set."""
 
     splits: tuple[str, ...]
     is_asked: bool = False  # by name; else a set without splits is as good
+    may_lack: bool = False  # even the first, which else must be there
+
+    def must(self, split: str) -> bool:
+        """Whether it is a fault where there is no such part."""
+        return not self.may_lack and split == self.splits[0]
 
     def check(self, path: Path, findings: Findings) -> bool:
         """Whether these are names of splits."""

@@ -154,6 +154,11 @@ def _find(source: str, recursive: bool) -> list[Path]:
     raise ImageError(f"{source}: there is no such file or folder")
 
 
+def has_pictures(folder: Path) -> bool:
+    """Whether a folder itself, not one deeper, holds a picture."""
+    return any(map(_is_picture, folder.iterdir()))
+
+
 def _pictures_in(folder: Path, recursive: bool) -> list[Path]:
     if recursive:
         found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]

@@ -20,7 +20,7 @@ from yolov3_trt.geometry import HW
 _ROUNDING = 1e-3  # how far a box may stick out of its picture at least, as a fraction of it
 _ROUNDING_PX, _MOST = 1.0, 1e-2  # ... and 1 px, where that is not more than a hundredth
 _SMALLEST = 1e-9  # sides below it are none
-_WRITTEN = 7.5e-7  # how far off x is, as a fraction of the width, where six decimals of cx and w are written
+_WRITTEN = 8e-7  # how far off x may be, as a fraction of the width, where six decimals of cx and w are written
 _BOX = ("cx", "cy", "w", "h")
 # Darknet's `labels` for `images` and for VOC's `JPEGImages`.
 _PICTURE_FOLDERS = ("images", "JPEGImages")

@@ -100,6 +100,7 @@ def pictures_of_entry(
     if found is None:
         faults[0].append(f"{where} {shown(entry)} is not there; expected a folder or .txt list in {root}")
         return []
+    told = len(faults[1])
     if found.is_dir():
         pictures = sorted(pictures_below(found, faults[0]))
     elif found.suffix.lower() in IMAGE_SUFFIXES:
@@ -109,7 +110,7 @@ def pictures_of_entry(
     else:
         faults[0].append(f"{where} {found} is neither a folder nor a .txt list of pictures")
         return []
-    if not pictures:
+    if not pictures and len(faults[1]) == told:
         faults[0].append(f"{where} no pictures in {found}; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
     return pictures
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from yolov3_trt.data.box_kinds import kind_faults
-from yolov3_trt.data.description import Description, Wanted
+from yolov3_trt.data.description import SPLITS, Description, Wanted
 from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.formats import describe
 from yolov3_trt.data.labelled import DataSet, LabelledFile, LabelledSet
@@ -66,6 +66,26 @@ def load_data_set(path: Path, progress: Progress = iter, *, skip_faulty: bool = 
     return DataSet(description.path, train, val, tuple(findings.notes))
 
 
+def load_splits(
+    path: Path, progress: Progress = iter, *, decode: bool = False
+) -> tuple[dict[str, LabelledSet], Findings]:
+    """All parts that a set has, without what is faulty, and what was found to be wrong; a set of one part is its `train`.
+
+    Raises:
+        DataSetError: there are faults of the set as a whole.
+        SettingError: see `formats.describe`.
+    """
+    findings = Findings(skip_faulty=True)
+    wanted = Wanted(SPLITS, may_lack=True)
+    description = describe(Path(os.path.abspath(path)), wanted, findings)
+    parts = _read(description, wanted, findings, progress, decode=decode)
+    return {
+        split: LabelledSet(description.path, files, description.class_names, named=description.named)
+        for split, files in zip(SPLITS, parts, strict=True)
+        if files
+    }, findings
+
+
 def pictures_of_split(path: Path, split: str | None, default_split: str = "train") -> tuple[Path, tuple[Path, ...]]:
     """What describes a set, and the pictures of one split, sorted; labels are not asked for.
 
@@ -99,7 +119,12 @@ def _read(
     differing = _differing_sizes(path, labels, sizes, findings)
     first = splits[wanted.splits[0]]
     is_faulty = findings.are_there() or unreadable
-    if first and not is_faulty and not any(labels[picture].class_ids for picture in first):
+    if (
+        first
+        and wanted.must(wanted.splits[0])
+        and not is_faulty
+        and not any(labels[picture].class_ids for picture in first)
+    ):
         expected = f"; expected e.g. {description.expected}" if description.expected else ""
         findings.faults.append(f"{path}: {wanted.splits[0]}: none of its pictures ({len(first)}) has a label{expected}")
     files, clipped = dict[Path, LabelledFile](), 0
@@ -113,7 +138,7 @@ def _read(
     findings.notes += _notes(labels, turned, clipped)
     findings.refuse(path)
     found = [tuple(files[picture] for picture in splits[split] if picture in files) for split in wanted.splits]
-    if not found[0]:
+    if not found[0] and wanted.must(wanted.splits[0]):
         findings.faults.append(f"{path}: {wanted.splits[0]}: no picture is left; expected one or more without faults")
         findings.refuse(path)
     return found

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 
 from yolov3_trt.data.formats import SetFormat, format_of
-from yolov3_trt.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_sources
+from yolov3_trt.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_sources, has_pictures
 from yolov3_trt.data.pictures import FilePictures, PictureSet, ShapesPictures
 from yolov3_trt.errors import CalibrationError, SettingError
 from yolov3_trt.settings import DEFAULT_NUM_IMAGES
@@ -74,9 +74,9 @@ def open_source(
 
 
 def _is_described(path: Path) -> bool:
-    """Whether this is a labelled set that something describes."""
+    """Whether this is a labelled set: what something describes, or a folder that has its pictures in parts."""
     found = format_of(path)
-    return found is not None and found[0] is not SetFormat.BESIDE
+    return found is not None and (found[0] is not SetFormat.BESIDE or (path.is_dir() and not has_pictures(path)))
 
 
 def _is_binary(path: Path) -> bool:

@@ -111,7 +111,7 @@ def _pictures(root: Path, wanted: Wanted, findings: Findings) -> tuple[bool, dic
             splits[split] = without_repeats(_of_list(found, by_stem, findings), f"{found}:", findings.notes)
         elif folders[split]:
             splits[split] = tuple(sorted(pictures_below(folders[split][0], findings.faults)))
-        if not splits[split] and split == wanted.splits[0]:
+        if not splits[split] and wanted.must(split):
             findings.faults.append(f"{root}: no pictures for {split}; expected ImageSets/Main/{split}.txt or {split}/")
     return True, splits
 
