@@ -302,7 +302,7 @@ def _area(entry: Mapping[str, Any], where: str, faults: list[str]) -> float | No
     if entry.get("area") is None:
         return None
     area = _number(entry["area"])
-    if area is None or area < 0:
+    if area is None or not 0 <= area <= _MOST:
         faults.append(f"{where}.area: {_got(entry, 'area')}; expected px, a finite number of 0 or more")
         return None
     return area or None
