@@ -296,7 +296,7 @@ def test_a_list_names_the_line_of_a_missing_picture(tmp_path: Path):
         f"train.txt:4: 'images' is not there; {PLACES}",
     ]
     write(tmp_path / "train.txt", b"./images/train/a.png\n\xff\n")
-    assert faults(tmp_path / "data.yaml")[1] == "train.txt:2: byte 0xff is not UTF-8 text; expected a list of pictures"
+    assert faults(tmp_path / "data.yaml")[0] == "train.txt:2: byte 0xff is not UTF-8 text; expected a list of pictures"
 
 
 def test_a_label_file_that_cannot_be_read_is_a_fault(tmp_path: Path):
