@@ -865,7 +865,7 @@ def test_an_engine_that_others_can_write_to_takes_trust(run: Run, engine: Path, 
         ('{"categories": [], "images": [], "annotations": []}', "there are no images; expected one or more"),
         (
             '{"categories": [{"id": 1, "name": "crab"}], "images": [{"id": 1, "file_name": "000000000139.jpg"}], '
-            '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}]}',
+            '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81}]}',
             "none of its 1 classes ('crab') is one of the model's 80 ('person', 'bicycle', 'car', ...); expected the same",
         ),
         (

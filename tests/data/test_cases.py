@@ -11,7 +11,7 @@ from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import DataSetError, EvaluationError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, score_detections
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, score_detections
 from yolov3_trt.models.class_names import SHAPE_NAMES
 
 RIGHT = 0.7579  # of the bundled model on `coco-base.json`

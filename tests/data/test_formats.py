@@ -17,7 +17,7 @@ from yolov3_trt.data.picture_size import picture_size
 from yolov3_trt.data.reading import load_data_set, load_splits
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.errors import DataSetError, SettingError
-from yolov3_trt.evaluate import score_detections
+from yolov3_trt.evaluation import score_detections
 from yolov3_trt.models.class_names import SHAPE_NAMES
 
 
