@@ -37,6 +37,8 @@ from yolov3_trt._version import __version__
 # Before anything here imports ONNX Runtime, which would otherwise ask for its maker's host and keep a device id and a data base
 # of events in the home folder (1.31 and newer); its own `disable_telemetry_events` comes too late for both.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Before anything imports OpenCV, which reads it then: the most pixels of a picture (`opencv.max_pixels`).
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "64000000")
 
 if TYPE_CHECKING:
     from yolov3_trt.benchmarking.results import BenchmarkResult

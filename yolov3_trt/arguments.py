@@ -33,6 +33,20 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 
 
+def escaped(text: str) -> str:
+    r"""A text for a terminal, with what controls one or turns the direction of writing as `\x1b`; lines stay lines."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a name is one line, without anything that controls a terminal."""
+    return not re.search(r"[\n\t\u2028\u2029]", text) and not _CONTROLS.search(text)
+
+
+# C0 but tab and line feed, DEL and C1, and Unicode's overrides of direction.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
 def one_of(name: str, value: Any, choices: type[_Choice]) -> _Choice:
     """A member of an enum, or its value: `one_of("precision", "fp16", Precision) -> Precision.FP16`.
 

@@ -4,6 +4,7 @@ import errno
 import glob
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,17 @@ def digest_of_file(path: Path, algorithm: str) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what has no end, or waits for a writer for ever; folders and missing files are told by opening them.
+
+    Raises:
+        OSError: a pipe, socket or device, or it cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is no file but a pipe, socket or device", str(path))
 
 
 def cache_folder() -> Path:

@@ -6,15 +6,18 @@ so that other tools load it. A sidecar names the SHA-256 of its artifact and is 
 
 import dataclasses
 import json
+import mmap
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from yolov3_trt.arguments import integer, number, one_of, shown
+from yolov3_trt.arguments import MAX_SIDE, integer, is_plain, number, one_of, shown
 from yolov3_trt.errors import MetaError, SettingError, Yolov3TrtError
 from yolov3_trt.files import sha256_of_file, write_text
 from yolov3_trt.sizes import HW, Resize
@@ -29,7 +32,9 @@ MODEL_FORMAT = "yolov3_trt.model/1"
 ENGINE_FORMAT = "yolov3_trt.engine/1"
 DEFAULT_OPSET = 17  # the newest that TensorRT 8.6 reads
 MAX_BATCH = 9_999
-MAX_CANDIDATES = 1 << 20  # far more than any use; a sidecar must not be able to ask for all of the memory
+MAX_CANDIDATES = 1 << 14  # far more than any use; a sidecar must not be able to ask for hours or all of the memory
+_MAX_ELEMENTS = 2**31 - 1  # of a tensor, in TensorRT
+_MAX_ANCHOR = 1e6  # input px
 
 # Unknown keys are refused: a sidecar that says more than this version understands must not be half understood.
 _STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -91,7 +96,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         object.__setattr__(self, "resize", one_of("resize", self.resize, Resize))
         object.__setattr__(self, "pad_value", integer("pad_value", self.pad_value, 0, 255))
-        object.__setattr__(self, "scale", number("scale", self.scale, 0, 1))
+        object.__setattr__(self, "scale", number("scale", self.scale, 1e-6, 1))
 
     def override(self, *, resize: Resize | None = None) -> "Preprocess":
         """A copy with what is given; None keeps a value."""
@@ -115,6 +120,7 @@ class Postprocess:
             object.__setattr__(self, name, number(name, getattr(self, name), 0, 1))
         for name in ("max_candidates", "max_detections"):
             object.__setattr__(self, name, integer(name, getattr(self, name), 1, MAX_CANDIDATES))
+        number("beta_nms", self.nms.beta, -1000, 1000)
         if self.max_detections > self.max_candidates:
             raise SettingError(
                 "max_detections", f"got {self.max_detections}; expected at most max_candidates, {self.max_candidates}"
@@ -229,9 +235,13 @@ class ModelMeta:
             )
         if not self.heads:
             raise MetaError(f"{self.name}: there are no heads; expected one or more")
-        if min(self.input_hw) < 1:
-            raise MetaError(f"{self.name}: input_hw={self.input_hw}; expected at least one pixel")
+        for text in (self.name, *self.class_names):
+            if not is_plain(text):
+                raise MetaError(
+                    f"{shown(self.name)}: the name {shown(text)}; expected one without line ends and control characters"
+                )
         self._check_frame()
+        self._check_sizes()
         if len({head.num_classes for head in self.heads}) > 1:
             raise MetaError(f"{self.name}: the heads have different numbers of classes; expected one number")
         if len(self.class_names) != self.num_classes:
@@ -270,11 +280,49 @@ class ModelMeta:
         height, width = self.frame_hw or self.input_hw
         return (batch, height, width, 3) if self.input_stage is InputStage.PIXELS else (batch, 3, height, width)
 
+    def output_shapes(self, batch: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type, as NumPy calls it, and shape of each output, by `output_names`."""
+        if self.output_stage is OutputStage.HEADS:
+            return {head.name: ("float32", (batch, head.channels, *head.grid_hw)) for head in self.heads}
+        if self.output_stage is OutputStage.ROWS:
+            boxes = [len(head.anchors_wh) * prod(head.grid_hw) for head in self.heads]
+            if self.rows_layout is RowsLayout.CHANNELS_FIRST:
+                return {ROWS_OUTPUT: ("float32", (batch, 4 + self.num_classes, sum(boxes)))}
+            counts = boxes if self.rows_layout is RowsLayout.OPENCV else [sum(boxes)]
+            first = () if self.batch.max == 1 else (batch,)
+            shapes = [("float32", (*first, count, 5 + self.num_classes)) for count in counts]
+            return dict(zip(self.output_names, shapes, strict=True))
+        most = self.postprocess.max_detections
+        kinds = (
+            ("int32", (batch,)),
+            ("float32", (batch, most, 4)),
+            ("float32", (batch, most)),
+            ("int32", (batch, most)),
+        )
+        return dict(zip(DETECTION_OUTPUTS, kinds, strict=True))
+
+    def _check_sizes(self) -> None:
+        """Numbers are within what a graph can have, so that nobody computes with them or asks for memory before."""
+        sides = [("input_hw", side) for side in self.input_hw] + [("frame_hw", side) for side in self.frame_hw or ()]
+        try:
+            for head in self.heads:
+                sides += [(f"grid_hw of {head.name}", side) for side in head.grid_hw]
+                number(f"scale_xy of {head.name}", head.scale_xy, 0, 1000)
+                for side in (side for anchor in head.anchors_wh for side in anchor):
+                    number(f"anchors_wh of {head.name}", side, 0, _MAX_ANCHOR)
+            for name, value in sides:
+                integer(name, value, 1, MAX_SIDE)
+        except SettingError as exc:
+            raise MetaError(f"{self.name}: {exc}") from None
+        rows = self.batch.min
+        shapes = [self.input_shape(rows), *(shape for _, shape in self.output_shapes(rows).values())]
+        largest = max(shapes, key=prod)
+        if prod(largest) > _MAX_ELEMENTS:
+            raise MetaError(f"{self.name}: a tensor of {'x'.join(map(str, largest))} values; expected 2^31 at most")
+
     def _check_frame(self) -> None:
         if self.frame_hw is None:
             return
-        if min(self.frame_hw) < 1:
-            raise MetaError(f"{self.name}: frame_hw={self.frame_hw}; expected at least one pixel")
         if self.input_stage is not InputStage.PIXELS:
             raise MetaError(
                 f"{self.name}: frame_hw={self.frame_hw} with the input stage {self.input_stage.value}; expected pixels: only "
@@ -357,6 +405,11 @@ def load_model_meta(onnx_path: Path) -> ModelMeta:
     meta = _load(ModelMeta, MODEL_FORMAT, onnx_path)
     if meta.onnx_sha256 is not None:
         _check_hash(onnx_path, meta.onnx_sha256)
+    if _has_external_data(onnx_path):
+        raise MetaError(
+            f"{onnx_path}: keeps weights in other files, which no hash covers; expected one file: export it again, or "
+            "save it with onnx.save(model, path)"
+        )
     return meta
 
 
@@ -369,6 +422,24 @@ def load_engine_meta(engine_path: Path) -> EngineMeta:
     meta = _load(EngineMeta, ENGINE_FORMAT, engine_path)
     _check_hash(engine_path, meta.plan_sha256)
     return meta
+
+
+def _has_external_data(onnx_path: Path) -> bool:
+    """Whether a graph has weights in other files: `TensorProto.external_data` (field 13) with the key `location`.
+
+    By its bytes: the runtime has no package that reads ONNX, and does not need one.
+    """
+    key = b"\n\x08location\x12"
+    with onnx_path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at = content.find(key)
+            while at >= 0:
+                if 0x6A in content[max(at - 3, 0) : at]:  # the field and its length, one or two bytes
+                    return True
+                at = content.find(key, at + 1)
+    return False
 
 
 _Meta = TypeVar("_Meta", ModelMeta, EngineMeta)

@@ -1,6 +1,11 @@
-"""What the installed OpenCV was built with, and which package brought it."""
+"""What the installed OpenCV was built with, which package brought it, and how large a picture it decodes."""
 
 import importlib.metadata
+import os
+
+# OpenCV's own limit, which its decoders keep by themselves: a file of a hundred kilobytes can say that it holds gigabytes.
+# OpenCV reads it once, as it is imported, so `yolov3_trt/__init__.py` sets it, unless the user has.
+PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
 PIP_PACKAGES = (
     "opencv-python",
@@ -25,3 +30,17 @@ def installed_pip_packages() -> tuple[str, ...]:
             continue
         installed.append(name)
     return tuple(installed)
+
+
+def max_pixels() -> int:
+    """Of a picture, from a file or in a request."""
+    given = os.environ.get(PIXEL_LIMIT, "")
+    return int(given) if given.isascii() and given.isdigit() else 1 << 30  # OpenCV's default
+
+
+def too_large(what: str) -> str:
+    """What to say of a picture beyond the limit."""
+    return (
+        f"{what}; expected at most {max_pixels() / 1e6:g} megapixels: make it smaller, or allow more by the environment "
+        f"variable {PIXEL_LIMIT}"
+    )

@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.detections import Detections
+from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import HW, FloatArray, Placement, centre_distance, cxcywh_to_xyxy, iou
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import ROWS_OUTPUT, ModelMeta, OutputStage, Postprocess, RowsLayout
 from yolov3_trt.spec import Head, Nms
 
 IntArray = NDArray[np.int32]
+_BLOCK = 512  # candidates that are compared pair by pair at a time
 Outputs = Mapping[str, NDArray[Any]]
 
 
@@ -58,7 +60,7 @@ def detections_from_outputs(
     results = []
     for row, placement in enumerate(placements):
         if meta.output_stage is OutputStage.DETECTIONS:
-            found = _graph_detections({name: outputs[name][row] for name in meta.output_names}, postprocess)
+            found = _graph_detections({name: outputs[name][row] for name in meta.output_names}, meta, postprocess)
         elif meta.output_stage is OutputStage.ROWS:
             found = suppress(candidates_from_rows(outputs, row, meta, postprocess), meta.input_hw, postprocess)
         else:
@@ -97,6 +99,8 @@ def candidates_from_rows(outputs: Outputs, row: int, meta: ModelMeta, postproces
         cxcywh, scores = rows[:, :4] * np.array([*meta.input_hw[::-1]] * 2, np.float32), rows[:, 5:]
     box, class_id = np.nonzero(scores > postprocess.conf)
     found = scores[box, class_id]
+    if (found > 1).any():
+        raise BackendError(f"{meta.name}: it gave scores above 1; its graph is not what its sidecar says")
     best = np.argsort(-found, kind="stable")[: postprocess.max_candidates]
     with np.errstate(over="ignore", invalid="ignore"):  # infinite boxes, as in `decode_head`
         xyxy = cxcywh_to_xyxy(cxcywh[box[best]])
@@ -156,13 +160,22 @@ def suppress(candidates: Candidates, input_hw: HW, postprocess: Postprocess) -> 
     """
     unit = np.array([*input_hw[::-1], *input_hw[::-1]], np.float32)
     boxes, class_ids = candidates.xyxy / unit, candidates.class_ids
-    better, worse = np.nonzero(np.triu(class_ids[:, None] == class_ids, k=1))  # pairs of a class, by descending score
-    similar = similarity(boxes[better], boxes[worse], postprocess.nms) > postprocess.iou
-    keep = np.ones(len(class_ids), bool)
-    for i, j in zip(better[similar].tolist(), worse[similar].tolist(), strict=True):
-        if keep[i]:  # final: all that could drop it came before
-            keep[j] = False
-    return candidates[np.flatnonzero(keep)[: postprocess.max_detections]]
+    kept = np.empty(0, int)
+    # In blocks, as the pairs of all might not fit into memory: what is kept of the blocks before is better than all of this.
+    for start in range(0, len(class_ids), _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, len(class_ids)))
+        rows = np.concatenate([kept, block])
+        same = (class_ids[rows][:, None] == class_ids[block]) & (rows[:, None] < block)
+        better, worse = np.nonzero(same)  # pairs of a class, by descending score
+        similar = similarity(boxes[rows[better]], boxes[block[worse]], postprocess.nms) > postprocess.iou
+        keep = np.ones(len(rows), bool)
+        for i, j in zip(better[similar].tolist(), (worse[similar] + len(kept)).tolist(), strict=True):
+            if keep[i]:  # final: all that could drop it came before
+                keep[j] = False
+        kept = rows[keep]
+        if len(kept) >= postprocess.max_detections:
+            break
+    return candidates[kept[: postprocess.max_detections]]
 
 
 def similarity(a_xyxy: FloatArray, b_xyxy: FloatArray, nms: Nms) -> FloatArray:
@@ -188,11 +201,40 @@ def _decode_boxes(
     return np.concatenate([centres, sizes], axis=1)
 
 
-def _graph_detections(outputs: Outputs, postprocess: Postprocess) -> Candidates:
+def _graph_detections(outputs: Outputs, meta: ModelMeta, postprocess: Postprocess) -> Candidates:
     """Row of a DETECTIONS graph -> its pairs above the threshold."""
-    count = int(outputs["num_detections"])
-    found = Candidates(outputs["boxes"][:count], outputs["scores"][:count], outputs["class_ids"][:count])
+    xyxy, scores, class_ids = checked_detections(outputs, meta)
+    found = Candidates(xyxy, scores, class_ids)
     return found[found.scores > postprocess.conf][: postprocess.max_detections]
+
+
+def checked_detections(outputs: Outputs, meta: ModelMeta) -> tuple[FloatArray, FloatArray, IntArray]:
+    """What a graph or a server says it found in a picture: boxes (N, 4), scores (N,) and classes (N,), views.
+
+    Args:
+        outputs: a row of DETECTION_OUTPUTS.
+        meta: of the graph.
+
+    Raises:
+        BackendError: these are no detections: not as many as there are rows, no numbers, scores beyond 0..1 or not descending,
+            classes that the model has not.
+    """
+    count = int(outputs["num_detections"])
+    xyxy, scores, class_ids = (outputs[name][:count] for name in ("boxes", "scores", "class_ids"))
+    fault = None
+    if not 0 <= count <= len(outputs["scores"]):
+        fault = f"{count} of them; expected 0 to {len(outputs['scores'])}"
+    elif not ((scores >= 0) & (scores <= 1)).all() or (np.diff(scores) > 0).any():
+        fault = "scores that are not 0 to 1, best first"
+    elif np.isnan(xyxy).any():
+        fault = "boxes that are no numbers"
+    elif not ((class_ids >= 0) & (class_ids < meta.num_classes)).all():
+        fault = f"classes that are not 0 to {meta.num_classes - 1}"
+    if fault:
+        raise BackendError(
+            f"{meta.name}: what it gave are no detections: {fault}; its graph is not what its sidecar says"
+        )
+    return xyxy, scores, class_ids
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:

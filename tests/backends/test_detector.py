@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx as onnx_package
 import pytest
 
 from tests.fakes import FakeBackend, SlowBackend, TwoSlots, grey_pictures
@@ -15,9 +16,10 @@ from yolov3_trt.backends import Backend, TensorBackend, ort
 from yolov3_trt.backends.host_path import HostPath, fit_batch, network_of
 from yolov3_trt.backends.ort import OrtBackend
 from yolov3_trt.detector import Detector, open_detector
-from yolov3_trt.errors import BackendError, ImageError, SettingError
+from yolov3_trt.errors import BackendError, ImageError, MetaError, SettingError
+from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs.export import export as export_model
-from yolov3_trt.meta import Batch
+from yolov3_trt.meta import Batch, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model
 from yolov3_trt.settings import DetectSettings
 from yolov3_trt.shapes import shapes_picture
@@ -39,6 +41,59 @@ def picture_file(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
     cv2.imwrite(str(path), shapes_picture(7, 0).pixels)
     return path
+
+
+# --- sidecars that do not fit their graph ---
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (
+            {"input_hw": (320, 320)},
+            "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says float32 [1, 3, 320, 320]",
+        ),
+        (
+            {"input_stage": "pixels"},
+            "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says uint8 [1, 256, 256, 3]",
+        ),
+        ({"batch": Batch(2, 2, 2)}, "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says float32 [2, 3, 256"),
+        (
+            {"batch": Batch(1, 1, 2)},
+            "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says float32 ['N', 3, 256",
+        ),
+        ({"output_stage": "detections"}, "the graph's outputs are ["),
+        ({"class_names": tuple("abcde")}, "its sidecar says float32 [1, 30,"),
+    ],
+)
+def test_a_sidecar_that_does_not_fit_its_graph_is_refused_before_anything_runs(
+    onnx: Path, tmp_path: Path, change: dict[str, Any], text: str
+):
+    meta = load_model_meta(onnx)
+    if "class_names" in change:
+        change = {**change, "heads": tuple(replace(head, num_classes=5) for head in meta.heads)}
+    path = tmp_path / onnx.name
+    path.hardlink_to(onnx)
+    save_sidecar(replace(meta, **change), path)
+    with pytest.raises(BackendError, match="the graph's") as caught:
+        open_detector(path)
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_in_other_files_which_no_hash_covers_are_refused(onnx: Path, tmp_path: Path):
+    model = onnx_package.load(onnx)
+    path = tmp_path / "outside.onnx"
+    onnx_package.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    save_sidecar(replace(load_model_meta(onnx), onnx_sha256=sha256_of_file(path)), path)
+    with pytest.raises(MetaError, match="keeps weights in other files"):
+        load_model_meta(path)
+
+
+def test_what_fails_inside_onnxruntime_is_one_line_of_ours(onnx: Path):
+    run = ort.graph_runner(onnx.read_bytes())
+    with pytest.raises(BackendError, match="the graph: ONNX Runtime fails while it runs it: ") as caught:
+        run({"images": np.zeros((1, 3, 8, 8), np.float32)})
+    assert "\n" not in str(caught.value)
 
 
 # --- pictures ---

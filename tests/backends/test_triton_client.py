@@ -358,18 +358,30 @@ def test_wrong_use_is_refused_and_an_error_leaves_no_results_behind():
 @pytest.mark.parametrize(
     "change, error",
     [
-        ({"num_detections": np.array([[301]], np.int32)}, "the server gave 301 detections"),
-        ({"num_detections": np.array([[-1]], np.int32)}, "the server gave -1 detections"),
-        ({"class_ids": np.ones((1, 300), np.int32)}, "or classes that the model has not"),
+        (
+            {"num_detections": np.array([[301]], np.int32)},
+            "what it gave are no detections: 301 of them; expected 0 to 300",
+        ),
+        ({"num_detections": np.array([[-1]], np.int32)}, "what it gave are no detections: -1 of them"),
+        ({"class_ids": np.ones((1, 300), np.int32)}, "classes that are not 0 to 0"),
         (
             {"boxes": np.zeros((1, 299, 4), np.float32)},
             r"the server gave float32 \(1, 299, 4\) as 'boxes'; expected float32",
         ),
         ({"scores": np.zeros((1, 300), np.float64)}, r"the server gave float64 \(1, 300\) as 'scores'"),
         ({"scores": None}, "the server gave nothing as 'scores'"),
+        *(
+            ({"scores": np.full((1, 300), score, np.float32)}, "scores that are not 0 to 1, best first")
+            for score in (np.nan, np.inf, 2.5, -0.1)
+        ),
+        ({"boxes": np.full((1, 300, 4), np.nan, np.float32)}, "boxes that are no numbers"),
+        ({"boxes": np.full((1, 300, 4), np.inf, np.float32)}, "boxes outside of the picture"),
+        ({"boxes": np.full((1, 300, 4), -1e9, np.float32)}, "boxes outside of the picture"),
+        ({"boxes": np.zeros((1, 4, 300), np.float32)}, r"the server gave float32 \(1, 4, 300\) as 'boxes'"),
+        ({"boxes": np.zeros((5000, 300, 4), np.float32)}, "RESOURCE_EXHAUSTED"),  # 24 MB
         (
-            {"num_detections": np.array([[2]], np.int32), "scores": np.arange(300, dtype=np.float32)},
-            "the server's detections are not valid: scores are not in descending order",
+            {"num_detections": np.array([[2]], np.int32), "scores": np.arange(300, dtype=np.float32)[None] / 300},
+            "what it gave are no detections: scores that are not 0 to 1, best first",
         ),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from yolov3_trt.camera.sources.video import VideoSource
 from yolov3_trt.data.images import (
     IMAGE_SUFFIXES,
     count_images,
@@ -18,7 +19,11 @@ from yolov3_trt.data.images import (
     picture_in_subfolder,
     save_image,
 )
-from yolov3_trt.errors import ImageError
+from yolov3_trt.errors import ImageError, Yolov3TrtError
+from yolov3_trt.models.architectures import yolov3_tiny
+from yolov3_trt.models.class_names import load_class_names
+from yolov3_trt.models.darknet_cfg import spec_from_cfg
+from yolov3_trt.models.darknet_weights import weights_from_darknet
 
 
 def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
@@ -47,7 +52,8 @@ def test_what_is_no_file_is_refused_without_being_read(tmp_path: Path, kind: str
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
-    assert refusal(path) == f"{path}: this is no file that holds a picture, but a folder, pipe or device"
+    what = "Is a directory" if kind == "folder" else "it is no file but a pipe, socket or device"
+    assert refusal(path) == f"{path}: cannot be read ({what})"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.PNG", "größe ü.png", "a", "no jpeg.jpg"])
@@ -113,7 +119,7 @@ def test_truncated_jpeg_is_refused(data: Path, tmp_path: Path, cut: float):
     assert refusal(path) == f"{path}: this JPEG is cut short; copy the file again"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xd9\xff", b"<html>", b"\x89PNG\r\n\x1a\n", bytes(1000)])
+@pytest.mark.parametrize("content", [b"\xff\xd9\xff", b"<html>", b"\x89PNG\r\n\x1a\nIEND", bytes(1000)])
 def test_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
@@ -123,7 +129,24 @@ def test_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes):
 def test_picture_beyond_opencvs_limit_is_refused(tmp_path: Path):
     path = tmp_path / "a.bmp"
     path.write_bytes(b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 2**20, 2**20, 1, 24, 0, 0, 0, 0, 0, 0))
-    assert refusal(path).startswith(f"{path}: OpenCV refuses this picture (")
+    assert refusal(path).startswith(f"{path}: a picture that is too large; expected at most 64 megapixels: ")
+    png = cv2.imencode(".png", np.zeros((8001, 8000), np.uint8))[1].tobytes()  # 62 kB
+    path.write_bytes(png)
+    assert refusal(path).startswith(f"{path}: a picture that is too large; expected at most 64 megapixels: ")
+
+
+def test_pipes_and_devices_are_refused_as_models_names_and_videos(tmp_path: Path):
+    for suffix, read in (
+        (".cfg", spec_from_cfg),
+        (".names", lambda path: load_class_names(str(path), 1)),
+        (".weights", lambda path: weights_from_darknet(yolov3_tiny(), path)),
+        (".mp4", lambda path: list(iter_images([path]))),
+        (".avi", VideoSource),
+    ):
+        path = tmp_path / f"a{suffix}"
+        os.mkfifo(path)
+        with pytest.raises(Yolov3TrtError, match="it is no file but a pipe, socket or device"):
+            read(path)
 
 
 def test_empty_and_missing_are_refused(tmp_path: Path):

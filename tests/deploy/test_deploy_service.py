@@ -91,7 +91,7 @@ def test_each_bad_request_has_its_own_error_and_the_others_their_answers():
     assert widths(good) == [7]
     assert str(none) == "got no picture; expected exactly one of encoded and frame"
     assert str(both) == "got encoded and frame; expected exactly one of encoded and frame"
-    assert str(torn) == "picture 1 of the request: this PNG is cut short; send the whole file"
+    assert str(torn) == "picture 1 of the request: this PNG is cut short; copy the file again"
 
 
 def test_narrower_thresholds_of_some_share_the_call_of_the_others():
@@ -222,15 +222,30 @@ def test_grey_pictures_become_colour_and_exif_turns_them():
     assert decode_picture(grey[:2] + exif + grey[2:]).shape == (16, 8, 3), "orientation 6: a quarter turn"
 
 
+def jpeg_of_two_sizes(side: int) -> bytes:
+    """A JPEG that says 16x16 to a reader which takes what follows RST0 for a segment, and this side to libjpeg."""
+
+    def start_of_frame(side: int) -> bytes:
+        return b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, side, side, 3) + bytes([1, 17, 0, 2, 17, 1, 3, 17, 1])
+
+    small = start_of_frame(16)
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(small)) + small
+    skipped = start_of_frame(side) + comment[:4]
+    plain = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    at = plain.index(b"\xff\xc0")
+    return b"\xff\xd8\xff\xd0" + struct.pack(">H", 2 + len(skipped)) + skipped + small + plain[2:at] + plain[at + 19 :]
+
+
 @pytest.mark.parametrize(
     "content, text",
     [
         (b"", "0 bytes that are neither a JPEG nor a PNG"),
         (b"BM" + bytes(60), "62 bytes that are neither a JPEG nor a PNG"),
-        (b"\x89PNG\r\n\x1a\n", "a PNG without its header"),
-        (b"\xff\xd8\xff", "a JPEG that does not say its size"),
-        (b"\xff\xd8\xff\xff\xff\xff", "a JPEG that does not say its size"),
-        (b"\xff\xd8\xff\xe0\x00\x00" * 9, "a JPEG that does not say its size"),
+        (b"\x89PNG\r\n\x1a\n", "this PNG is cut short"),
+        (b"\x89PNG\r\n\x1a\nIEND", "not a picture that OpenCV can read, or damaged"),
+        (b"\xff\xd8\xff", "this JPEG is cut short"),
+        (b"\xff\xd8\xff\xe0\x00\x00" * 9, "this JPEG is cut short"),
+        (jpeg_of_two_sizes(9000), "a picture that is too large; expected at most 64 megapixels: make it smaller"),
         (b"\xff\xd8\xff\xc0\x00\x0b\x08\x00\x00\x00\x10\xff\xd9", "this JPEG is cut short"),
     ],
 )

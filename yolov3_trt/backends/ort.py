@@ -1,6 +1,6 @@
 """ONNX Runtime as a backend: the very graph that TensorRT compiles, on any CPU."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from yolov3_trt.backends import BackendName, OpenBackend
 from yolov3_trt.errors import BackendError, require
-from yolov3_trt.meta import INPUT_NAME, load_model_meta
+from yolov3_trt.meta import INPUT_NAME, ModelMeta, load_model_meta
 
 # By the device: what ONNX Runtime calls it and how it is set up. On CUDA float32 means float32, not TensorFloat-32, which it
 # otherwise allows.
@@ -16,6 +16,7 @@ _PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
 }
+_DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(uint8)": "uint8"}  # NumPy's, by ONNX Runtime's
 
 
 class OrtBackend(OpenBackend):
@@ -39,15 +40,13 @@ class OrtBackend(OpenBackend):
         self.meta = load_model_meta(path)
         self._session: Any
         self._session, self.device, self.fallbacks = _open_somewhere(path, threads, device)
-        outputs = tuple(output.name for output in self._session.get_outputs())
-        if outputs != self.meta.output_names:
-            raise BackendError(f"{path}: the graph's outputs are {outputs}; its sidecar says {self.meta.output_names}")
+        _check_tensors(self._session, self.meta, path)
 
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """See `TensorBackend.infer`."""
         self.check_batch(images)
         names = self.meta.output_names
-        return dict(zip(names, self._session.run(list(names), {INPUT_NAME: images}), strict=True))
+        return dict(zip(names, _run(self._session, names, {INPUT_NAME: images}, self.meta.name), strict=True))
 
     def close(self) -> None:
         """Free the session."""
@@ -101,6 +100,47 @@ def _open_session(graph: Path | bytes, threads: int | None, device: str = "cpu")
     return session
 
 
+def _run(session: Any, names: Sequence[str], feeds: Mapping[str, NDArray[Any]], what: str) -> Sequence[NDArray[Any]]:
+    try:
+        outputs: Sequence[NDArray[Any]] = session.run(list(names), dict(feeds))
+    except Exception as exc:  # as in `_open_session`
+        raise BackendError(f"{what}: ONNX Runtime fails while it runs it: {_one_line(exc)}") from exc
+    return outputs
+
+
+def _check_tensors(session: Any, meta: ModelMeta, path: Path) -> None:
+    """Whether a graph has the inputs and outputs that its sidecar says.
+
+    Raises:
+        BackendError: it has others.
+    """
+    # Where the batch varies its size has a name, or nothing; what the exporter cannot tell of an output is a name, too.
+    inputs = {INPUT_NAME: (meta.input_dtype, meta.input_shape(meta.batch.max))}
+    for kind, tensors, expected in (
+        ("inputs", session.get_inputs(), inputs),
+        ("outputs", session.get_outputs(), meta.output_shapes(meta.batch.max)),
+    ):
+        names = [tensor.name for tensor in tensors]
+        if names != list(expected):
+            raise BackendError(
+                f"{path}: the graph's {kind} are {names}; its sidecar says {list(expected)}; export it again"
+            )
+        for tensor in tensors:
+            dtype, shape = expected[tensor.name]
+            sizes = [size if isinstance(size, int) else None for size in tensor.shape]
+            wanted = [None if meta.batch.dynamic else shape[0], *shape[1:]]
+            fits = len(sizes) == len(wanted) and all(a in (b, None) for a, b in zip(sizes, wanted, strict=True))
+            if (
+                _DTYPES.get(tensor.type, tensor.type) != dtype
+                or not fits
+                or (meta.batch.dynamic and sizes[0] is not None)
+            ):
+                raise BackendError(
+                    f"{path}: the graph's {tensor.name!r} is {tensor.type} {tensor.shape}; its sidecar says {dtype} "
+                    f"{[size or 'N' for size in wanted]}; export it again"
+                )
+
+
 def _one_line(exc: Exception) -> str:
     return " ".join(str(exc).split())[:300]
 
@@ -113,7 +153,7 @@ def graph_runner(graph: bytes) -> Callable[[Mapping[str, NDArray[Any]]], dict[st
     """
     session = _open_session(graph, None)
     names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    return lambda feeds: dict(zip(names, _run(session, names, feeds, "the graph"), strict=True))
 
 
 def run_graph(graph: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

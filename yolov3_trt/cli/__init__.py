@@ -1,8 +1,11 @@
 """The command line: `yolov3_trt VERB`. One file per verb; what is heavy is imported inside the verb."""
 
 import io
+import re
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
@@ -16,7 +19,7 @@ from yolov3_trt.cli.demo import demo
 from yolov3_trt.cli.deploy import app as deploy
 from yolov3_trt.cli.detect import detect
 from yolov3_trt.cli.doctor import doctor
-from yolov3_trt.cli.ending import sigterm_unwinds
+from yolov3_trt.cli.ending import exit_code, sigterm_unwinds
 from yolov3_trt.cli.eval import evaluate
 from yolov3_trt.cli.examples import epilog_of
 from yolov3_trt.cli.export import export
@@ -25,7 +28,7 @@ from yolov3_trt.cli.hints import HelpfulVerbs
 from yolov3_trt.cli.info import info
 from yolov3_trt.cli.models import models
 from yolov3_trt.cli.needs import CheckedVerb
-from yolov3_trt.cli.output import set_up_logging
+from yolov3_trt.cli.output import say, set_up_logging
 from yolov3_trt.cli.quantize import quantize
 from yolov3_trt.cli.shapes import shapes
 from yolov3_trt.cli.train import train
@@ -84,6 +87,24 @@ def entrypoint(args: Sequence[str] | None = None) -> None:
     try:
         with sigterm_unwinds():
             app(args)
+    except KeyboardInterrupt:  # before Typer looks after it
+        sys.exit(exit_code(signal.SIGINT.name))
     except (Yolov3TrtError, OSError) as exc:  # OSError: of the file system, where no better text was found for it
-        print(f"yolov3_trt: {' '.join(str(exc).split())}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(exc))
+    except Exception as exc:
+        if isinstance(exc, RecursionError):
+            _fail("the input is nested too deeply to be read")
+        if not (isinstance(exc, MemoryError) or _NO_MEMORY.search(str(exc))):
+            raise
+        _fail(
+            f"there is not enough memory ({str(exc)[:200] or 'an allocation failed'}); free some, or take smaller inputs"
+        )
+
+
+# What PyTorch, OpenCV, ONNX Runtime and the dynamic linker say; theirs are no MemoryError.
+_NO_MEMORY = re.compile("allocate memory|[Ff]ailed to allocate|[Oo]ut of memory|bad_alloc|failed to map segment")
+
+
+def _fail(text: str) -> NoReturn:
+    say(f"yolov3_trt: {' '.join(text.split())}")
+    sys.exit(1)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from yolov3_trt.arguments import escaped
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -23,11 +25,16 @@ _TELL_EVERY_S = 10.0  # where no bar can be drawn
 def set_up_logging(verbose: bool) -> None:
     """Log this package to stderr; other packages' notes stay theirs."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Plain("%(levelname)s: %(message)s"))
     logger = logging.getLogger("yolov3_trt")
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record))
 
 
 def write_result(json_target: str | None, content: dict[str, Any], text: str) -> None:
@@ -47,13 +54,13 @@ def show(text: str) -> None:
     # File names need not be text in the terminal's encoding; a result must not be lost to that.
     encoding = sys.stdout.encoding or "utf-8"
     # In one piece: where Python does not buffer, `print` writes the line's end by itself, and a reader may be gone by then.
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.write(escaped(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
 def say(message: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    print(message, file=sys.stderr)
+    print(escaped(message), file=sys.stderr)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

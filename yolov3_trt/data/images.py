@@ -4,7 +4,6 @@ import glob
 import logging
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from yolov3_trt.errors import ImageError, OutputError, require
-from yolov3_trt.files import write_bytes
+from yolov3_trt.files import check_is_file, write_bytes
+from yolov3_trt.opencv import too_large
 from yolov3_trt.preprocess import Image
 
 _LOG = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _FOLDERS_LOOKED_INTO = 1000  # for pictures that nobody asked for
 
 
@@ -38,24 +39,43 @@ def load_image(path: Path) -> Image:
     Raises:
         ImageError: missing, not a picture, damaged, or cut short.
     """
-    cv2 = require("cv2", extra="opencv")
+    require("cv2", extra="opencv")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would wait for a writer for ever
-            raise ImageError(f"{path}: this is no file that holds a picture, but a folder, pipe or device")
+        check_is_file(path)
         # Read here rather than by OpenCV, which gives the same None for "missing" and "damaged".
-        content = np.fromfile(path, np.uint8)
+        content = path.read_bytes()
     except OSError as exc:
         raise ImageError(f"{path}: cannot be read ({exc.strerror})") from exc
-    if not content.size:
-        raise ImageError(f"{path}: the file is empty; expected a picture")
     try:
-        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR)
-    except cv2.error as exc:  # a size beyond OpenCV's limit
-        raise ImageError(f"{path}: OpenCV refuses this picture ({exc.err})") from exc
-    if _is_jpeg_cut_short(content.tobytes()):
-        raise ImageError(f"{path}: this JPEG is cut short; copy the file again")
+        return decode_image(content)
+    except ImageError as exc:
+        raise ImageError(f"{path}: {exc}") from exc
+
+
+def decode_image(content: bytes) -> Image:
+    """Decode a picture as uint8 (H, W, 3) BGR, as `load_image` does.
+
+    The decoder itself refuses what is too large (`opencv.max_pixels`): a reader of headers beside it could read another size.
+
+    Raises:
+        ImageError: empty, not a picture, damaged, cut short, or too large.
+    """
+    cv2 = require("cv2", extra="opencv")
+    if not content:
+        raise ImageError("the file is empty; expected a picture")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as exc:
+        if "CV_IO_MAX_IMAGE" not in str(exc):
+            raise ImageError(f"OpenCV refuses this picture ({exc.err})") from exc
+        raise ImageError(too_large("a picture that is too large")) from exc
+    # Decoders fill what is missing with grey or black, and say so on stderr at best.
+    if _is_jpeg_cut_short(content):
+        raise ImageError("this JPEG is cut short; copy the file again")
+    if content.startswith(_PNG) and content.rfind(b"IEND") < 0:
+        raise ImageError("this PNG is cut short; copy the file again")
     if pixels is None:
-        raise ImageError(f"{path}: not a picture that OpenCV can read, or damaged")
+        raise ImageError("not a picture that OpenCV can read, or damaged")
     return np.asarray(pixels)
 
 
@@ -186,6 +206,8 @@ def _is_video(path: Path) -> bool:
 
 def _announced_frames(path: Path) -> int:
     """What a video says; 0 where it says nothing."""
+    if not path.is_file():  # a pipe, or gone; reading says what is wrong
+        return 0
     cv2 = require("cv2", extra="opencv")
     capture = cv2.VideoCapture(str(path))
     try:
@@ -196,6 +218,10 @@ def _announced_frames(path: Path) -> int:
 
 def _iter_frames(path: Path) -> Iterator[NamedImage]:
     cv2 = require("cv2", extra="opencv")
+    try:
+        check_is_file(path)
+    except OSError as exc:
+        raise ImageError(f"{path}: cannot be read ({exc.strerror})") from exc
     capture = cv2.VideoCapture(str(path))
     try:
         frames = 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from yolov3_trt.errors import CfgError
+from yolov3_trt.files import check_is_file
 
 # As Darknet's data/coco.names and data/voc.names spell them, so that results compare word for word.
 COCO_NAMES = tuple(
@@ -44,6 +45,7 @@ def default_class_names(num_classes: int) -> tuple[str, ...]:
 
 def _read(path: Path) -> tuple[str, ...]:
     try:
+        check_is_file(path)
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise CfgError(

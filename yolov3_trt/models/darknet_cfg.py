@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolov3_trt.errors import CfgError, SpecError
+from yolov3_trt.files import check_is_file
 from yolov3_trt.geometry import Resize
 from yolov3_trt.layers import (
     Activation,
@@ -49,6 +50,7 @@ def spec_from_cfg(path: Path, batch_norm: BatchNorm | None = None) -> ModelSpec:
         CfgError: what is wrong, with file and line.
     """
     try:
+        check_is_file(path)
         content = path.read_bytes()
     except OSError as exc:
         raise CfgError(f"{path}: cannot be read ({exc.strerror}); expected a Darknet .cfg") from exc

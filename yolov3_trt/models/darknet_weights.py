@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from yolov3_trt.errors import WeightsError
-from yolov3_trt.files import replacing
+from yolov3_trt.files import check_is_file, replacing
 from yolov3_trt.geometry import FloatArray
 from yolov3_trt.layers import Conv, Yolo
 from yolov3_trt.spec import BatchNorm, ModelSpec
@@ -139,6 +139,7 @@ def _shared_keys(spec: ModelSpec) -> dict[str, str]:
 def _read_header(path: Path) -> tuple[WeightsHeader, int, int]:
     """Header, its length and the file's length, bytes."""
     try:
+        check_is_file(path)
         with path.open("rb") as file:
             start = file.read(64)
             num_bytes = file.seek(0, 2)

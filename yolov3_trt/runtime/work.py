@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess, Preprocess
+from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
 from yolov3_trt.runtime.kernels.detect import detection_shapes
 
 Shapes = dict[str, tuple[tuple[int, ...], "np.dtype[np.generic]"]]  # shape and dtype of an array, by its name
@@ -28,14 +28,7 @@ class Work:
 
     def output_shapes(self, rows: int) -> Shapes:
         """The network's outputs."""
-        meta = self.meta
-        if meta.output_stage is OutputStage.DETECTIONS:
-            shapes = detection_shapes(rows, meta.postprocess.max_detections)
-            return {name: (shapes[name][0], np.dtype(shapes[name][1])) for name in meta.output_names}
-        return {
-            head.name: ((rows, len(head.anchors_wh) * (5 + head.num_classes), *head.grid_hw), np.dtype(np.float32))
-            for head in meta.heads
-        }
+        return {name: (shape, np.dtype(dtype)) for name, (dtype, shape) in self.meta.output_shapes(rows).items()}
 
     def found_shapes(self, rows: int) -> Shapes:
         """What the GPU finds in the heads."""

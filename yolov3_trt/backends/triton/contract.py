@@ -8,6 +8,7 @@
 """
 
 import json
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 from yolov3_trt.backends.triton.model_config import ModelConfig, parameters_of
 from yolov3_trt.errors import BackendError, MetaError
 from yolov3_trt.meta import (
-    DETECTION_OUTPUTS,
     INPUT_NAME,
     InputStage,
     ModelMeta,
@@ -41,6 +41,7 @@ _CLIENT_FIELDS = (
     "preprocess",
     "postprocess",
 )
+_DTYPES = {"float32": "FP32", "int32": "INT32"}  # Triton's, by NumPy's
 _SERVE_IT = "serve it with `yolov3_trt deploy triton` of this version"
 
 
@@ -68,6 +69,12 @@ class Contract:
     variant: Variant
     meta: ModelMeta
     max_batch: int  # pictures of a request at most; 0: as many as the batch, which is fixed
+
+    @property
+    def result_bytes(self) -> int:
+        """Of the largest answer to a request."""
+        per_picture = sum(4 * math.prod(tensor.dims) for tensor in outputs_of(self.variant, self.meta))
+        return per_picture * max(self.max_batch, self.meta.batch.max)
 
     def difference(self, other: "Contract") -> str:
         """The first thing that keeps requests for one from being taken by the other, with both values; empty: nothing does."""
@@ -127,16 +134,12 @@ def inputs_of(variant: Variant, meta: ModelMeta) -> tuple[TensorSpec, ...]:
 
 def outputs_of(variant: Variant, meta: ModelMeta) -> tuple[TensorSpec, ...]:
     """What comes out of a model: its heads, or DETECTION_OUTPUTS with room for the most detections of a picture."""
-    if variant is not Variant.PYTHON and meta.output_stage is OutputStage.HEADS:
-        return tuple(TensorSpec(head.name, "FP32", (head.channels, *head.grid_hw)) for head in meta.heads)
-    most = meta.postprocess.max_detections
-    kinds = (
-        ("INT32", (1,) if variant is Variant.PYTHON else ()),
-        ("FP32", (most, 4)),
-        ("FP32", (most,)),
-        ("INT32", (most,)),
+    is_python = variant is Variant.PYTHON
+    shapes = (replace(meta, output_stage=OutputStage.DETECTIONS) if is_python else meta).output_shapes(1)
+    return tuple(
+        TensorSpec(name, _DTYPES[dtype], (1,) if is_python and len(shape) == 1 else shape[1:])
+        for name, (dtype, shape) in shapes.items()
     )
-    return tuple(TensorSpec(name, *kind) for name, kind in zip(DETECTION_OUTPUTS, kinds, strict=True))
 
 
 def _tensors(config: ModelConfig, kind: str, max_batch: int) -> dict[str, TensorSpec]:

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from yolov3_trt.backends.triton.wire import Outputs
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, require
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
+from yolov3_trt.postprocess import checked_detections
 from yolov3_trt.preprocess import Image, check_image
+from yolov3_trt.sizes import HW
 
 _JPEG_QUALITY = 95
 
@@ -27,6 +29,7 @@ class _Call:
     """Pictures of one `submit`."""
 
     flights: list[Flight]
+    images_hw: list[HW]
     submitted_s: float  # time.perf_counter() when they came, and when all were on their way
     started_s: float
 
@@ -94,7 +97,8 @@ class TritonPictureBackend(OpenBackend):
             check_image(image)
         submitted_s = time.perf_counter()
         flights = [self._begin(image) for image in images]
-        self._calls.append(_Call(flights, submitted_s, time.perf_counter()))
+        images_hw = [(image.shape[0], image.shape[1]) for image in images]
+        self._calls.append(_Call(flights, images_hw, submitted_s, time.perf_counter()))
 
     def result(self) -> TimedDetections:
         """See `Backend.result`; inference is the time on the way and on the server."""
@@ -105,7 +109,7 @@ class TritonPictureBackend(OpenBackend):
         try:
             answers = self._remote.wait(call.flights)
             waited_s = time.perf_counter()
-            found = [self._detections(answer.outputs) for answer in answers]
+            found = [self._detections(one.outputs, hw) for one, hw in zip(answers, call.images_hw, strict=True)]
         except BackendError:
             for flight in (flight for one in (call, *self._calls) for flight in one.flights):
                 flight.cancel()
@@ -134,21 +138,17 @@ class TritonPictureBackend(OpenBackend):
             inputs[ENCODED] = _encoded(image, self._encoding)
         return self._remote.begin(inputs)
 
-    def _detections(self, outputs: Outputs) -> Detections:
-        most = self.meta.postprocess.max_detections
-        expected = outputs_of(self._remote.contract.variant, self.meta)
-        number, xyxy, scores, class_ids = (array_of(outputs, wanted) for wanted in expected)
-        count = int(number[0])
-        if not 0 <= count <= most or not all(0 <= class_id < self.meta.num_classes for class_id in class_ids[:count]):
-            raise BackendError(
-                f"{self.meta.name}: the server gave {count} detections, or classes that the model has not"
-            )
-        try:
-            return Detections(
-                xyxy[:count].copy(), scores[:count].copy(), class_ids[:count].copy(), class_names=self.meta.class_names
-            )
-        except ValueError as exc:
-            raise BackendError(f"{self.meta.name}: the server's detections are not valid: {exc}") from exc
+    def _detections(self, outputs: Outputs, image_hw: HW) -> Detections:
+        row = {
+            wanted.name: array_of(outputs, replace(wanted, dims=(1, *wanted.dims)))[0]
+            for wanted in outputs_of(self._remote.contract.variant, self.meta)
+        }
+        row["num_detections"] = row["num_detections"][0]
+        xyxy, scores, class_ids = checked_detections(row, self.meta)
+        height, width = image_hw
+        if not ((xyxy >= 0) & (xyxy <= (width, height, width, height))).all():
+            raise BackendError(f"{self.meta.name}: the server gave boxes outside of the picture, {width}x{height}")
+        return Detections(xyxy.copy(), scores.copy(), class_ids.copy(), class_names=self.meta.class_names)
 
 
 def _encoded(image: Image, encoding: Encoding) -> bytes:

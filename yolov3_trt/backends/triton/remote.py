@@ -1,6 +1,5 @@
 """Requests on their way to the servers of a model, repeated elsewhere when a server fails."""
 
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,7 +113,9 @@ def array_of(outputs: Outputs, wanted: TensorSpec) -> NDArray[Any]:
         BackendError: the server gave something else.
     """
     array, dtype = outputs.get(wanted.name), _NUMPY_TYPES[wanted.dtype]
-    if array is None or array.dtype != dtype or array.size != math.prod(wanted.dims):
+    # Triton knows no scalars: one number a picture may come with a dimension of its own.
+    shapes = (wanted.dims, (*wanted.dims, 1)) if len(wanted.dims) == 1 else (wanted.dims,)
+    if array is None or array.dtype != dtype or array.shape not in shapes:
         got = "nothing" if array is None else f"{array.dtype} {array.shape}"
         raise BackendError(
             f"the server gave {got} as {wanted.name!r}; expected {dtype} {wanted.dims}: its model is not what its config says"

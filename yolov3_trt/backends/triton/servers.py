@@ -156,6 +156,8 @@ class Servers:
                     f"{address}: the servers serve different models: {first_name} and {name} differ in {different}; deploy the "
                     "same to both, or name one of them"
                 )
+        for server in self.all:
+            server.connection.limit_answers(first.result_bytes)
         return first
 
     def _rest(self, server: Server, reason: str) -> None:

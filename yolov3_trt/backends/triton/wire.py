@@ -15,9 +15,9 @@ Inputs = Mapping[str, tuple[str, NDArray[Any]] | bytes]
 Outputs = Mapping[str, NDArray[Any]]
 
 _LARGEST = 2**31 - 1  # bytes of a message; gRPC's own limit is 4 MiB, less than a frame
+_LARGEST_CONFIG = 16 << 20  # bytes of an answer that is no result
 _OPTIONS = (
     ("grpc.max_send_message_length", _LARGEST),
-    ("grpc.max_receive_message_length", _LARGEST),
     # gRPC waits up to two minutes before it connects again to a server that was away; a camera cannot. When to try is
     # decided by `servers.py`; this only has to be no slower.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -73,8 +73,18 @@ class Connection:
         self._grpc: Any = require("grpc", extra="triton")
         self._messages: Any = require("tritonclient.grpc.service_pb2", extra="triton")
         stubs: Any = require("tritonclient.grpc.service_pb2_grpc", extra="triton")
-        self._channel = self._grpc.insecure_channel(server, options=_OPTIONS)
-        self._stub = stubs.GRPCInferenceServiceStub(self._channel)
+        self._new_stub = stubs.GRPCInferenceServiceStub
+        self._connect(_LARGEST_CONFIG)
+
+    def limit_answers(self, result_bytes: int) -> None:
+        """Say how large a result may be; a larger one is refused before it is taken in. No call may be under way."""
+        self._channel.close()
+        self._connect(max(result_bytes + (1 << 20), _LARGEST_CONFIG))  # names and shapes take little
+
+    def _connect(self, largest: int) -> None:
+        options = (*_OPTIONS, ("grpc.max_receive_message_length", min(largest, _LARGEST)))
+        self._channel = self._grpc.insecure_channel(self.server, options=options)
+        self._stub = self._new_stub(self._channel)
 
     def config(self, timeout_s: float) -> ModelConfig:
         """The configuration of the model, which is ready.

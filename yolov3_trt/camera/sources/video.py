@@ -9,6 +9,7 @@ from typing import NoReturn
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.sources.base import Source
 from yolov3_trt.errors import CameraError, require
+from yolov3_trt.files import check_is_file
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class VideoSource(Source):
         """
         cv2 = require("cv2", extra="opencv")
         try:
+            check_is_file(path)
             path.open("rb").close()  # OpenCV gives the same answer for "missing" and "damaged"
         except OSError as exc:
             raise CameraError(f"{path}: cannot be read ({exc.strerror}); expected a video file") from exc
