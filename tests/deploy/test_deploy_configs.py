@@ -141,7 +141,7 @@ def test_the_python_variant_takes_pictures_and_gives_detections(meta: ModelMeta)
 
 
 def test_the_sidecar_travels_in_the_configuration(meta: ModelMeta):
-    meta = replace(meta, class_names=('say "hi"', "back\\slash", "tab\tnew\nline", "größe", "日本", "\x7f1"))
+    meta = replace(meta, class_names=('say "hi"', "back\\slash", "{brace: }", "größe", "日本", "~1"))
     parameters = parameters_of(read(config_from_model(served(meta))))
     assert model_meta_from_json(parameters[META_KEY], "the parameter") == meta
     assert parameters["yolov3_trt_contract"] == "yolov3_trt.triton/1"
