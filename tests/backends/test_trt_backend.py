@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from yolov3_trt.geometry import Resize
 from yolov3_trt.jobs.export import export as export_model
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Postprocess
 from yolov3_trt.models import Model, load_model
+from yolov3_trt.runtime import slot
 from yolov3_trt.settings import GraphSettings
 from yolov3_trt.shapes import iter_shapes_clip
 
@@ -321,6 +323,33 @@ def test_an_engine_whose_profile_only_one_slot_may_use_finishes_the_first_batch_
             same(detector.result().detections[0], expected(frames[second]))
         assert detector.backend.fallbacks == ("one batch at a time: the shape that shall fail",)
     assert not made.device.num_live
+
+
+def test_launches_are_built_once_and_before_the_gpu_is_timed(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+
+    def telling(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def told_first(*args: Any, **kwargs: Any) -> Any:
+            told.append(name)
+            return function(*args, **kwargs)
+
+        return told_first
+
+    for name in ("letterbox", "decode", "nms"):
+        monkeypatch.setattr(slot, name, telling(name, getattr(slot, name)))
+    made = rig(use_graphs=False)
+    with made.detector() as detector:
+        monkeypatch.setattr(made.device, "launch", telling("launch", made.device.launch))
+        small, large = pictures(1), pictures(1, (130, 200))
+        detector.backend.device_stages_ms(small)
+        assert told == ["letterbox", "decode", "nms", "launch", "launch", "launch"]
+        told.clear()
+        detector(small[0])
+        assert told == ["launch"] * 3
+        for frames, built in ((large, 3), (large, 0), (small, 3)):  # memory for larger ones lies elsewhere
+            told.clear()
+            detector(frames[0])
+            assert len(told) == 3 + built
 
 
 def test_ever_larger_pictures_do_not_take_memory_anew_with_each(rig: Callable[..., Rig]):

@@ -24,6 +24,9 @@ from yolov3_trt.runtime.work import Work
 DEVICE_STAGES = ("copy_in", "preprocess", "network", "postprocess", "copy_out")
 
 Placements = tuple[Placement, ...]  # where each picture of a batch lies in the input
+_Launches = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # before the network, and after it
+
+_KEPT = 64  # launches of so many mixes of sizes
 
 
 class Slot:
@@ -42,6 +45,7 @@ class Slot:
         self._device, self._work = device, work
         self._rows = 0  # that the network is set to
         self._is_clean = False  # whether the lists of candidates are empty
+        self._launches: dict[Placements, _Launches] = {}  # building them takes longer than a small network
         with ExitStack() as undo:
             self._buffers = Buffers(device, work)
             undo.callback(self._buffers.free)
@@ -81,7 +85,8 @@ class Slot:
         """
         nbytes = sum(image.nbytes for image in images)
         if not self._buffers.has_room(nbytes):
-            self._graphs.drop()  # they read where the pictures were
+            self._graphs.drop()  # they read where the pictures were, as do the launches
+            self._launches.clear()
             self._buffers.reserve(nbytes)
         self._buffers.stage(images)
 
@@ -181,18 +186,21 @@ class Slot:
         """Put the work into the stream, calling `mark` before, between and after DEVICE_STAGES."""
         work, buffers = self._work, self._buffers
         rows = work.rows(len(placements))
+        fitting, finding = self._launches_for(
+            placements
+        )  # before the first mark: what Python does is not the GPU's time
         mark()
         if work.letterbox:
             buffers.copy_frames_in(sum(_nbytes(placement) for placement in placements))
         else:
             buffers.copy_input_in(rows)
         mark()
-        for launch in self._letterboxes(placements) if work.letterbox else ():
+        for launch in fitting:
             self._device.launch(launch, buffers.stream)
         mark()
         self._execution.enqueue(buffers.stream)
         mark()
-        for launch in self._detection(rows) if work.decode else ():
+        for launch in finding:
             self._device.launch(launch, buffers.stream)
         mark()
         if work.decode:
@@ -200,6 +208,17 @@ class Slot:
         else:
             buffers.copy_outputs_out(rows)
         mark()
+
+    def _launches_for(self, placements: Placements) -> _Launches:
+        if placements not in self._launches:
+            if len(self._launches) == _KEPT:
+                self._launches.clear()
+            work = self._work
+            self._launches[placements] = (
+                tuple(self._letterboxes(placements)) if work.letterbox else (),
+                self._detection(work.rows(len(placements))) if work.decode else (),
+            )
+        return self._launches[placements]
 
     def _letterboxes(self, placements: Placements) -> list[Launch]:
         """A launch for each run of pictures of one size."""
