@@ -10,7 +10,7 @@ WORK = "YOLOV3_TRT_GPU_WORK"  # names the folder of graphs and engines
 ACCEPTANCE = "YOLOV3_TRT_GPU_ACCEPTANCE"  # set for the steps of the acceptance
 SIMULATED = os.environ.get("YOLOV3_TRT_SIMULATED_GPU") == "1"  # in place of a GPU
 SIMULATED_GPU = {"name": "simulated GPU"}
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp16", "int8", "fp32")
 _CASES = "cases.json"
 
 
@@ -52,10 +52,10 @@ class Case:
 
 
 def make_cases(models: Sequence[tuple[str, int]], precisions: Sequence[str], batches: Sequence[int]) -> Iterator[Case]:
-    """Every model in every precision and batch."""
+    """Every model in every precision and batch, by model and then batch."""
     for model, side in models:
-        for precision in precisions:
-            for batch in batches:
+        for batch in batches:
+            for precision in precisions:
                 yield Case(model, side, precision, batch)
 
 

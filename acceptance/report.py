@@ -10,7 +10,6 @@ from typing import Any
 from acceptance.cases import SIMULATED, SIMULATED_GPU, Case
 from acceptance.targets import judge
 
-_PARITY = ("parity-kernels", "parity-engines", "sanitizer")
 _LABEL = " (simulated: no figure of a GPU)" if SIMULATED else ""
 
 
@@ -29,6 +28,7 @@ def join(out: Path, steps: Sequence[Mapping[str, Any]], cases: Sequence[Case]) -
     """Everything that is known; null for what no step has found out."""
     runtime, torch = (_read(out / f"python-{role}.json") or {} for role in ("runtime", "torch"))
     subjects = dict.fromkeys(case.subject for case in cases)
+    tests = ("parity-kernels", *(f"parity-{case.name}" for case in cases), "sanitizer")
     engines, peers = (_timed(out, kind, subjects) for kind in ("engines", "torch"))
     return {
         "format": "yolov3_trt.gpu/1",
@@ -36,7 +36,7 @@ def join(out: Path, steps: Sequence[Mapping[str, Any]], cases: Sequence[Case]) -
         "machine": _machine(runtime, torch),
         "cases": [case.name for case in cases],
         "targets": list(judge(engines["rows"], peers["rows"])),
-        "parity": {name: parity(out / f"{name}.xml") for name in _PARITY},
+        "parity": {name: parity(out / f"{name}.xml") for name in tests},
         "builds": {case.name: _build(out, case) for case in cases},
         "kernels": _read(out / "kernels.json"),
         "engines": engines,
