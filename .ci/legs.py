@@ -2,17 +2,19 @@
 
 Run it by the interpreter of the pinned environment (`make legs`), which makes the wheel and the material of the smoke run. Each
 leg is an own virtual environment in /var/tmp or LEGS_ROOT; one whose interpreter or packages cannot be had is skipped with
-the reason. Ends with a table of versions, also in runs/ci/versions.md.
+the reason, and one that is over its time ends there as failed. Ends with a table of versions, also in runs/ci/versions.md.
 """
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +24,7 @@ CI = Path(__file__).resolve().parent
 TREE = CI.parent
 ROOT = Path(tempfile.mkdtemp(prefix="yolov3_trt-legs-", dir=os.environ.get("LEGS_ROOT", "/var/tmp")))  # gone at the end
 SKIPPED = 77  # how arm64.sh says so
+LIMIT_S, ARM64_LIMIT_S = 600, 1500  # for one leg: several times what it takes with two cores of its own
 CPU_TORCH, CPU_TORCH_PYTHON = "torch==2.13.0", "3.11"  # this very version is a build for the CPU where CI runs
 
 
@@ -65,7 +68,11 @@ MESSAGES = {
         CALIBRATE: ("opencv", "onnx", "onnxruntime"),
         "detect shapes .": ("opencv", "torch", "[export,opencv-headless]"),
         "detect triton://127.0.0.1:1/m .": ("opencv", "tritonclient"),
-        "eval shapes-fp32.onnx --images . --annotations x.json": ("opencv", "pycocotools", "onnxruntime"),
+        "eval shapes-fp32.onnx --images . --annotations shapes-fp32.onnx.json": (
+            "opencv",
+            "pycocotools",
+            "onnxruntime",
+        ),
         "build shapes-fp32.onnx": ("tensorrt", "[rtx]"),
         "build shapes-256-fp16": ("tensorrt", "torch", "onnx", "onnxscript"),
         "train --data data.yaml -o out": ("opencv", "torch", "pyyaml", "pycocotools"),
@@ -75,7 +82,7 @@ MESSAGES = {
     "opencv-headless": {DETECT: ("onnxruntime", "[cpu]")},
     "cpu": {DETECT: ("opencv", "[opencv-headless]"), CALIBRATE: ("opencv", "onnx", "[onnx,opencv-headless]")},
     "onnx": {CALIBRATE: ("opencv", "onnxruntime", "[cpu,opencv-headless]")},
-    "eval": {"eval shapes-fp32.onnx --images . --annotations x.json": ("opencv", "onnxruntime")},
+    "eval": {"eval shapes-fp32.onnx --images . --annotations shapes-fp32.onnx.json": ("opencv", "onnxruntime")},
     "rtx": {"build shapes-256-fp16": ("torch", "onnx", "onnxscript", "onnxruntime", "[cpu,export]")},
     "triton": {"detect triton://127.0.0.1:1/m .": ("opencv", "[opencv-headless]")},
     "export,train": {
@@ -88,6 +95,8 @@ MESSAGES = {
 
 def main() -> None:
     """Run the legs that are named, two at a time; by default all but arm64, which takes longest; `all` is that too."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         results = run_all()
     finally:
@@ -97,6 +106,14 @@ def main() -> None:
     (TREE / "runs" / "ci" / "versions.md").write_text(table)
     print(table)
     sys.exit(any(result.status == "failed" for result in results))
+
+
+def stop(number: int, _: object) -> None:
+    """End at a signal, with the programs of every leg, which are in sessions of their own and would go on."""
+    for program in list(_running):
+        os.killpg(program.pid, signal.SIGKILL)
+    shutil.rmtree(ROOT, ignore_errors=True)
+    os._exit(128 + number)
 
 
 def run_all() -> list[Result]:
@@ -170,7 +187,7 @@ def run_messages(wheel: Path, material: Path) -> Result:
     """The base and each extra alone: all that is missing is named in one line, and one command brings it."""
     base = ROOT / "messages" / "base" / "venv"
     install(make_environment(CPU_TORCH_PYTHON, base), wheel)
-    lines = []
+    lines, faults = [], []
     for extra, verbs in MESSAGES.items():
         folder = ROOT / "messages" / (extra or "base")
         python = folder / "venv" / "bin" / "python"
@@ -179,29 +196,31 @@ def run_messages(wheel: Path, material: Path) -> Result:
             install(python, f"{wheel}[{extra}]", *((CPU_TORCH,) if "export" in extra else ()))
         for suffix in (".onnx", ".onnx.json"):
             shutil.copy(material / f"shapes-fp32{suffix}", folder)
+        shutil.copy(material / "data" / "data.yaml", folder)
         for verb, words in verbs.items():
-            lines.append(f"{extra or 'base'}: {one_line(python, verb, words, folder)}")
+            said = one_line(python, verb, words, folder, faults)
+            lines.append(f"{extra or 'base'}: {said}")
         if extra:
             shutil.rmtree(folder)
+    if faults:
+        raise Failed("\n".join(faults))
     return Result("messages", "ok", 0, "\n".join(lines))
 
 
-def one_line(python: Path, verb: str, words: tuple[str, ...], folder: Path) -> str:
-    """What a verb says that lacks something."""
+def one_line(python: Path, verb: str, words: tuple[str, ...], folder: Path, faults: list[str]) -> str:
+    """What a verb says that lacks something; a fault if that is not one line with these words."""
     environment = {**clean(), "DISPLAY": "", "WAYLAND_DISPLAY": ""}
     command = [python, "-m", "yolov3_trt", *verb.split()]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = within_time(command, cwd=folder, environment=environment)
     said = done.stderr.strip()
     if done.returncode != 1 or len(said.splitlines()) != 1 or not all(word in said for word in words):
-        raise Failed(f"{verb}: exit {done.returncode}; expected one line with {', '.join(words)}; it said:\n{said}")
+        faults.append(f"{verb}: exit {done.returncode}; expected one line with {', '.join(words)}; it said:\n{said}")
     return said
 
 
 def run_arm64(wheel: Path, material: Path) -> Result:
     """See arm64.sh; there the boxes must be the same to the digit."""
-    done = subprocess.run(
-        [CI / "arm64.sh", wheel, material], capture_output=True, text=True, env={**clean(), "PYTHON": sys.executable}
-    )
+    done = within_time([CI / "arm64.sh", wheel, material], environment={**clean(), "PYTHON": sys.executable})
     if done.returncode == SKIPPED:
         raise Skipped(done.stdout.strip().splitlines()[-1].removeprefix("skipped: "))
     if done.returncode:
@@ -218,9 +237,14 @@ class Failed(Exception):
     """This leg found a fault."""
 
 
+_leg = threading.local()  # .ends: when the time of this thread's leg is over
+_running: set[subprocess.Popen[str]] = set()
+
+
 def timed(name: str, job: Callable[[], Result]) -> Result:
     """A leg's result, said at once."""
     started = time.monotonic()
+    _leg.ends = started + (ARM64_LIMIT_S if name == "arm64" else LIMIT_S)
     try:
         result = job()
     except Skipped as exc:
@@ -238,11 +262,11 @@ def make_environment(python: str, folder: Path, *, system: bool = False) -> Path
     found = find_python(python)
     if found is None:
         raise Skipped(f"there is no Python {python} on this machine")
-    options = ["--system-site-packages"] if system else []
-    done = subprocess.run([found, "-m", "venv", *options, folder], env=clean(), capture_output=True, text=True)
+    options = ["--without-pip", *(["--system-site-packages"] if system else [])]
+    done = within_time([found, "-m", "venv", *options, folder])
     if done.returncode:
-        raise Skipped(f"{found} makes no virtual environment (Debian: apt install python3-venv)")
-    if system and subprocess.run([found, "-c", "import cv2"], env=clean(), capture_output=True).returncode:
+        raise Skipped(f"{found} makes no virtual environment")
+    if system and within_time([found, "-c", "import cv2"]).returncode:
         raise Skipped(f"{found} has no OpenCV (Debian: apt install python3-opencv)")
     return folder / "bin" / "python"
 
@@ -258,8 +282,8 @@ def find_python(version: str) -> str | None:
 
 def install(python: Path, *what: str | Path) -> None:
     """With pip, from the package index; what that has not is a reason to skip."""
-    command = [python, "-m", "pip", "install", "--quiet", "--prefer-binary", *what]
-    done = subprocess.run(command, env=clean(), capture_output=True, text=True)
+    pip = [sys.executable, "-m", "pip", "--python", python]  # this one's for all: making a pip in each takes seconds
+    done = within_time([*pip, "install", "--quiet", "--no-compile", "--prefer-binary", *what])
     if done.returncode:
         error = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         if "Could not find a version" in done.stderr or "No matching distribution" in done.stderr:
@@ -269,10 +293,37 @@ def install(python: Path, *what: str | Path) -> None:
 
 def run(*command: str | Path, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
     """A program's stdout."""
-    done = subprocess.run(command, cwd=cwd, env={**clean(), **(environment or {})}, capture_output=True, text=True)
+    done = within_time(command, cwd=cwd, environment={**clean(), **(environment or {})})
     if done.returncode:
         raise Failed(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def within_time(
+    command: Sequence[str | Path], cwd: Path | None = None, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program and all that it starts for as long as its leg still has, then end them."""
+    words = [str(word) for word in command]
+    left_s = getattr(_leg, "ends", time.monotonic() + LIMIT_S) - time.monotonic()
+    with subprocess.Popen(
+        words,
+        cwd=cwd,
+        env=environment or clean(),
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as program:
+        _running.add(program)
+        try:
+            stdout, stderr = program.communicate(timeout=max(left_s, 0))
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)
+            stdout, stderr = program.communicate()
+            raise Failed(f"over its time, in: {' '.join(words)}\n{stdout}{stderr}") from None
+        finally:
+            _running.discard(program)
+    return subprocess.CompletedProcess(words, program.returncode, stdout, stderr)
 
 
 def clean() -> dict[str, str]:

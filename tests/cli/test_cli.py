@@ -83,7 +83,7 @@ def exported(cfg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     for precision in ("fp32", "fp16"):
         report = folder / f"{precision}.json"
-        assert not call("export", cfg, "--precision", precision, "-o", folder / f"{precision}.onnx", "--json", report)
+        assert not call("export", cfg, "--precision", precision.upper(), "-o", folder / f"{precision}.onnx", "--json", report)
     return folder
 
 
@@ -901,6 +901,10 @@ def test_annotations_that_are_not_cocos_are_refused(
             "--annotations .: this is a folder; expected a file",
         ),
         (("bench", "M", "--images", ".", "--annotations", "no.json"), "--annotations no.json: there is no such file"),
+        (("bench", "M", "--images", ".", "--annotations", "t.cfg"), "t.cfg: not JSON (Expecting value"),
+        (("compare", "M", "M", "--images", ".", "--annotations", "t.cfg"), "t.cfg: not JSON (Expecting value"),
+        (("eval", "M", "--images", ".", "--annotations", "t.cfg"), "t.cfg: not JSON (Expecting value"),
+        (("quantize", "M", "--val-images", ".", "--annotations", "t.cfg"), "t.cfg: not JSON (Expecting value"),
         (("train", "--model", "M", "--data", "no.yaml"), "--data no.yaml: there is no such file; expected a data.yaml"),
         (("train", "--data", "t.cfg", "--resume", "t.cfg"), "--resume t.cfg: this is a file; expected a folder"),
     ],
@@ -948,8 +952,8 @@ def test_a_read_only_folder_is_refused_and_stays_empty(
     outcome = in_process_of_its_own(verb, *args[verb], prefix=prefix)
     assert (outcome.code, len(outcome.complaints)) == (1, 1), outcome.stderr
     assert "cannot write here (Permission denied); give a writable folder" in outcome.complaints[0]
-    option = {"detect": "--save", "models": "--json"}.get(verb, "")
-    assert outcome.complaints[0].startswith(f"yolov3_trt: {option} {out}" if option else "yolov3_trt: ")
+    option = {"detect": "--save", "models": "--json"}.get(verb, "-o")
+    assert outcome.complaints[0].startswith(f"yolov3_trt: {option} {out}")
     assert files_in(out) == set()
 
 
@@ -1088,8 +1092,12 @@ def test_a_model_that_does_not_open_leaves_earlier_results(run: Run, dog: Path, 
 def test_a_place_for_results_is_checked_first_and_named_as_it_was_typed(
     run: Run, tmp_path: Path, args: tuple[str, str], text: str
 ):
-    (tmp_path / "f").touch()
-    places = {"file": tmp_path / "f", "folder": tmp_path}
+    file = tmp_path / "f"
+    file.touch()
+    places = {"file": file, "folder": tmp_path}
     outcome = run("detect", "missing.onnx", "missing.jpg", *(arg.format(**places) for arg in args))
     assert_fails(outcome, text.format(**places))
+    for verb in (("export", "m"), ("build", "m"), ("calibrate", "m", "--images", "x"), ("quantize", "m", "--data", file)):
+        outcome = run(*verb, "-o", file / "a")  # `m` is no model, which is not what is complained of
+        assert_fails(outcome, f"-o {file}/a: cannot write here (Not a directory); give a writable folder")
     assert files_in(tmp_path) == {"f"}

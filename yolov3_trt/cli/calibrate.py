@@ -7,7 +7,7 @@ import typer
 
 from yolov3_trt.cli.data_options import DataOption
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix
+from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix, writable
 from yolov3_trt.cli.output import reporter, write_result
 from yolov3_trt.settings import CalibrationSettings
 
@@ -39,13 +39,19 @@ def calibrate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="By default calib/NAME-METHOD.json.", rich_help_panel=OUTPUT
+            "-o",
+            "--output",
+            metavar="FILE",
+            callback=writable("-o", is_file=True),
+            help="By default calib/NAME-METHOD.json.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     tensorrt_cache: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
+            callback=writable("--tensorrt-cache", is_file=True),
             help="Write TensorRT's calibration cache too, for implicit INT8 and DLA up to 10.x. The table is then of the graph "
             "as it is: not equalised, biases as they are.",
             rich_help_panel=OUTPUT,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, check_output_suffix
+from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, check_output_suffix, writable
 from yolov3_trt.cli.output import reporter, write_result
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings
 
@@ -23,6 +23,7 @@ def export(
             "-o",
             "--output",
             metavar="FILE",
+            callback=writable("-o", is_file=True),
             help="By default engines/MODEL-SIZE-PRECISION.onnx.",
             rich_help_panel=OUTPUT,
         ),

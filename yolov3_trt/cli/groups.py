@@ -110,6 +110,7 @@ def _option(group: type[Any], item: "dataclasses.Field[Any]", hint: Any, text: s
             help=text,
             metavar=_METAVARS.get(item.name),
             rich_help_panel=_PANEL_OF.get(item.name, _PANELS[group]),
+            case_sensitive=False,
             show_default=False,
         ),
     ]

@@ -8,7 +8,7 @@ import typer
 from yolov3_trt.cli.data_options import DataOption, SplitOption, labelled_from_options
 from yolov3_trt.cli.export import report_text
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, readable
+from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, readable, writable
 from yolov3_trt.cli.output import reporter, table, write_result
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings
 
@@ -55,7 +55,14 @@ def quantize(
     ] = _WORST_SHOWN,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="FOLDER", help="For graphs and table.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            callback=writable("-o"),
+            help="For graphs and table.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("engines"),
     json: JsonOption = None,
     **settings: Any,
