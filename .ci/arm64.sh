@@ -37,5 +37,5 @@ unshare --mount bash -c "
 	mount -t proc proc '$root/proc' && mount --rbind /dev '$root/dev' && exec chroot '$root' /bin/bash -ec '
 		cd /smoke
 		python3 -m venv --system-site-packages --clear venv
-		venv/bin/pip install --quiet --no-index --find-links wheels wheels/yolov3_trt-*.whl\"[cpu,onnx,eval,rtx]\" >&2
+		venv/bin/pip install --quiet --no-index --find-links wheels \"yolov3-trt[cpu,onnx,eval,rtx]\" >&2
 		cd run && exec ../venv/bin/python3 ../smoke.py --exact ../material'"

@@ -83,7 +83,9 @@ def exported(cfg: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     for precision in ("fp32", "fp16"):
         report = folder / f"{precision}.json"
-        assert not call("export", cfg, "--precision", precision.upper(), "-o", folder / f"{precision}.onnx", "--json", report)
+        assert not call(
+            "export", cfg, "--precision", precision.upper(), "-o", folder / f"{precision}.onnx", "--json", report
+        )
     return folder
 
 
@@ -1097,7 +1099,12 @@ def test_a_place_for_results_is_checked_first_and_named_as_it_was_typed(
     places = {"file": file, "folder": tmp_path}
     outcome = run("detect", "missing.onnx", "missing.jpg", *(arg.format(**places) for arg in args))
     assert_fails(outcome, text.format(**places))
-    for verb in (("export", "m"), ("build", "m"), ("calibrate", "m", "--images", "x"), ("quantize", "m", "--data", file)):
+    for verb in (
+        ("export", "m"),
+        ("build", "m"),
+        ("calibrate", "m", "--images", "x"),
+        ("quantize", "m", "--data", file),
+    ):
         outcome = run(*verb, "-o", file / "a")  # `m` is no model, which is not what is complained of
         assert_fails(outcome, f"-o {file}/a: cannot write here (Not a directory); give a writable folder")
     assert files_in(tmp_path) == {"f"}

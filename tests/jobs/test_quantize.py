@@ -187,6 +187,13 @@ def test_pictures_that_accuracy_is_measured_on_are_refused(
     assert "warning: 33 of the 33 calibration pictures" in capsys.readouterr().err
 
 
+def test_quantize_counts_pictures_before_it_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data = write_shapes_data_set(tmp_path / "data", num_train=3, num_val=4, seed=1)
+    assert call("quantize", "shapes", "--data", data, "-o", tmp_path / "out") == 1
+    assert "3 pictures; expected 64 or more" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_quantize_keeps_the_budget_and_says_what_it_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_shapes_data_set(tmp_path / "data", num_train=1, num_val=40, seed=90)

@@ -124,7 +124,7 @@ def calibrate(
         if value not in (None, "cfg"):
             raise SettingError(name, f"given with {os.fspath(source)}, which was exported with its own; leave it out")
     path = wanted.table or Path("calib") / f"{Path(source).stem}-{wanted.method.value}.json"
-    return _calibrated(Path(source), path, pictures, wanted, reporter, all_tensors=all_tensors, force=force)
+    return calibrated_at(Path(source), path, pictures, wanted, reporter, all_tensors=all_tensors, force=force)
 
 
 def table_for(model: Model, wanted: CalibrationSettings, detect: DetectSettings, reporter: Reporter = SILENT) -> Path:
@@ -157,20 +157,20 @@ def _calibrated_model(
         return Calibrated(path, fitting, pictures, True)
     with tempfile.TemporaryDirectory() as folder:
         graph = write_graph(model, Path(folder) / f"{model.spec.name}.onnx", GraphSettings(), detect).path
-        return _calibrated(graph, path, pictures, wanted, reporter, all_tensors=all_tensors, force=True)
+        return calibrated_at(graph, path, pictures, wanted, reporter, all_tensors=all_tensors, force=True)
 
 
-def _calibrated(
+def calibrated_at(
     graph: Path,
     path: Path,
     pictures: ChosenPictures,
     wanted: CalibrationSettings,
     reporter: Reporter,
     *,
-    all_tensors: bool,
-    force: bool,
+    all_tensors: bool = False,
+    force: bool = False,
 ) -> Calibrated:
-    """The table at `path` where it fits an FP32 graph, else a new one, written there."""
+    """The table at `path` where it fits an FP32 graph and the opened pictures, else a new one, written there."""
     if not force:
         meta = load_model_meta(graph)
         fitting = fitting_table(path, meta, pictures, wanted, reporter, all_tensors=all_tensors)

@@ -15,7 +15,7 @@ from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
-from yolov3_trt.jobs.calibrate import calibrate
+from yolov3_trt.jobs.calibrate import calibrated_at, open_pictures
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_from, write_graph
 from yolov3_trt.meta import Precision
 from yolov3_trt.models import Model
@@ -148,13 +148,13 @@ def quantize(
     graph, ranges, detect = settings_from(settings, GraphSettings, CalibrationSettings, DetectSettings)
     graph = graph.with_precision(Precision.INT8)
     folder = path_of("folder", folder)
+    pictures = open_pictures(ranges, reporter, labelled)  # too few of them are refused before a model is opened
     loaded = model_from(model, weights, names, input_size)
     plain = GraphSettings(opset=graph.opset)
     fp32 = write_graph(loaded, folder / f"{artifact_stem(loaded.spec, plain)}.onnx", plain, detect)
     reporter.say(f"{fp32.path}: written")
     table = ranges.table or folder / f"{fp32.path.stem}-{ranges.method.value}.json"
-    ranges = replace(ranges, table=table)
-    calibrated = calibrate(fp32, calibration=ranges, val_images=labelled, reporter=reporter)
+    calibrated = calibrated_at(fp32.path, table, pictures, ranges, reporter)
     truth = labelled.truth_for(fp32.meta.class_names)
     for note in (*labelled.notes, *truth.notes):
         reporter.say(f"note: {note}")
