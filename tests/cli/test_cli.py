@@ -907,7 +907,7 @@ def test_annotations_that_are_not_cocos_are_refused(
         (("compare", "M", "M", "--images", ".", "--annotations", "t.cfg"), "t.cfg: not JSON (Expecting value"),
         (("eval", "M", "--images", ".", "--annotations", "t.cfg"), "t.cfg: not JSON (Expecting value"),
         (("quantize", "M", "--val-images", ".", "--annotations", "t.cfg"), "t.cfg: not JSON (Expecting value"),
-        (("train", "--model", "M", "--data", "no.yaml"), "--data no.yaml: there is no such file; expected a data.yaml"),
+        (("train", "--model", "M", "--data", "no.yaml"), "--data no.yaml: there is no such file or folder; expected"),
         (("train", "--data", "t.cfg", "--resume", "t.cfg"), "--resume t.cfg: this is a file; expected a folder"),
     ],
 )
