@@ -14,7 +14,8 @@ from yolov3_trt.cli.examples import examples_of
 from yolov3_trt.settings import KINDS
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
-VERBS = sorted(set(COMMANDS) - {"deploy"})
+COMMANDS |= {f"data {name}": verb for name, verb in COMMANDS["data"].commands.items()}
+VERBS = sorted(set(COMMANDS) - {"deploy", "data"})
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -27,9 +28,10 @@ def test_a_verb_has_two_examples_that_are_commands(verb: str, tmp_path: Path, mo
     examples = examples_of(verb)
     assert len(examples) == 2
     for example in examples:
-        program, name, *args = shlex.split(example)
-        assert (program, name) == ("yolov3_trt", verb)
-        COMMANDS[verb].make_context(verb, args)  # unknown options and missing arguments are refused here
+        program, *args = shlex.split(example)
+        words = verb.split()
+        assert (program, args[: len(words)]) == ("yolov3_trt", words)
+        COMMANDS[verb].make_context(verb, args[len(words) :])  # unknown options and missing arguments are refused here
 
 
 @pytest.mark.parametrize("kind", [groups.ModelOptions, *KINDS.values()], ids=lambda kind: kind.__name__)

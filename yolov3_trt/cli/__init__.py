@@ -15,6 +15,7 @@ from yolov3_trt.cli.build import build
 from yolov3_trt.cli.calibrate import calibrate
 from yolov3_trt.cli.camera import camera
 from yolov3_trt.cli.compare import compare
+from yolov3_trt.cli.data import app as data
 from yolov3_trt.cli.demo import demo
 from yolov3_trt.cli.deploy import app as deploy
 from yolov3_trt.cli.detect import detect
@@ -55,11 +56,12 @@ for _verb in (
     info,
     doctor,
     train,
-    shapes,
     demo,
 ):
     app.command(cls=CheckedVerb, epilog=epilog_of(_verb.__name__))(_verb)
 app.command(name="eval", cls=CheckedVerb, epilog=epilog_of("eval"))(evaluate)
+app.command(cls=CheckedVerb, epilog=epilog_of("shapes"), hidden=True)(shapes)  # its name before `data shapes`
+app.add_typer(data, name="data")
 app.add_typer(deploy, name="deploy")
 
 

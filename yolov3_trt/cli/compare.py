@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.data_options import DataOption, SplitOption, pictures_from_options
+from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, pictures_from_options
 from yolov3_trt.cli.eval import difference_text, evaluate_artifact, for_evaluation
 from yolov3_trt.cli.options import (
     BackendOption,
@@ -48,6 +48,7 @@ def compare(
     ] = None,
     data: DataOption = None,
     split: SplitOption = None,
+    skip_faulty: SkipFaultyOption = False,
     weights: WeightsOption = None,
     names: NamesOption = None,
     input_size: InputSizeOption = None,
@@ -77,7 +78,7 @@ def compare(
     from yolov3_trt.comparison import compare as measure
     from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED, Evaluation
 
-    pictures, labelled = pictures_from_options(images, data, split, annotations)
+    pictures, labelled = pictures_from_options(images, data, split, annotations, skip_faulty=skip_faulty)
     if pictures is None:
         raise typer.BadParameter("expected pictures (or --data SET)", param_hint="--images")
 

@@ -39,6 +39,12 @@ DataOption = Annotated[
 SplitOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which part of a set: train, val or test; default: val.")
 ]
+SkipFaultyOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-faulty", help="Go on without faulty labels and pictures; they are listed in SET-faulty.txt here."
+    ),
+]
 
 
 def labelled_from_options(
@@ -47,6 +53,8 @@ def labelled_from_options(
     images: Path | None,
     annotations: Path | None,
     images_option: str = "--images",
+    *,
+    skip_faulty: bool = False,
 ) -> "LabelledSet | None":
     """The labelled pictures that these options name; None where they name none. Faults and notes are told."""
     from yolov3_trt.data import labelled_set
@@ -62,17 +70,25 @@ def labelled_from_options(
         raise typer.BadParameter(f"wants {images_option} with the folder of its images", param_hint="--annotations")
     try:
         with faults_told():
-            found = labelled_set(data or annotations or "", split=split, images=images, progress=checking)
+            found = labelled_set(
+                data or annotations or "", split=split, images=images, skip_faulty=skip_faulty, progress=checking
+            )
     except SettingError as exc:
         raise typer.BadParameter(
             exc.problem, param_hint=images_option if exc.setting == "images" else f"--{exc.setting}"
         ) from None
     tell_notes(found.notes)
+    list_skipped(found.path, found.skipped)
     return found
 
 
 def pictures_from_options(
-    images: Sequence[str] | None, data: Path | None, split: str | None, annotations: Path | None
+    images: Sequence[str] | None,
+    data: Path | None,
+    split: str | None,
+    annotations: Path | None,
+    *,
+    skip_faulty: bool = False,
 ) -> "tuple[PictureSet | None, LabelledSet | None]":
     """The pictures that these options name, and the labelled ones; None where they name none.
 
@@ -86,7 +102,7 @@ def pictures_from_options(
         if len(images) != 1 or not Path(images[0]).is_dir():
             raise typer.BadParameter(f"{option} wants --images once, the folder of its images", param_hint="--images")
         folder = Path(images[0])
-    labelled = labelled_from_options(data, split, folder, annotations)
+    labelled = labelled_from_options(data, split, folder, annotations, skip_faulty=skip_faulty)
     return (picture_set(images) if images else labelled), labelled
 
 
@@ -103,6 +119,16 @@ def faults_told() -> Iterator[None]:
         for fault in shortened(exc.faults) if len(exc.faults) > 1 else ():  # one alone is what the error says
             say(fault)
         raise
+
+
+def list_skipped(path: Path, skipped: Sequence[str]) -> None:
+    """Write what was left out of a set into a file in the working directory, and say so."""
+    from yolov3_trt.files import write_text
+
+    if skipped:
+        listed = Path(f"{path.stem}-faulty.txt")
+        write_text(listed, "".join(f"{line}\n" for line in skipped))
+        say(f"note: left out as faulty: {len(skipped)}, listed in {listed}")
 
 
 def tell_notes(notes: Sequence[str]) -> None:

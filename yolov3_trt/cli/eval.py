@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.data_options import DataOption, SplitOption, labelled_from_options
+from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, labelled_from_options
 from yolov3_trt.cli.options import (
     BackendOption,
     InputSizeOption,
@@ -40,6 +40,7 @@ def evaluate(
     ],
     data: DataOption = None,
     split: SplitOption = None,
+    skip_faulty: SkipFaultyOption = False,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -100,7 +101,7 @@ def evaluate(
     if bool(worst) != bool(output) and not (worst and report):
         raise typer.BadParameter("--worst N wants -o DIR or --report FILE, and -o wants --worst", param_hint="--worst")
     model, detect = ModelOptions(weights, names, input_size), DetectSettings(conf, iou, None, nms, resize)
-    labelled = labelled_from_options(data, split, images, annotations)
+    labelled = labelled_from_options(data, split, images, annotations, skip_faulty=skip_faulty)
     if labelled is None:
         raise typer.BadParameter(
             "expected a labelled set, e.g. a data.yaml or a COCO JSON (or --images DIR --annotations FILE)",

@@ -42,6 +42,10 @@ _EXAMPLES = {
         "train --data data.yaml --model shapes --epochs 50",
         "train --data data.yaml --model yolov3.cfg --weights yolov3.weights --epochs 20",
     ),
+    "data check": ("data check data.yaml", "data check val.json --report data.html"),
+    "data convert": ("data convert data.yaml --to coco -o coco/", "data convert val.json --to yolo -o yolo/ --link"),
+    "data anchors": ("data anchors data.yaml --model yolov3-tiny", "data anchors data.yaml --count 9 --input-size 608"),
+    "data shapes": ("data shapes -o shapes-data/", "data shapes -o shapes-data/ --seed 7"),
     "shapes": ("shapes -o shapes-data/", "shapes -o shapes-data/ --seed 7"),
     "demo": ("demo", "demo -o out/"),
 }

@@ -34,6 +34,9 @@ NEEDS = {
     "bench": Needs(("opencv",), artifacts=("artifacts",)),
     "eval": Needs(("opencv", "pycocotools"), artifacts=("artifacts",)),
     "train": Needs(("opencv", "torch", "pyyaml", "pycocotools")),
+    "check": Needs(("opencv",)),  # of `data`, as the next three
+    "convert": Needs(("opencv",)),
+    "anchors": Needs(("opencv",)),
     "shapes": Needs(("opencv",)),
     "triton": Needs(("opencv", "tritonclient")),  # of `deploy`
     "demo": Needs(("opencv", *_EXPORT, "pycocotools")),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.data_options import checking, faults_told, tell_notes, there
+from yolov3_trt.cli.data_options import SkipFaultyOption, checking, faults_told, list_skipped, tell_notes, there
 from yolov3_trt.cli.ending import ended_by_signals, exit_code
 from yolov3_trt.cli.options import (
     BoxLossName,
@@ -37,9 +37,12 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
-            metavar="SET", callback=there, help="Data set in YOLO format: its data.yaml, or a folder with one."
+            metavar="SET",
+            callback=there,
+            help="Data set: a YOLO data.yaml, a Darknet .data file, a VOC folder, or a folder with one or with COCO JSONs.",
         ),
     ],
+    skip_faulty: SkipFaultyOption = False,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Built-in model or a .cfg; see `models`.")] = None,
     weights: WeightsOption = None,
     names: NamesOption = None,
@@ -80,7 +83,7 @@ def train(
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Train or fine-tune a model on a data set in YOLO format; writes a Darknet .cfg and .weights.
+    """Train or fine-tune a model on a labelled data set; writes a Darknet .cfg and .weights.
 
     Ctrl-C and SIGTERM stop after the current step; `--resume` goes on from there, as it does after a crash.
     """
@@ -109,8 +112,9 @@ def train(
     elif model is None:
         raise typer.BadParameter("expected a built-in model or a .cfg (or --resume DIR)", param_hint="--model")
     with faults_told():
-        data_set = load_data_set(data, checking)
+        data_set = load_data_set(data, checking, skip_faulty=skip_faulty)
     tell_notes(data_set.notes)
+    list_skipped(data_set.path, data_set.skipped)
     resources = Resources(device_by_name(device), workers, cache_mib * 2**20)
     if resume is not None:
         run = TrainingRun.resume(resume, data_set, resources)
@@ -173,7 +177,7 @@ def _start(
 
 def _refuse_with_resume(context: typer.Context) -> None:
     """Everything but --data comes from the checkpoint; an option that would be ignored is refused."""
-    allowed = {"data", "resume", "device", "workers", "cache_mib", "json"}
+    allowed = {"data", "skip_faulty", "resume", "device", "workers", "cache_mib", "json"}
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in allowed and source is not None and source.name == "COMMANDLINE":

@@ -10,6 +10,7 @@ from yolov3_trt.files import write_text
 
 if TYPE_CHECKING:
     from yolov3_trt.benchmarking.results import BenchmarkResult
+    from yolov3_trt.data.checking import CheckedSet
     from yolov3_trt.evaluation.accuracy import Evaluation
     from yolov3_trt.report.parts import Report
 
@@ -63,6 +64,27 @@ def write_evaluation_report(
     from yolov3_trt.report.content import evaluation_report
 
     _write(path, evaluation_report(result, machine, gallery, command))
+
+
+def write_data_report(path: Path, checked: "CheckedSet", pictures: int = 12) -> None:
+    """Write what a check of a data set found, whole or not at all.
+
+    Args:
+        path: its suffix says what it becomes: one of SUFFIXES.
+        checked: from `data.checking.check_set`.
+        pictures: how many are shown with their boxes, in HTML only.
+
+    Raises:
+        OutputError: another suffix, or the file cannot be written.
+    """
+    check_report_path(path)
+    if path.suffix == ".json":
+        _write_json(path, checked.to_json())
+        return
+    from yolov3_trt.report.data_set import data_set_report
+    from yolov3_trt.report.gallery import data_gallery
+
+    _write(path, data_set_report(checked, data_gallery(checked, pictures)))
 
 
 def check_report_path(path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from yolov3_trt.benchmarking.results import BenchmarkResult
 from yolov3_trt.camera.draw import draw_detections
+from yolov3_trt.data.checking import CheckedSet, some_pictures
+from yolov3_trt.data.images import load_image
+from yolov3_trt.detections import Detections
 from yolov3_trt.errors import require
 from yolov3_trt.preprocess import Image
 
@@ -23,6 +28,19 @@ def benchmark_gallery(result: BenchmarkResult) -> list[tuple[str, dict[str, byte
         )
         for number, picture in enumerate(result.shown)
     ]
+
+
+def data_gallery(checked: CheckedSet, count: int) -> list[tuple[str, dict[str, bytes]]]:
+    """Pictures of a data set with their boxes: (name of the picture, its part -> JPEG file)."""
+    found = []
+    for split, number in some_pictures(checked.sets, count):
+        one = checked.sets[split]
+        file = one.files[number]
+        xyxy = file.xywh.astype(np.float32)
+        xyxy[:, 2:] += xyxy[:, :2]
+        boxes = Detections(xyxy, np.ones(len(xyxy), np.float32), file.class_ids, one.class_names)
+        found.append((file.name, {split: small_jpeg(draw_detections(load_image(file.path), boxes))}))
+    return found
 
 
 def small_jpeg(picture: Image) -> bytes:
