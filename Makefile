@@ -48,7 +48,7 @@ bench: $(VENV)/installed
 
 # How the bundled model was made (docs/training.md); about an hour on two cores. Its weights then go to yolov3_trt/models/.
 shapes-model: $(VENV)/installed
-	$(BIN)/yolov3_trt shapes -o runs/shapes-data --train 5000 --val 300 --seed 2026
+	$(BIN)/yolov3_trt data shapes -o runs/shapes-data --train 5000 --val 300 --seed 2026
 	$(BIN)/yolov3_trt train --data runs/shapes-data/data.yaml --model shapes --from-scratch --epochs 20 --batch-size 8 \
 		--learning-rate 0.01 --warmup-epochs 1 --prior-iou 0.5 --mosaic 0.3 --scale 0.3 --saturation 0.3 --value 0.3 \
 		--val-every 2 --seed 0 --cache-mib 1500 -o runs/shapes
