@@ -72,9 +72,20 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def coco_model(data: Path) -> Callable[[str], Model]:
+def coco_cfg(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The .cfg of one of COCO_MODELS by name, its weights and its names beside it."""
+    folder = tmp_path_factory.mktemp("coco-models")
+    for name in COCO_MODELS:
+        for suffix in ("cfg", "weights"):
+            (folder / f"{name}.{suffix}").symlink_to(data / "models" / f"{name}.{suffix}")
+        (folder / f"{name}.names").symlink_to(data / "models" / "coco.names")
+    return lambda name: folder / f"{name}.cfg"
+
+
+@pytest.fixture(scope="session")
+def coco_model(coco_cfg: Callable[[str], Path]) -> Callable[[str], Model]:
     """One of COCO_MODELS by name."""
-    return lambda name: load_model(data / "models" / f"{name}.cfg", names="coco")
+    return lambda name: load_model(coco_cfg(name))
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,12 @@ class Detections:
         """No objects."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32), class_names)
 
+    @property
+    def shown(self) -> "Detections":
+        """Those whose class is to be seen: Darknet neither prints nor draws one whose name starts with `dont_show`."""
+        hidden = [i for i, name in enumerate(self.class_names) if name.startswith("dont_show")]
+        return self[~np.isin(self.class_ids, hidden)] if hidden else self
+
     def __len__(self) -> int:
         return len(self.scores)
 

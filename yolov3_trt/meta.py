@@ -220,6 +220,7 @@ class ModelMeta:
     weights_sha256: str | None = None
     onnx_sha256: str | None = None
     calibration_sha256: str | None = None
+    class_names_from: str | None = None  # coco, voc, shapes, the name of a file, or none: class0, class1, ...
     versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it
     format: str = MODEL_FORMAT
 
@@ -357,7 +358,9 @@ class EngineMeta:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
 
-def meta_from_spec(spec: ModelSpec, class_names: tuple[str, ...] = ()) -> ModelMeta:
+def meta_from_spec(
+    spec: ModelSpec, class_names: tuple[str, ...] = (), class_names_from: str | None = None
+) -> ModelMeta:
     """The FP32, tensor in, heads out, batch 1 description of a detector.
 
     Raises:
@@ -375,6 +378,7 @@ def meta_from_spec(spec: ModelSpec, class_names: tuple[str, ...] = ()) -> ModelM
         preprocess=Preprocess(resize=spec.resize),
         postprocess=Postprocess(nms=spec.nms),
         layers_sha256=spec.layers_sha256,
+        class_names_from=class_names_from,
     )
 
 

@@ -77,8 +77,8 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cfg(data: Path) -> Path:
-    return data / "models" / f"{REAL}.cfg"
+def cfg(coco_cfg: Callable[[str], Path]) -> Path:
+    return coco_cfg(REAL)
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture(scope="session")
-def cfg(data: Path) -> Path:
-    return data / "models" / f"{MODEL}.cfg"
+def cfg(coco_cfg: Callable[[str], Path]) -> Path:
+    return coco_cfg(MODEL)
 
 
 @pytest.fixture(scope="session")

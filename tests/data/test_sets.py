@@ -18,7 +18,7 @@ from yolov3_trt.data.sources import Source, source_of
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import CalibrationError, DataSetError, ImageError, SettingError
 from yolov3_trt.evaluation import evaluate, score_detections
-from yolov3_trt.models.class_names import SHAPE_NAMES, default_class_names
+from yolov3_trt.models.class_names import COCO_NAMES, SHAPE_NAMES
 from yolov3_trt.shapes import shapes_picture
 
 
@@ -215,7 +215,7 @@ def test_generated_labels_score_alike_in_both_formats(data_set: Path):
 
 @pytest.mark.slow
 def test_val64_scores_alike_in_both_formats(data: Path, tmp_path: Path):
-    class_names = default_class_names(80)
+    class_names = COCO_NAMES
     yaml = tmp_path / "data.yaml"
     listed = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(class_names))
     yaml.write_text(f"path: {data / 'coco'}\nval: val64/images\nnames:\n{listed}")

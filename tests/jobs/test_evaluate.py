@@ -25,7 +25,7 @@ from yolov3_trt.evaluation.origin import ORIGINAL_WEIGHTS, training_overlap_note
 from yolov3_trt.evaluation.worst import PictureScore, confident, score_pictures, worst_first
 from yolov3_trt.meta import ModelMeta, meta_from_spec
 from yolov3_trt.models.architectures import BUILT_IN
-from yolov3_trt.models.class_names import default_class_names
+from yolov3_trt.models.class_names import COCO_NAMES
 
 Content = dict[str, Any]
 Results = list[dict[str, Any]]
@@ -51,7 +51,7 @@ def result(image_id: int, category_id: int, x: float, confidence: float) -> dict
 
 @pytest.fixture(scope="module")
 def val64(data: Path) -> Annotations:
-    return labelled_set(data / "coco" / "instances_val64.json").truth_for(default_class_names(80))
+    return labelled_set(data / "coco" / "instances_val64.json").truth_for(COCO_NAMES)
 
 
 @pytest.fixture(scope="module")

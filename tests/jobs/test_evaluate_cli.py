@@ -14,7 +14,7 @@ from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.evaluation import METRICS
 from yolov3_trt.jobs.export import export
 from yolov3_trt.models import load_model, load_spec
-from yolov3_trt.models.class_names import default_class_names
+from yolov3_trt.models.class_names import COCO_NAMES
 from yolov3_trt.models.darknet_weights import save_darknet_weights
 from yolov3_trt.shapes import shapes_picture
 
@@ -152,7 +152,7 @@ def test_pictures_of_coco_and_a_yolov3_get_a_note(run: Run, tmp_path: Path):
     weights = {key: rng.normal(0, 0.1, shape).astype(np.float32) for key, shape in spec.weight_shapes.items()}
     save_darknet_weights(spec, weights, cfg.with_suffix(".weights"))
     truth = TruePicture("000000000001.jpg", (40, 40), np.array([[5, 5, 20, 20]], np.float32), np.array([3], np.int32))
-    (tmp_path / "truth.json").write_text(json.dumps(coco_instances([truth], default_class_names(80))))
+    (tmp_path / "truth.json").write_text(json.dumps(coco_instances([truth], COCO_NAMES)))
     cv2.imwrite(str(tmp_path / truth.file_name), np.zeros((40, 40, 3), np.uint8))
     options = ("--images", tmp_path, "--annotations", tmp_path / "truth.json", "--resamples", "10")
     (note,) = run("eval", cfg, *options, "--json", "-").json["notes"]

@@ -365,7 +365,7 @@ KNOWN = (
         ("[net]\nwidth 8", "a.cfg:2: 'width 8' is neither [section] nor key=value"),
         ("[net]\nwidth=8\nchannels=3\n[conv]", "a.cfg:1: [net] has no height=; expected one"),
         ("[net]\nwidth=0\nheight=8\nchannels=3\n[conv]", "a.cfg:2: [net] width=0; expected 1 or more"),
-        (b"[net]\nwidth=8\n# \xe9", "a.cfg:3: byte 0xe9 is not UTF-8 text; expected a Darknet .cfg"),
+        (b"[net]\n# \xe9\nwidth=\xe9", "a.cfg:3: byte 0xe9 is not UTF-8 text; expected a Darknet .cfg"),
         (b"\xef\xbb\xbf[net]\n\xff\n\n\n", "a.cfg:2: byte 0xff is not UTF-8 text; expected a Darknet .cfg"),
         (
             f"{NET}[conv]\nsize=99\npad=0",

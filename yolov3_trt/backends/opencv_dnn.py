@@ -36,7 +36,7 @@ class OpenCvBackend(OpenBackend):
         if threads is not None:
             self._cv2.setNumThreads(threads)
         self._model = model
-        self.meta: ModelMeta = meta_from_spec(model.spec, model.class_names)
+        self.meta: ModelMeta = meta_from_spec(model.spec, model.class_names, model.class_names_from)
         self._net: Any = None
         self._result: TimedDetections | None = None
 

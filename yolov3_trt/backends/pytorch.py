@@ -51,7 +51,7 @@ class TorchBackend(OpenBackend):
         """
         self.options = options or TorchOptions(device)
         self.meta = replace(
-            meta_from_spec(model.spec, model.class_names),
+            meta_from_spec(model.spec, model.class_names, model.class_names_from),
             batch=ANY_BATCH,
             precision=Precision.FP16 if self.options.dtype == "fp16" else Precision.FP32,
             weights_sha256=model.weights_sha256,

@@ -143,7 +143,7 @@ class CameraLoop:
             for frame, detections, age_s in zip(frames, timed.detections, call.ages_s, strict=True):
                 source = self.statistics.sources[frame.source]
                 status = FrameStatus(source.rate.per_s, age_s * 1e3, source.dropped, len(frames))
-                self._deliver(Result(frame, detections, status))
+                self._deliver(Result(frame, detections.shown, status))
             self._tick()
 
     def _deliver(self, result: Result) -> None:

@@ -62,7 +62,7 @@ def detect_files(detector: Detector, paths: Sequence[Path], save: Path | None = 
         if isinstance(item, Skipped):
             yield item
             continue
-        found = Found(item.name, item.pixels.shape[:2], detector(item.pixels))
+        found = Found(item.name, item.pixels.shape[:2], detector(item.pixels).shown)
         if gallery is not None:
             gallery.save(item, found.detections)
         yield found

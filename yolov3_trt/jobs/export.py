@@ -210,7 +210,7 @@ def model_meta(model: Model, graph: GraphSettings, detect: DetectSettings | None
     graph = graph.with_precision(Precision.FP32)
     assert graph.precision is not None
     meta = replace(
-        meta_from_spec(model.spec, model.class_names),
+        meta_from_spec(model.spec, model.class_names, model.class_names_from),
         precision=graph.precision,
         batch=graph.batch,
         input_stage=graph.input_stage,

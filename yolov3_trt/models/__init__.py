@@ -11,7 +11,15 @@ from yolov3_trt.arguments import path, size, text
 from yolov3_trt.errors import CfgError, WeightsError
 from yolov3_trt.files import cache_folder, sha256_of_file
 from yolov3_trt.models.architectures import BUILT_IN
-from yolov3_trt.models.class_names import BUILT_IN_NAMES, SHAPE_NAMES, default_class_names, load_class_names
+from yolov3_trt.models.class_names import (
+    COCO_NAMES,
+    SHAPE_NAMES,
+    VOC_NAMES,
+    ClassNames,
+    load_class_names,
+    names_beside,
+    numbered,
+)
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
 from yolov3_trt.models.darknet_weights import Weights, weights_from_darknet
 from yolov3_trt.models.mistaken import not_a_model
@@ -22,8 +30,11 @@ __all__ = ["BUNDLED", "Model", "default_weights_path", "is_model", "load_model",
 
 _LOG = logging.getLogger(__name__)
 
-# Models that come with the package: name -> class names; the weights lie beside this file.
-BUNDLED = {"shapes": SHAPE_NAMES}
+# Of the built-in networks, which were trained by these.
+_NAMES = {"shapes": ClassNames(SHAPE_NAMES, "shapes"), "yolov3-voc": ClassNames(VOC_NAMES, "voc")}
+_COCO = ClassNames(COCO_NAMES, "coco")
+# Models that come with the package; the weights lie beside this file.
+BUNDLED = ("shapes",)
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Model:
     weights: Weights
     class_names: tuple[str, ...]
     weights_path: Path
+    class_names_from: str | None = None  # see `models.class_names.ClassNames.source`
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -52,8 +64,8 @@ def load_model(
     Args:
         name_or_cfg: a key of `BUILT_IN`, or the path of a `.cfg`.
         weights: the `.weights` file; by default the one beside the cfg with its stem, else the one in the cache.
-        names: a `.names` file, `coco` or `voc`; by default the `.names` beside the cfg with its stem, else COCO's for 80
-            classes, VOC's for 20, numbers otherwise.
+        names: a `.names` file, `coco` or `voc`; by default those of a built-in network or of published weights; for a cfg
+            the `.names` beside it with its stem, else `obj.names` or the only `.names` beside it, else class0, class1, ...
         input_size: of the network, px: one number for a square, a text `WIDTHxHEIGHT`, or a pair (height, width); by default
             the model's own.
 
@@ -66,7 +78,8 @@ def load_model(
         spec = spec.with_input_hw(size("input_size", input_size))
     weights_path = path("weights", weights) if weights is not None else _find_weights(name_or_cfg, spec.name)
     arrays = weights_from_darknet(spec, weights_path).arrays
-    return Model(spec, arrays, _find_names(name_or_cfg, names, spec), weights_path)
+    found = _find_names(name_or_cfg, names, spec, weights_path)
+    return Model(spec, arrays, found.names, weights_path, found.source)
 
 
 def load_spec(name_or_cfg: str | os.PathLike[str]) -> ModelSpec:
@@ -117,16 +130,23 @@ def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
     raise WeightsError(f"{name_or_cfg}: no weights given and {missing}; {by_fetch}give the file as weights")
 
 
-def _find_names(name_or_cfg: str, names: str | os.PathLike[str] | None, spec: ModelSpec) -> tuple[str, ...]:
+def _find_names(name_or_cfg: str, names: str | os.PathLike[str] | None, spec: ModelSpec, weights: Path) -> ClassNames:
     if names is not None:
-        return load_class_names(text("names", names), spec.num_classes)
-    if str(name_or_cfg) in BUNDLED:
-        return BUNDLED[str(name_or_cfg)]
-    if str(name_or_cfg) not in BUILT_IN:
-        beside = Path(name_or_cfg).with_suffix(".names")
-        if beside.is_file():
-            return load_class_names(str(beside), spec.num_classes)
-        for list_name, built_in in BUILT_IN_NAMES.items():
-            if len(built_in) == spec.num_classes:
-                _LOG.info("%s: %d classes, named as in %s; names says otherwise", name_or_cfg, len(built_in), list_name)
-    return default_class_names(spec.num_classes)
+        given = text("names", names)
+        return ClassNames(load_class_names(given, spec.num_classes), Path(given).name)
+    if name_or_cfg in BUILT_IN:
+        return _NAMES.get(name_or_cfg, _COCO)
+    own = Path(name_or_cfg).with_suffix(".names")
+    if spec.num_classes == len(COCO_NAMES) and not own.is_file() and _is_published(weights):
+        return _COCO
+    return names_beside(Path(name_or_cfg), spec.num_classes) if spec.heads else numbered(spec.num_classes)
+
+
+def _is_published(weights: Path) -> bool:
+    """Whether this is one of the published files, all of which were trained on COCO."""
+    return any(
+        entry.num_bytes == weights.stat().st_size
+        and entry.digest is not None
+        and entry.digest == f"sha256:{sha256_of_file(weights)}"
+        for entry in PUBLISHED.values()
+    )

@@ -1,9 +1,13 @@
 """Names of classes, in class order."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from yolov3_trt.errors import CfgError
 from yolov3_trt.files import check_is_file
+
+_LOG = logging.getLogger(__name__)
 
 # As Darknet's data/coco.names and data/voc.names spell them, so that results compare word for word.
 COCO_NAMES = tuple(
@@ -23,6 +27,14 @@ SHAPE_NAMES = ("circle", "square", "triangle", "star", "cross", "ring")
 BUILT_IN_NAMES = {"coco": COCO_NAMES, "voc": VOC_NAMES}
 
 
+@dataclass(frozen=True)
+class ClassNames:
+    """Names in class order, and who says so: `coco`, `voc`, `shapes`, the name of a file, or `none` for class0, class1, ..."""
+
+    names: tuple[str, ...]
+    source: str
+
+
 def load_class_names(source: str, num_classes: int) -> tuple[str, ...]:
     """Read a `.names` file (one name a line), or take the built-in list `coco` or `voc`.
 
@@ -35,20 +47,46 @@ def load_class_names(source: str, num_classes: int) -> tuple[str, ...]:
     return names
 
 
-def default_class_names(num_classes: int) -> tuple[str, ...]:
-    """COCO's for 80 classes, VOC's for 20, else `class0`, `class1`, ..."""
-    for names in BUILT_IN_NAMES.values():
+def numbered(num_classes: int) -> ClassNames:
+    """`class0`, `class1`, ..., where nobody knows better."""
+    return ClassNames(tuple(f"class{i}" for i in range(num_classes)), "none")
+
+
+def names_beside(cfg: Path, num_classes: int) -> ClassNames:
+    """Names for a cfg whose weights do not tell: of a file in its folder, which is said, else numbers, which is said too.
+
+    That file is the `.names` with the cfg's stem, which must fit; else `obj.names`, else the only `*.names` there is.
+    """
+    own = cfg.with_suffix(".names")
+    if own.is_file():
+        return ClassNames(load_class_names(str(own), num_classes), own.name)
+    there = sorted(path for path in cfg.parent.glob("*.names") if path.is_file())
+    likely = [path for path in there if path.name == "obj.names"] or there
+    why = (
+        "there is no .names file beside it" if not there else f"beside it lie {', '.join(path.name for path in there)}"
+    )
+    if len(likely) == 1:
+        names = _read(likely[0])
         if len(names) == num_classes:
-            return names
-    return tuple(f"class{i}" for i in range(num_classes))
+            _LOG.warning("%s: its classes are called as in %s, which lies beside it", cfg, likely[0].name)
+            return ClassNames(names, likely[0].name)
+        why = f"{likely[0].name} beside it has {len(names)} names, not {num_classes}"
+    _LOG.warning("%s: its classes are called %s: %s; give a file, coco or voc as names", cfg, _range(num_classes), why)
+    return numbered(num_classes)
+
+
+def _range(num_classes: int) -> str:
+    return "class0" if num_classes == 1 else f"class0 to class{num_classes - 1}"
 
 
 def _read(path: Path) -> tuple[str, ...]:
     try:
         check_is_file(path)
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise CfgError(
-            f"{path}: these class names cannot be read ({exc}); expected a text file, one name a line"
+            f"{path}: these class names are not UTF-8 text; save the file as UTF-8, one name a line"
         ) from exc
+    except OSError as exc:
+        raise CfgError(f"{path}: these class names cannot be read ({exc}); expected a file, one name a line") from exc
     return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -208,19 +208,16 @@ class _Section:
 
 
 def _sections(content: bytes, file: str) -> list[_Section]:
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as exc:
-        at = exc.object[: exc.start].count(b"\n") + 1  # its own bytes: the positions do not count a byte order mark
-        raise CfgError(
-            f"{file}:{at}: byte {exc.object[exc.start]:#04x} is not UTF-8 text; expected a Darknet .cfg"
-        ) from exc
+    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()  # comments may be in any encoding
     sections: list[_Section] = []
     for number, raw in enumerate(lines, start=1):
         line, comment = [*re.split("[#;]", raw, maxsplit=1), ""][:2]
         line = line.strip()
         if not line:
             continue
+        if stray := re.search("[\udc80-\udcff]", line):
+            byte = ord(stray[0]) - 0xDC00
+            raise CfgError(f"{file}:{number}: byte {byte:#04x} is not UTF-8 text; expected a Darknet .cfg")
         if header := re.fullmatch(r"\[\s*([^\[\]]*?)\s*\]", line):
             if re.search("[#;]", raw):
                 raise CfgError(
