@@ -15,6 +15,7 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           quantize(model)            -> Quantized: an INT8 graph within an accuracy budget
           build(model)               -> Built: a TensorRT engine
           benchmark(artifacts)       -> BenchmarkResult: speed side by side, and whether each finds what PyTorch finds
+          certify(artifact)          -> Certificate: whether it is a published model and finds what that finds
 OpenCV    read_net_from_darknet(cfg) a cv2.dnn.Net, as OpenCV's Darknet importer gave until OpenCV 5
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
           BuildRecipe, load_recipe   a model and its settings as a file
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.benchmark import benchmark
     from yolov3_trt.jobs.build import Built, build
     from yolov3_trt.jobs.calibrate import Calibrated, calibrate
+    from yolov3_trt.jobs.certify import Certificate, certify
     from yolov3_trt.jobs.export import Exported, export
     from yolov3_trt.jobs.fetch import fetch
     from yolov3_trt.jobs.opencv_net import read_net_from_darknet
@@ -64,6 +66,7 @@ _HOME_OF = {
     "Built": "jobs.build",
     "Calibrated": "jobs.calibrate",
     "CalibrationSettings": "settings",
+    "Certificate": "jobs.certify",
     "DetectSettings": "settings",
     "Detection": "detections",
     "Detections": "detections",
@@ -78,6 +81,7 @@ _HOME_OF = {
     "Yolov3TrtError": "errors",
     "build": "jobs.build",
     "calibrate": "jobs.calibrate",
+    "certify": "jobs.certify",
     "export": "jobs.export",
     "fetch": "jobs.fetch",
     "load_model": "models",
@@ -93,6 +97,7 @@ __all__ = [
     "Built",
     "Calibrated",
     "CalibrationSettings",
+    "Certificate",
     "DetectSettings",
     "Detection",
     "Detections",
@@ -109,6 +114,7 @@ __all__ = [
     "benchmark",
     "build",
     "calibrate",
+    "certify",
     "export",
     "fetch",
     "load_model",

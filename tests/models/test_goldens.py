@@ -17,7 +17,7 @@ from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, average_precision, coco_r
 from yolov3_trt.geometry import Resize
 from yolov3_trt.jobs.export import export
 from yolov3_trt.meta import ModelMeta, Precision
-from yolov3_trt.models import Model
+from yolov3_trt.models import Model, load_model
 from yolov3_trt.postprocess import Outputs, detections_from_outputs
 from yolov3_trt.preprocess import prepare_batch
 from yolov3_trt.spec import Nms
@@ -129,3 +129,21 @@ def test_torch_and_onnxruntime_give_the_same_average_precision(
     for torch_outputs, ort_outputs in zip(runs[0].outputs, runs[1].outputs, strict=True):
         for name, head in torch_outputs.items():
             np.testing.assert_allclose(ort_outputs[name], head, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_the_official_model_scores_as_in_darknet(data: Path, tmp_path: Path):
+    model = load_model(data / "models" / "official" / "yolov3-tiny.cfg")
+    golden = json.loads((data / "goldens" / "official" / "val64.scores.json").read_text())["yolov3-tiny (mask 1,2,3)"]
+    fp32, fp16 = (
+        open_backend(export(model, tmp_path / f"{precision}.onnx", precision=precision).path)
+        for precision in ("fp32", "fp16")
+    )
+    for resize in Resize:
+        expected = golden[f"darknet-{resize.value}"]["val64"]
+        darknets = evaluated(fp32, data, resize, darknets_resize=True).scores(Nms())
+        own = evaluated(fp32, data, resize, darknets_resize=False).scores(Nms())
+        in_fp16 = evaluated(fp16, data, resize, darknets_resize=False).scores(Nms())
+        assert abs(darknets["AP"] - expected["AP"]) <= 0.003
+        assert abs(own["AP"] - expected["AP"]) <= 0.015
+        assert abs(in_fp16["AP"] - own["AP"]) <= 0.002

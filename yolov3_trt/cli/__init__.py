@@ -14,6 +14,7 @@ from yolov3_trt.cli.bench import bench
 from yolov3_trt.cli.build import build
 from yolov3_trt.cli.calibrate import calibrate
 from yolov3_trt.cli.camera import camera
+from yolov3_trt.cli.certify import certify
 from yolov3_trt.cli.compare import compare
 from yolov3_trt.cli.data import app as data
 from yolov3_trt.cli.demo import demo
@@ -52,6 +53,7 @@ for _verb in (
     detect,
     camera,
     compare,
+    certify,
     bench,
     info,
     doctor,

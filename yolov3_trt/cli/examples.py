@@ -28,6 +28,10 @@ _EXAMPLES = {
         "compare yolov3.cfg yolov3-416-fp16.onnx --images photos/",
         "compare yolov3-416-fp32.onnx yolov3-416-int8.onnx --images photos/ --json -",
     ),
+    "certify": (
+        "certify yolov3-tiny",
+        "certify yolov3-tiny-416-int8.onnx --data val.json --images val/",
+    ),
     "bench": (
         "bench yolov3 yolov3-416-fp16.engine --frames 200",
         "bench yolov3-416-fp16.onnx yolov3-416-int8.onnx --json bench.json",

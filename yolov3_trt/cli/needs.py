@@ -31,6 +31,7 @@ NEEDS = {
     "detect": Needs(("opencv",), artifacts=("artifact",)),
     "camera": Needs(("opencv",), artifacts=("artifact",)),
     "compare": Needs(("opencv",), artifacts=("a", "b")),
+    "certify": Needs(("opencv",), artifacts=("artifact",)),
     "bench": Needs(("opencv",), artifacts=("artifacts",)),
     "eval": Needs(("opencv", "pycocotools"), artifacts=("artifacts",)),
     "train": Needs(("opencv", "torch", "pyyaml", "pycocotools")),

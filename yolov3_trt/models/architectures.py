@@ -1,13 +1,13 @@
-"""The built-in networks as readable Python: YOLOv3 (Redmon and Farhadi, arXiv 1804.02767), its tiny and SPP variants."""
+"""YOLOv3 as readable Python (Redmon and Farhadi, arXiv 1804.02767), its tiny and SPP variants; built-in networks by name."""
 
 from collections.abc import Callable
 
 from yolov3_trt.geometry import HW
-from yolov3_trt.layers import Activation, Conv, Layer, MaxPool, Route, Shortcut, Upsample, Yolo
+from yolov3_trt.layers import MaxPool
 from yolov3_trt.models.class_names import SHAPE_NAMES
+from yolov3_trt.models.net import Anchors, Net
+from yolov3_trt.models.yolov4 import yolov4, yolov4_tiny, yolov7_tiny
 from yolov3_trt.spec import ModelSpec
-
-Anchors = tuple[tuple[float, float], ...]
 
 # k-means of COCO's boxes, input px at 416 (section 2.3 of the paper), small to large: three per scale.
 YOLOV3_ANCHORS: Anchors = (
@@ -24,53 +24,7 @@ SHAPES_ANCHORS: Anchors = (
 YOLOV3_TINY_ANCHORS: Anchors = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 
 
-class _Net:
-    """Layers in the making. Each method appends and returns the index of its last layer."""
-
-    def __init__(self) -> None:
-        self.layers: list[Layer] = []
-
-    def add(self, layer: Layer) -> int:
-        self.layers.append(layer)
-        return len(self.layers) - 1
-
-    def conv(self, filters: int, size: int, stride: int = 1) -> int:
-        """Convolution, batch norm, leaky ReLU: the unit of every Darknet network."""
-        return self.add(
-            Conv(filters, size, stride, size // 2, batch_norm=True, bias=False, activation=Activation.LEAKY)
-        )
-
-    def residual_stage(self, filters: int, blocks: int) -> int:
-        """Halve the map, then `blocks` times squeeze to half the channels, expand and add."""
-        last = self.conv(filters, 3, stride=2)
-        for _ in range(blocks):
-            self.conv(filters // 2, 1)
-            self.conv(filters, 3)
-            last = self.add(Shortcut((last,)))
-        return last
-
-    def pyramid(self, filters: int) -> int:
-        """Five alternating 1x1 and 3x3 convolutions; returns the last, from which the next scale branches off."""
-        for _ in range(2):
-            self.conv(filters, 1)
-            self.conv(filters * 2, 3)
-        return self.conv(filters, 1)
-
-    def head(self, filters: int, anchors: Anchors, num_classes: int) -> int:
-        """3x3 convolution, then logits."""
-        self.conv(filters, 3)
-        self.add(Conv(len(anchors) * (5 + num_classes), 1))
-        return self.add(Yolo(anchors, num_classes))
-
-    def upsample_and_join(self, branch: int, filters: int, skip: int) -> int:
-        """Squeeze the branch, double its size, append the backbone's map of that size."""
-        self.add(Route((branch,)))
-        self.conv(filters, 1)
-        upsampled = self.add(Upsample(2))
-        return self.add(Route((upsampled, skip)))
-
-
-def darknet53(net: _Net) -> tuple[int, int, int]:
+def darknet53(net: Net) -> tuple[int, int, int]:
     """The backbone; returns its maps at strides 8, 16 and 32."""
     net.conv(32, 3)
     net.residual_stage(64, 1)
@@ -83,7 +37,7 @@ def darknet53(net: _Net) -> tuple[int, int, int]:
 
 def yolov3(num_classes: int = 80, input_hw: HW = (416, 416), name: str = "yolov3") -> ModelSpec:
     """YOLOv3: Darknet-53 and three scales; 61,949,149 parameters with 80 classes."""
-    net = _Net()
+    net = Net()
     stride8, stride16, _ = darknet53(net)
     branch = net.pyramid(512)
     return _upper_scales(net, branch, (stride8, stride16), num_classes, input_hw, name)
@@ -91,17 +45,12 @@ def yolov3(num_classes: int = 80, input_hw: HW = (416, 416), name: str = "yolov3
 
 def yolov3_spp(num_classes: int = 80, input_hw: HW = (608, 608), name: str = "yolov3-spp") -> ModelSpec:
     """YOLOv3 with spatial pyramid pooling (5, 9 and 13 px windows) before its first head."""
-    net = _Net()
+    net = Net()
     stride8, stride16, _ = darknet53(net)
     net.conv(512, 1)
     net.conv(1024, 3)
-    squeezed = net.conv(512, 1)
-    pool5 = net.add(MaxPool(5))
-    net.add(Route((squeezed,)))
-    pool9 = net.add(MaxPool(9))
-    net.add(Route((squeezed,)))
-    pool13 = net.add(MaxPool(13))
-    net.add(Route((pool13, pool9, pool5, squeezed)))
+    net.conv(512, 1)
+    net.spatial_pyramid()
     net.conv(512, 1)
     net.conv(1024, 3)
     branch = net.conv(512, 1)
@@ -109,7 +58,7 @@ def yolov3_spp(num_classes: int = 80, input_hw: HW = (608, 608), name: str = "yo
 
 
 def _upper_scales(
-    net: _Net, branch: int, skips: tuple[int, int], num_classes: int, input_hw: HW, name: str
+    net: Net, branch: int, skips: tuple[int, int], num_classes: int, input_hw: HW, name: str
 ) -> ModelSpec:
     """The head at stride 32, then the scales at 16 and 8."""
     stride8, stride16 = skips
@@ -129,7 +78,7 @@ def shapes(num_classes: int = len(SHAPE_NAMES), input_hw: HW = (256, 256), name:
     Residual stages and three heads as in the big one. It halves the picture at once: maps at full size would take a third
     of the time.
     """
-    net = _Net()
+    net = Net()
     net.residual_stage(16, 0)
     net.residual_stage(32, 1)
     stride8 = net.residual_stage(48, 2)
@@ -152,7 +101,7 @@ def yolov3_tiny(num_classes: int = 80, input_hw: HW = (416, 416), name: str = "y
     The second head has anchors 1, 2, 3, with which the published weights were trained; the published cfg says 0, 1, 2
     (ultralytics/yolov3#256).
     """
-    net = _Net()
+    net = Net()
     for filters in (16, 32, 64, 128):
         net.conv(filters, 3)
         net.add(MaxPool(2, 2))
@@ -178,5 +127,8 @@ BUILT_IN: dict[str, Callable[[], ModelSpec]] = {
     "yolov3-spp": yolov3_spp,
     "yolov3-tiny": yolov3_tiny,
     "yolov3-voc": yolov3_voc,
+    "yolov4": yolov4,
+    "yolov4-tiny": yolov4_tiny,
+    "yolov7-tiny": yolov7_tiny,
     "shapes": shapes,
 }

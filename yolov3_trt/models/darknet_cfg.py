@@ -68,7 +68,6 @@ def parse_cfg(
     if not layer_sections:
         raise net.error("there are no layers after [net]; expected at least one")
     layers = tuple(_layer(section, index) for index, section in enumerate(layer_sections))
-    resize = Resize.LETTERBOX if net.integer("letter_box", 1) else Resize.STRETCH
     yolo_sections = [section for section in layer_sections if section.kind in ("yolo", "Gaussian_yolo")]
     try:
         return ModelSpec(
@@ -76,7 +75,7 @@ def parse_cfg(
             layers=layers,
             input_hw=(net.integer("height", minimum=1), net.integer("width", minimum=1)),
             channels=net.integer("channels", minimum=1),
-            resize=resize,
+            resize=_resize(net, sections),
             batch_norm=batch_norm or BatchNorm(),
             nms=_nms(yolo_sections[-1]) if yolo_sections else Nms(),  # Darknet asks the last head
         )
@@ -243,6 +242,32 @@ def _sections(content: bytes, file: str) -> list[_Section]:
     if not sections:
         raise CfgError(f"{file}:1: there are no sections; expected a Darknet .cfg that starts with [net]")
     return sections
+
+
+# Keys that AlexeyAB's Darknet reads and pjreddie's does not (src/parser.c of both), of those that cfgs have.
+_ALEXEYABS = frozenset(
+    "beta_nms cls_normalizer counters_per_class cutmix dilation dynamic_minibatch ema_alpha focal_loss group_id iou_loss "
+    "iou_normalizer iou_thresh iou_thresh_kind label_smooth_eps letter_box max_delta mixup mosaic new_coords nms_kind "
+    "obj_normalizer objectness_smooth optimized_memory resize resize_step scale_wh scale_x_y sgdr_cycle sgdr_mult share_index "
+    "show_details stride_x stride_y uc_normalizer use_cuda_graph weights_type workspace_size_limit_MB yolo_layer".split()
+)
+
+
+def _resize(net: _Section, sections: list[_Section]) -> Resize:
+    """How pictures are fitted: as the Darknet does that a cfg is for, where it does not say."""
+    if "letter_box" in net.values:
+        return Resize.LETTERBOX if net.integer("letter_box") else Resize.STRETCH
+    for section in sections:
+        if key := next((key for key in section.values if key in _ALEXEYABS), None):
+            _LOG.warning(
+                "%s:%d: pictures are stretched: only AlexeyAB's Darknet reads %s=, and it stretches where [net] has no "
+                "letter_box=1 (resize=letterbox keeps their shape)",
+                net.file,
+                section.values[key][1],
+                key,
+            )
+            return Resize.STRETCH
+    return Resize.LETTERBOX
 
 
 def _layer(section: _Section, index: int) -> Layer:
