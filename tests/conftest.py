@@ -73,11 +73,12 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def coco_cfg(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The .cfg of one of COCO_MODELS by name, its weights and its names beside it."""
+    """The .cfg of one of COCO_MODELS by name, letterboxed, its weights and its names beside it."""
     folder = tmp_path_factory.mktemp("coco-models")
     for name in COCO_MODELS:
-        for suffix in ("cfg", "weights"):
-            (folder / f"{name}.{suffix}").symlink_to(data / "models" / f"{name}.{suffix}")
+        text = (data / "models" / f"{name}.cfg").read_text()
+        (folder / f"{name}.cfg").write_text(text.replace("momentum=0.949", "letter_box=1"))
+        (folder / f"{name}.weights").symlink_to(data / "models" / f"{name}.weights")
         (folder / f"{name}.names").symlink_to(data / "models" / "coco.names")
     return lambda name: folder / f"{name}.cfg"
 

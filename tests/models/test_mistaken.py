@@ -9,7 +9,7 @@ from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import BackendError, CfgError
 from yolov3_trt.models import load_spec
 
-BUILT_IN = "yolov3, yolov3-spp, yolov3-tiny, yolov3-voc, shapes"
+BUILT_IN = "yolov3, yolov3-spp, yolov3-tiny, yolov3-voc, yolov4, yolov4-tiny, yolov7-tiny, shapes"
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ BUILT_IN = "yolov3, yolov3-spp, yolov3-tiny, yolov3-voc, shapes"
             "somewhere",
             f"not an artifact; expected a built-in model ({BUILT_IN}), a .cfg, an .onnx, an .engine or triton://…",
         ),
-        ("yolov4", "this model is not built in: give its .cfg (https://github.com/AlexeyAB/darknet/"),
+        ("yolov4x-mish", "this model is not built in: give its .cfg (https://github.com/AlexeyAB/darknet/"),
         ("yolov3.weights", "these are Darknet weights: give the model yolov3, and these with --weights"),
         (
             "mine.weights",

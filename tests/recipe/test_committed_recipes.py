@@ -66,7 +66,8 @@ def test_every_family_is_there():
     every = ("fp32", "fp16", "int8")
     assert {f"yolov3-{size}-{precision}" for size in (320, 416, 608) for precision in every} < stems
     assert {f"{model}-{precision}" for model in ("yolov3-tiny-416", "shapes-256") for precision in every} < stems
-    assert {f"yolov3-spp-608-{precision}" for precision in every[1:]} < stems
+    large = ("yolov3-spp-608", "yolov4-608", "yolov4-tiny-416", "yolov7-tiny-416")
+    assert {f"{model}-{precision}" for model in large for precision in every[1:]} < stems
     assert {f"{model}-fp16-b1-4-8" for model in ("yolov3-416", "shapes-256")} < stems
     assert {f"{model}-fp16-camera-1280x720" for model in ("yolov3-416", "shapes-256")} < stems
 

@@ -16,7 +16,7 @@ from yolov3_trt.data.images import load_image
 from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import MissingDependency, Yolov3TrtError
-from yolov3_trt.evaluate import EVAL_CONF_THRESHOLD, evaluate
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.meta import ModelMeta, OutputStage, Precision, Preprocess
 from yolov3_trt.models import Model
