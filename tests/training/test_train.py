@@ -37,6 +37,7 @@ from yolov3_trt.models.transfer import spec_with_classes, weights_with_classes
 from yolov3_trt.reference import module_from_spec
 from yolov3_trt.spec import ModelSpec
 from yolov3_trt.training.augment import Augmentation
+from yolov3_trt.training.cfg_keys import unused_keys
 from yolov3_trt.training.checkpoint import load_checkpoint
 from yolov3_trt.training.learner import initial_weights
 from yolov3_trt.training.settings import TrainSettings
@@ -79,6 +80,19 @@ def losses(history: list[dict[str, Any]]) -> np.ndarray:
 
 
 # --- learning ---
+
+
+def test_what_a_cfg_says_of_training_is_told_to_be_unused():
+    cfg = (
+        b"[net]\nlearning_rate=0.001 # x\nmomentum=0.9\ndecay=0.1\nmax_batches = 500200\nwidth=64\n"
+        + 2 * b"[yolo]\nrandom=1\n"
+    )
+    assert list(unused_keys(cfg, TrainSettings(epochs=7))) == [
+        "learning_rate=0.001 of the cfg is not used: --learning-rate 0.005 is",
+        "decay=0.1 of the cfg is not used: 0.0005 is",
+        "max_batches=500200 of the cfg is not used: --epochs 7 is",
+        "random=1 of the cfg is not used: all pictures come at the cfg's width and height",
+    ]
 
 
 def test_every_format_trains_the_same_weights(few: DataSet, tmp_path: Path):

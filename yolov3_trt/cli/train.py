@@ -92,6 +92,7 @@ def train(
     require("torch", extra="train")
     from yolov3_trt.data.reading import load_data_set
     from yolov3_trt.training.augment import Augmentation
+    from yolov3_trt.training.cfg_keys import unused_keys
     from yolov3_trt.training.loss import BoxLoss, LossSettings
     from yolov3_trt.training.settings import TrainSettings
     from yolov3_trt.training.train import Resources, TrainingRun, device_by_name
@@ -123,6 +124,8 @@ def train(
         assert model is not None
         start = _start(model, ModelOptions(weights, names, input_size), data_set, from_scratch, seed)
         run = TrainingRun.start(start, data_set, settings, output or Path("runs/train"), resources)
+        if Path(model).is_file():
+            tell_notes(tuple(unused_keys(Path(model).read_bytes(), settings)))
     say(
         f"{run.name}: {len(data_set.train)} pictures to train on, {len(data_set.val)} to validate; "
         f"{run.settings.epochs} epochs of {run.steps_per_epoch} steps on {run.device.type}"

@@ -1,0 +1,63 @@
+"""What a Darknet cfg says of training and this trainer does otherwise: nothing of it is passed over without a word."""
+
+from collections.abc import Iterator
+
+from yolov3_trt.training.settings import TrainSettings
+
+_SAME_SIZE = "all pictures come at the cfg's width and height"
+
+
+def unused_keys(content: bytes, settings: TrainSettings) -> Iterator[str]:
+    """A line for each key about training that is not used, with what is instead.
+
+    Args:
+        content: of a cfg that was read already.
+        settings: of the run.
+    """
+    instead = _instead(settings)
+    seen: set[str] = set()
+    for raw in content.decode("utf-8-sig", "replace").splitlines():
+        key, equals, value = (part.strip() for part in raw.partition("#")[0].partition(";")[0].partition("="))
+        if not equals or key in seen or key not in instead:
+            continue
+        seen.add(key)
+        used = instead[key]
+        if isinstance(used, float):
+            try:
+                if float(value) == used:  # the same
+                    continue
+            except ValueError:
+                pass
+            used = f"{used:g} is"
+        yield f"{key}={value} of the cfg is not used: {used}"
+
+
+def _instead(settings: TrainSettings) -> dict[str, str | float]:
+    """By key: words, or the number that is used in its place."""
+    varied, schedule = settings.augmentation, "the learning rate falls by half a cosine"
+    return {
+        "batch": f"--batch-size {settings.batch_size} is",
+        "subdivisions": "each batch is one step",
+        "learning_rate": f"--learning-rate {settings.learning_rate:g} is",
+        "burn_in": f"--warmup-epochs {settings.warmup_epochs:g} is",
+        "max_batches": f"--epochs {settings.epochs} is",
+        "policy": schedule,
+        "steps": schedule,
+        "scales": schedule,
+        "momentum": settings.momentum,
+        "decay": settings.weight_decay,
+        "angle": 0.0,
+        "saturation": f"--saturation {varied.saturation:g} is",
+        "exposure": f"--value {varied.value:g} is",
+        "hue": f"--hue {varied.hue:g} is",
+        "jitter": f"--scale {varied.scale:g} and --translate {varied.translate:g} are",
+        "random": _SAME_SIZE,
+        "mosaic": f"--mosaic {varied.mosaic:g} is",
+        "flip": f"--flip {varied.flip:g} is",
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "iou_thresh": f"--prior-iou {settings.loss.prior_iou:g} is",
+        "iou_loss": f"--box-loss {settings.loss.box.value} is",
+        "label_smooth_eps": 0.0,
+        "ema_alpha": settings.average_decay,
+    }
