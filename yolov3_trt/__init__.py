@@ -14,8 +14,11 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           calibrate(model)           -> Calibrated: the table of ranges that INT8 needs
           quantize(model)            -> Quantized: an INT8 graph within an accuracy budget
           build(model)               -> Built: a TensorRT engine
+          evaluate(artifacts)        -> Evaluation: average precision with its interval, side by side
+          compare(a, b)              -> Compared: how far two artifacts are apart, and from which layer on
           benchmark(artifacts)       -> BenchmarkResult: speed side by side, and whether each finds what PyTorch finds
           certify(artifact)          -> Certificate: whether it is a published model and finds what that finds
+          watch(artifact, *sources)  a Watch: iterate over the results of cameras, streams and files
 OpenCV    read_net_from_darknet(cfg) a cv2.dnn.Net, as OpenCV's Darknet importer gave until OpenCV 5
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
           BuildRecipe, load_recipe   a model and its settings as a file
@@ -46,14 +49,18 @@ if TYPE_CHECKING:
     from yolov3_trt.detections import Detection, Detections
     from yolov3_trt.detector import Detector, open_detector
     from yolov3_trt.errors import SettingError, Yolov3TrtError
+    from yolov3_trt.evaluation.accuracy import Evaluation
     from yolov3_trt.jobs.benchmark import benchmark
     from yolov3_trt.jobs.build import Built, build
     from yolov3_trt.jobs.calibrate import Calibrated, calibrate
     from yolov3_trt.jobs.certify import Certificate, certify
+    from yolov3_trt.jobs.compare import Compared, compare
+    from yolov3_trt.jobs.evaluate import evaluate
     from yolov3_trt.jobs.export import Exported, export
     from yolov3_trt.jobs.fetch import fetch
     from yolov3_trt.jobs.opencv_net import read_net_from_darknet
     from yolov3_trt.jobs.quantize import Quantized, quantize
+    from yolov3_trt.jobs.watch import Watch, watch
     from yolov3_trt.models import Model, load_model
     from yolov3_trt.recipe import BuildRecipe, load_recipe
     from yolov3_trt.reporter import Reporter
@@ -61,27 +68,32 @@ if TYPE_CHECKING:
 
 _HOME_OF = {
     "BenchmarkResult": "benchmarking.results",
-    "benchmark": "jobs.benchmark",
     "BuildRecipe": "recipe",
     "Built": "jobs.build",
     "Calibrated": "jobs.calibrate",
     "CalibrationSettings": "settings",
     "Certificate": "jobs.certify",
+    "Compared": "jobs.compare",
     "DetectSettings": "settings",
     "Detection": "detections",
     "Detections": "detections",
     "Detector": "detector",
     "EngineSettings": "settings",
+    "Evaluation": "evaluation.accuracy",
     "Exported": "jobs.export",
     "GraphSettings": "settings",
     "Model": "models",
     "Quantized": "jobs.quantize",
     "Reporter": "reporter",
     "SettingError": "errors",
+    "Watch": "jobs.watch",
     "Yolov3TrtError": "errors",
+    "benchmark": "jobs.benchmark",
     "build": "jobs.build",
     "calibrate": "jobs.calibrate",
     "certify": "jobs.certify",
+    "compare": "jobs.compare",
+    "evaluate": "jobs.evaluate",
     "export": "jobs.export",
     "fetch": "jobs.fetch",
     "load_model": "models",
@@ -89,6 +101,7 @@ _HOME_OF = {
     "open_detector": "detector",
     "quantize": "jobs.quantize",
     "read_net_from_darknet": "jobs.opencv_net",
+    "watch": "jobs.watch",
 }
 
 __all__ = [
@@ -98,23 +111,28 @@ __all__ = [
     "Calibrated",
     "CalibrationSettings",
     "Certificate",
+    "Compared",
     "DetectSettings",
     "Detection",
     "Detections",
     "Detector",
     "EngineSettings",
+    "Evaluation",
     "Exported",
     "GraphSettings",
     "Model",
     "Quantized",
     "Reporter",
     "SettingError",
+    "Watch",
     "Yolov3TrtError",
     "__version__",
     "benchmark",
     "build",
     "calibrate",
     "certify",
+    "compare",
+    "evaluate",
     "export",
     "fetch",
     "load_model",
@@ -122,6 +140,7 @@ __all__ = [
     "open_detector",
     "quantize",
     "read_net_from_darknet",
+    "watch",
 ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import ListSink, ListSource, ScriptedCamera, fake_detector, grey_pictures
-from yolov3_trt.camera.live import Patience
+from yolov3_trt.camera.live import ReconnectPolicy
 from yolov3_trt.camera.loop import LoopOptions, run_loop
 from yolov3_trt.errors import CameraError
 
@@ -17,9 +17,11 @@ PICTURES = grey_pictures(LEVELS)
 
 
 def hasty(give_up_after_s: float = 5.0, max_stuck: int = 4, max_frames: int | None = None) -> LoopOptions:
-    """Patience of a test; every frame is used."""
-    patience = Patience(give_up_after_s, first_retry_s=0.05, longest_retry_s=0.1, grace_s=0.1, max_stuck=max_stuck)
-    return LoopOptions(max_frames=max_frames, drop="none", patience=patience)
+    """ReconnectPolicy of a test; every frame is used."""
+    reconnect = ReconnectPolicy(
+        give_up_after_s, first_retry_s=0.05, longest_retry_s=0.1, grace_s=0.1, max_stuck=max_stuck
+    )
+    return LoopOptions(max_frames=max_frames, drop="none", reconnect=reconnect)
 
 
 def test_lost_camera_is_opened_again_and_counted(caplog: pytest.LogCaptureFixture):
@@ -89,7 +91,7 @@ def test_no_more_than_so_many_threads_hang():
 
 def test_sinks_hear_of_a_camera_that_gives_nothing():
     camera, sink = ScriptedCamera([PICTURES[0], None]), ListSink()
-    run_loop(fake_detector(), [camera], [sink], LoopOptions(duration_s=3.8, patience=Patience(grace_s=60)))
+    run_loop(fake_detector(), [camera], [sink], LoopOptions(duration_s=3.8, reconnect=ReconnectPolicy(grace_s=60)))
     assert {name for name, _ in sink.stale} == {"camera"}
     seconds = [for_s for _, for_s in sink.stale]
     assert 2 <= len(seconds) <= 4 and seconds == sorted(seconds) and 1.5 <= seconds[0] < 3
@@ -99,8 +101,8 @@ def test_sinks_hear_of_a_camera_that_gives_nothing():
 
 def test_waits_between_attempts_double_up_to_a_limit(caplog: pytest.LogCaptureFixture):
     camera = ScriptedCamera([CameraError("camera: refused")])
-    patience = Patience(1.6, first_retry_s=0.1, longest_retry_s=0.4)
-    run_loop(fake_detector(), [camera], [], LoopOptions(patience=patience))
+    reconnect = ReconnectPolicy(1.6, first_retry_s=0.1, longest_retry_s=0.4)
+    run_loop(fake_detector(), [camera], [], LoopOptions(reconnect=reconnect))
     waits = [
         message.split("trying again in ")[1].split(" s")[0] for message in caplog.messages if "again in" in message
     ]

@@ -11,14 +11,14 @@ import pytest
 from tests.fakes import ListSink, fake_detector
 from tests.streams import RtspServer, mjpeg_server, silent_server, why_no_rtsp_server, write_pictures
 from yolov3_trt.camera.frames import Result
-from yolov3_trt.camera.live import Patience
+from yolov3_trt.camera.live import ReconnectPolicy
 from yolov3_trt.camera.loop import CameraLoop, LoopOptions, run_loop
 from yolov3_trt.camera.sinks import JsonLinesSink
 from yolov3_trt.camera.sources import SourceOptions, open_source
 
 IMAGE_HW = (96, 128)
 LEVELS = (40, 80, 120, 160, 200)
-HASTY = Patience(give_up_after_s=20, first_retry_s=0.1, longest_retry_s=0.5)
+HASTY = ReconnectPolicy(give_up_after_s=20, first_retry_s=0.1, longest_retry_s=0.5)
 
 
 def plain_pictures() -> list[np.ndarray]:
@@ -68,7 +68,7 @@ def test_rtsp_server_that_is_killed_and_comes_back_loses_nothing_but_time(rtsp: 
             rtsp.start()
 
     options = LoopOptions(
-        max_frames=(num_kills + 1) * frames_between, drop="none", patience=HASTY, on_frame=kill_now_and_then
+        max_frames=(num_kills + 1) * frames_between, drop="none", reconnect=HASTY, on_frame=kill_now_and_then
     )
     lines = tmp_path / "found.jsonl"
     with JsonLinesSink(lines) as video:
@@ -87,7 +87,7 @@ def test_address_that_the_server_does_not_know_is_named(rtsp: RtspServer, caplog
     caplog.set_level(logging.INFO)
     uri = rtsp.uri.replace("://", "://user:secret@").replace("clip", "nothing")
     source = open_source(uri, SourceOptions(timeout_s=2))
-    statistics = run_loop(fake_detector(), [source], [], LoopOptions(patience=Patience(1, 0.2, 0.2)))
+    statistics = run_loop(fake_detector(), [source], [], LoopOptions(reconnect=ReconnectPolicy(1, 0.2, 0.2)))
     error = statistics.sources[source.name].error or ""
     assert "127.0.0.1 answers, but gave no stream that FFmpeg can read" in error and "(given up after" in error
     assert "secret" not in error + caplog.text
@@ -97,9 +97,9 @@ def test_address_that_the_server_does_not_know_is_named(rtsp: RtspServer, caplog
 def test_server_that_never_answers_is_an_error_within_the_timeout(scheme: str):
     with silent_server() as port:
         source = open_source(f"{scheme}://127.0.0.1:{port}/live", SourceOptions(timeout_s=1))
-        patience = Patience(give_up_after_s=2, grace_s=1)
+        reconnect = ReconnectPolicy(give_up_after_s=2, grace_s=1)
         started_s = time.monotonic()
-        statistics = run_loop(fake_detector(), [source], [], LoopOptions(patience=patience))
+        statistics = run_loop(fake_detector(), [source], [], LoopOptions(reconnect=reconnect))
         assert time.monotonic() - started_s < 6
     error = statistics.sources[source.name].error or ""
     assert error.startswith(f"{source.name}: ") and "(given up after 2 s without a frame)" in error
@@ -109,7 +109,7 @@ def test_port_where_nobody_listens_is_an_error():
     with silent_server() as port:
         pass
     source = open_source(f"rtsp://127.0.0.1:{port}/live")
-    statistics = run_loop(fake_detector(), [source], [], LoopOptions(patience=Patience(0.5)))
+    statistics = run_loop(fake_detector(), [source], [], LoopOptions(reconnect=ReconnectPolicy(0.5)))
     assert (statistics.sources[source.name].error or "").startswith(
         f"rtsp://127.0.0.1:{port}/live: cannot connect to 127.0.0.1 port {port} (Connection refused); is the camera on"
     )
@@ -128,7 +128,7 @@ def test_motion_jpeg_by_http_comes_frame_by_frame():
 def test_motion_jpeg_that_breaks_off_is_taken_up_again():
     sink = ListSink()
     with mjpeg_server(plain_pictures(), fps=40, num_frames=15) as uri:
-        options = LoopOptions(max_frames=40, drop="none", patience=HASTY)
+        options = LoopOptions(max_frames=40, drop="none", reconnect=HASTY)
         statistics = run_loop(fake_detector(), [open_source(uri)], [sink], options)
     assert statistics.sources[uri].reconnects >= 2 and len(sink.results) == 40
 
@@ -137,7 +137,7 @@ def test_camera_among_several_that_never_answers_does_not_disturb_the_others():
     sink = ListSink()
     with silent_server() as port, mjpeg_server(plain_pictures(), fps=40) as uri:
         silent = open_source(f"http://127.0.0.1:{port}/live", SourceOptions(timeout_s=1))
-        options = LoopOptions(duration_s=5, patience=Patience(give_up_after_s=3, grace_s=1))
+        options = LoopOptions(duration_s=5, reconnect=ReconnectPolicy(give_up_after_s=3, grace_s=1))
         loop = CameraLoop(fake_detector(), [open_source(uri), silent], [sink], options)
         statistics = loop.run()
     assert statistics.sources[silent.name].state == "failed" and statistics.sources[uri].state == "stopped"

@@ -16,7 +16,7 @@ from tests.conftest import COCO_MODELS
 from tests.reference.test_reference import small_spec
 from tests.shared_exports import nothing_kept
 from yolov3_trt.backends import open_backend
-from yolov3_trt.comparison import compare
+from yolov3_trt.comparison import compare_detectors
 from yolov3_trt.data.images import NamedImage, load_image
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError, ExportError, ImageError
@@ -132,7 +132,6 @@ def test_an_opset_too_old_is_refused(network: YoloNetwork):
     ("input_stage", "output_stage"),
     [
         (InputStage.TENSOR, OutputStage.HEADS),
-        (InputStage.TENSOR, OutputStage.ROWS),
         (InputStage.PIXELS, OutputStage.DETECTIONS),
         pytest.param(InputStage.TENSOR, OutputStage.DETECTIONS, marks=pytest.mark.slow),
         pytest.param(InputStage.PIXELS, OutputStage.HEADS, marks=pytest.mark.slow),
@@ -471,7 +470,7 @@ def test_whole_frames_detect_as_pictures_resized_by_the_host_do(tmp_path: Path):
     assert load_model_meta(report.path).frame_hw == (720, 1280)
     pictures = [NamedImage(str(i), shapes_picture(77, i, (720, 1280)).pixels) for i in range(12)]
     with Detector(open_backend(report.path)) as camera, Detector(open_backend(model)) as host:
-        comparison = compare(host, camera, pictures)
+        comparison = compare_detectors(host, camera, pictures)
         with pytest.raises(ImageError, match=r"an image is uint8 \(480, 640, 3\); expected uint8 \(720, 1280, 3\)"):
             camera([pictures[0].pixels, np.zeros((480, 640, 3), np.uint8)])
         assert len(camera(pictures[0].pixels)) == len(host(pictures[0].pixels)), "a refusal does no harm"

@@ -15,8 +15,6 @@ from onnx import numpy_helper
 
 from tests.cli_runner import Outcome, call
 from yolov3_trt.backends import BackendName
-from yolov3_trt.cli.compare import _layers
-from yolov3_trt.cli.options import ModelOptions
 from yolov3_trt.comparison.heads import HeadDifference
 from yolov3_trt.comparison.layers import (
     GraphProbe,
@@ -32,12 +30,15 @@ from yolov3_trt.comparison.layers import (
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.parts import load_graph
 from yolov3_trt.graph.probe import layer_of, layer_operators, layer_sources, layer_values
+from yolov3_trt.jobs.compare import _layers
 from yolov3_trt.jobs.export import export
+from yolov3_trt.jobs.opening import Opening
 from yolov3_trt.layers import Conv
 from yolov3_trt.meta import Precision, load_model_meta, meta_from_spec, save_sidecar
 from yolov3_trt.models import load_model
 from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
 from yolov3_trt.preprocess import prepare_batch
+from yolov3_trt.reporter import SILENT
 from yolov3_trt.shapes import shapes_picture
 
 TABLE = Path(__file__).parents[2] / "calib" / "shapes-256-mse.json"
@@ -291,7 +292,7 @@ def test_layers_of_equal_artifacts_are_looked_into_only_when_asked(
 
 def test_layers_of_an_engine_cannot_be_looked_into():
     engine = SimpleNamespace(backend=SimpleNamespace(name=BackendName.TENSORRT))
-    reason = _layers(("a.engine", "b.onnx"), (engine, engine), Path("x.jpg"), ModelOptions())  # type: ignore[arg-type]
+    reason = _layers(("a.engine", "b.onnx"), (engine, engine), Path("x.jpg"), Opening(), SILENT)  # type: ignore[arg-type]
     assert reason == "the layers of a.engine cannot be looked into; compare the .onnx that it was made from"
 
 

@@ -121,7 +121,7 @@ def evaluation(*aps: float) -> Evaluation:
         )
         for number, ap in enumerate(aps)
     )  # fmt: skip
-    return Evaluation(rows, 500, 0)
+    return Evaluation(rows, 500, 0, machine=MACHINE)
 
 
 def jpeg() -> bytes:
@@ -261,14 +261,14 @@ def test_what_a_row_is_made_of_cannot_be_markup_in_markdown():
 
 
 def test_an_evaluation_of_one_artifact_is_a_report_too():
-    text = html_from_report(evaluation_report(evaluation(0.25), MACHINE, command=COMMAND))
+    text = html_from_report(evaluation_report(evaluation(0.25), command=COMMAND))
     page = "".join(Balanced(text).shown)
     assert "m0.onnx" in page and "0.2500 [0.23" in page and "cat" in page and "dog" not in page.split("Every figure")[0]
     assert "instances.json" in page and "mind the pictures" in page and "1 row; 64 images; Test CPU" in page
 
 
 def test_differences_of_an_evaluation_are_signed():
-    markdown = markdown_from_report(evaluation_report(evaluation(0.3, 0.29), MACHINE)).replace("\\", "")
+    markdown = markdown_from_report(evaluation_report(evaluation(0.3, 0.29))).replace("\\", "")
     assert "| m1.onnx | -0.0100 [-0.0100, -0.0100] | +0.0000 [+0.0000, +0.0000] |" in markdown
 
 
@@ -307,7 +307,7 @@ def test_the_suffix_decides_and_others_are_refused(tmp_path: Path):
     assert content == json.loads(json.dumps({"command": COMMAND, **full().to_json()}))
     write_benchmark_report(tmp_path / "report.md", full(), COMMAND)
     assert (tmp_path / "report.md").read_text().startswith("# Latency and accuracy\n")
-    write_evaluation_report(tmp_path / "eval.html", evaluation(0.3), MACHINE)
+    write_evaluation_report(tmp_path / "eval.html", evaluation(0.3))
     assert "<title>Accuracy</title>" in (tmp_path / "eval.html").read_text()
     with pytest.raises(OutputError, match=r"report\.pdf: a report is one of \.html, \.md, \.json"):
         write_benchmark_report(tmp_path / "report.pdf", full())

@@ -16,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class ReconnectPolicy:
     """How long a source that gives nothing is waited for."""
 
     give_up_after_s: float = 60.0  # since its last frame, or since the start; inf: never
@@ -70,13 +70,15 @@ class Attempt(threading.Thread):
 class LiveInlet(Inlet):
     """A `LiveSource` with its grab thread and watchdog."""
 
-    def __init__(self, source: LiveSource, mailbox: Mailbox, counts: SourceStatistics, patience: Patience) -> None:
+    def __init__(
+        self, source: LiveSource, mailbox: Mailbox, counts: SourceStatistics, reconnect: ReconnectPolicy
+    ) -> None:
         """Prepare it; nothing is opened yet."""
-        self._source, self.mailbox, self.counts, self._patience = source, mailbox, counts, patience
+        self._source, self.mailbox, self.counts, self._reconnect = source, mailbox, counts, reconnect
         self._attempt: Attempt | None = None
         self._stuck: list[Attempt] = []
         self._retry_at_s = 0.0  # where there is no attempt
-        self._retry_after_s = patience.first_retry_s
+        self._retry_after_s = reconnect.first_retry_s
         self._last_frame_s = time.monotonic()  # or the start
 
     def start(self) -> None:
@@ -90,7 +92,7 @@ class LiveInlet(Inlet):
             return
         attempt = self._attempt
         if attempt is None:
-            if now_s - self._last_frame_s >= self._patience.give_up_after_s:
+            if now_s - self._last_frame_s >= self._reconnect.give_up_after_s:
                 self._give_up(self.counts.last_loss or "it could not be opened")
             elif now_s >= self._retry_at_s:
                 self._begin()
@@ -105,10 +107,10 @@ class LiveInlet(Inlet):
             self._lose(str(failure), now_s)
         elif self.mailbox.is_waiting_for_room:
             return
-        elif silence_s > self._source.timeout_s + self._patience.grace_s:
+        elif silence_s > self._source.timeout_s + self._reconnect.grace_s:
             what = "did not open" if attempt.capture is None else "gave no frame"
             self._lose(f"{self._source.name}: {what} for {silence_s:.0f} s", now_s)
-        elif now_s - self._last_frame_s >= self._patience.give_up_after_s:
+        elif now_s - self._last_frame_s >= self._reconnect.give_up_after_s:
             self._give_up(self.counts.last_loss or "it did not open")
 
     @property
@@ -137,8 +139,8 @@ class LiveInlet(Inlet):
 
     def _begin(self) -> None:
         self._stuck = [attempt for attempt in self._stuck if attempt.is_alive()]
-        if len(self._stuck) >= self._patience.max_stuck:
-            self._retry_at_s = time.monotonic() + self._patience.longest_retry_s
+        if len(self._stuck) >= self._reconnect.max_stuck:
+            self._retry_at_s = time.monotonic() + self._reconnect.longest_retry_s
             return
         self._attempt = Attempt(self._source, self.mailbox)
         self._attempt.start()
@@ -158,7 +160,7 @@ class LiveInlet(Inlet):
         rate = "" if capture.fps is None else f" at {capture.fps:g} fps"
         height, width = attempt.image_hw
         _LOG.info("%s: %dx%d px%s by %s", self._source.name, width, height, rate, capture.pipeline)
-        self._retry_after_s = self._patience.first_retry_s
+        self._retry_after_s = self._reconnect.first_retry_s
 
     def _lose(self, reason: str, now_s: float) -> None:
         """The attempt is over: open again after a while, or never where that is hopeless."""
@@ -167,7 +169,7 @@ class LiveInlet(Inlet):
         if self.counts.state == "opening" and not self._source.is_remote:
             self._give_up(reason)
             return
-        left_s = self._patience.give_up_after_s - (now_s - self._last_frame_s)
+        left_s = self._reconnect.give_up_after_s - (now_s - self._last_frame_s)
         if left_s <= 0:
             self._give_up(reason)
             return
@@ -175,7 +177,7 @@ class LiveInlet(Inlet):
             self.counts.state = "lost"
         wait_s = min(self._retry_after_s, left_s)
         self._retry_at_s = now_s + wait_s
-        self._retry_after_s = min(self._retry_after_s * 2, self._patience.longest_retry_s)
+        self._retry_after_s = min(self._retry_after_s * 2, self._reconnect.longest_retry_s)
         _LOG.warning("%s; trying again in %.1f s, giving up in %.0f s", reason, wait_s, left_s)
 
     def _give_up(self, reason: str) -> None:

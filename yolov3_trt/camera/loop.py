@@ -7,13 +7,13 @@ live source and the next of each file, one per source and call, as many as fit i
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from yolov3_trt.camera.frames import Frame, FrameStatus, Result
 from yolov3_trt.camera.inlets import Inlet, SourceInlet
-from yolov3_trt.camera.live import LiveInlet, Patience
+from yolov3_trt.camera.live import LiveInlet, ReconnectPolicy
 from yolov3_trt.camera.mailbox import Mailbox
 from yolov3_trt.camera.sinks import Sink
 from yolov3_trt.camera.sources import LiveSource, Source
@@ -36,7 +36,7 @@ class LoopOptions:
     max_frames: int | None = None  # results of all sources together
     duration_s: float | None = None
     drop: Drop | None = None  # None: `latest` for live sources, `none` for files
-    patience: Patience = field(default_factory=Patience)
+    reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     on_frame: Callable[[Result], None] | None = None  # called after the sinks
     on_tick: Callable[[], None] | None = None  # called about ten times a second
 
@@ -90,7 +90,13 @@ class CameraLoop:
         self._stop_reason = self._stop_reason or reason
 
     def run(self) -> Statistics:
-        """Run until the sources end, a limit is reached or `stop` is called; then every thread is joined.
+        """Run until the sources end, a limit is reached or `stop` is called; see `results`."""
+        for _ in self.results():
+            pass
+        return self.statistics
+
+    def results(self) -> Iterator[Result]:
+        """Each result after the sinks had it; at the end, and when it is closed before, every thread is joined.
 
         A source that fails is told in `statistics`, and the others go on.
 
@@ -104,13 +110,15 @@ class CameraLoop:
         try:
             for inlet in self._inlets:
                 inlet.start()
-            self._turn()
+            yield from self._turn()
             for inlet in self._inlets:
                 inlet.check(time.monotonic())
+        except GeneratorExit:
+            self.stop("closed")
+            raise
         finally:
             statistics.end(self._stop_reason or "sources")
             statistics.stuck_sources = self._join()
-        return statistics
 
     def _join(self) -> tuple[str, ...]:
         """End every thread; names of the sources where one hangs."""
@@ -121,7 +129,7 @@ class CameraLoop:
             inlet.counts.name for inlet in self._inlets if not inlet.join(max(0.0, until_s - time.monotonic()))
         )
 
-    def _turn(self) -> None:
+    def _turn(self) -> Iterator[Result]:
         """Detect and write, call by call."""
         overlaps = self._detector.num_slots > 1
         while True:
@@ -143,7 +151,9 @@ class CameraLoop:
             for frame, detections, age_s in zip(frames, timed.detections, call.ages_s, strict=True):
                 source = self.statistics.sources[frame.source]
                 status = FrameStatus(source.rate.per_s, age_s * 1e3, source.dropped, len(frames))
-                self._deliver(Result(frame, detections.shown, status))
+                result = Result(frame, detections.shown, status)
+                self._deliver(result)
+                yield result
             self._tick()
 
     def _deliver(self, result: Result) -> None:
@@ -225,7 +235,7 @@ class CameraLoop:
         counts = self.statistics.add_source(source.name, live)
         mailbox = Mailbox(self._changed, counts, drops=drops)
         if isinstance(source, LiveSource):
-            return LiveInlet(source, mailbox, counts, self._options.patience)
+            return LiveInlet(source, mailbox, counts, self._options.reconnect)
         if drops and not source.is_paced:
             raise CameraError(f"{source.name}: no frame of a file comes late; give --realtime with --drop latest")
         return SourceInlet(source, mailbox, counts)

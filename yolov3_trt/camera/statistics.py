@@ -139,7 +139,7 @@ class Statistics:
         self.fallbacks: list[str] = []  # of the loop, each with its reason
         self.ended_by: str | None = None
         self.stuck_sources: tuple[str, ...] = ()  # whose thread hangs inside OpenCV and was left behind
-        self._about = dict(about or {})
+        self.about = dict(about or {})
         self._started_s = time.monotonic()
         self._ended_s: float | None = None
         self._calls = 0
@@ -218,7 +218,7 @@ class Statistics:
         with self.lock:
             elapsed_s = self.elapsed_s
             return {
-                **self._about,
+                **self.about,
                 "ended_by": self.ended_by,
                 "elapsed_s": elapsed_s,
                 "captured": self.captured,

@@ -4,45 +4,22 @@ import json as json_text
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from yolov3_trt.cli.ending import ended_by_signals
+from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.live_line import live_line
-from yolov3_trt.cli.options import (
-    ArtifactArgument,
-    BackendOption,
-    ConfOption,
-    InputSizeOption,
-    IouOption,
-    JsonOption,
-    MaxDetectionsOption,
-    ModelOptions,
-    NamesOption,
-    NmsOption,
-    ResizeOption,
-    ThreadsOption,
-    TrustOption,
-    WeightsOption,
-    open_for_verb,
-)
+from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, ThreadsOption, TrustOption
 from yolov3_trt.cli.output import say, table, write_result
 from yolov3_trt.settings import DetectSettings
 
-if TYPE_CHECKING:
-    from yolov3_trt.camera.loop import LoopOptions
-    from yolov3_trt.camera.sources import LiveSource, Source
-    from yolov3_trt.detector import Detector
-    from yolov3_trt.geometry import HW
 
-_DEFAULT_VIDEO_FPS = 30.0  # where no source says its own
-
-
+@takes(ModelOptions, DetectSettings)
 def camera(
     artifact: ArtifactArgument,
     source: Annotated[
@@ -74,25 +51,20 @@ def camera(
     fps: Annotated[float | None, typer.Option(min=0.1, max=1000, help="Ask cameras for this rate.")] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Files at their own pace.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.5, metavar="S", help="For a camera to open, and to give its next frame.")
+        float,
+        typer.Option(min=0.5, metavar="S", help="How long a camera may take to open, and to give its next frame."),
     ] = 10.0,
     give_up_after: Annotated[
-        float, typer.Option(min=0, metavar="S", help="Without a frame, until a source is given up; inf: never.")
+        float,
+        typer.Option(min=0, metavar="S", help="A source that gives no frame for so long is given up; inf: never."),
     ] = 60.0,
     latency: Annotated[int, typer.Option(min=0, metavar="MS", help="How long streams wait for late packets.")] = 200,
-    transport: Annotated[Literal["tcp", "udp"], typer.Option(help="Of RTSP streams.")] = "tcp",
-    weights: WeightsOption = None,
-    names: NamesOption = None,
-    input_size: InputSizeOption = None,
+    transport: Annotated[Literal["tcp", "udp"], typer.Option(help="Transport of RTSP streams.")] = "tcp",
     backend: BackendOption = "auto",
-    conf: ConfOption = None,
-    iou: IouOption = None,
-    max_detections: MaxDetectionsOption = None,
-    nms: NmsOption = "cfg",
-    resize: ResizeOption = None,
     threads: ThreadsOption = None,
     trust: TrustOption = False,
     json: JsonOption = None,
+    **settings: Any,
 ) -> None:
     """Detect in live cameras, streams and files, and show or write what is found, until Ctrl-C.
 
@@ -100,45 +72,55 @@ def camera(
     stays away it is given up, the others go on, and the exit code is 1 at the end. Ctrl-C, SIGTERM and q in a window are
     ordinary ends: files are finished, the summary is printed, the exit code is 0. A second Ctrl-C ends at once with 130.
     """
-    from yolov3_trt.camera.live import Patience
-    from yolov3_trt.camera.loop import LoopOptions
-    from yolov3_trt.camera.sources import LiveSource, SourceOptions, open_source, split_uris
+    from yolov3_trt.camera.sources import split_uris
+    from yolov3_trt.errors import Yolov3TrtError
+    from yolov3_trt.jobs.watch import watch
 
     sink_uris = split_uris(sink or ["window"])
     if "jsonl" in sink_uris and json == "-":
         raise typer.BadParameter("stdout takes either --sink jsonl or --json -", param_hint="--json")
-    asked = SourceOptions(_parse_size(size), fps, realtime, timeout, latency, transport)
-    with ExitStack() as stack:
-        stack.enter_context(_told_more())
-        sources: list[Source | LiveSource] = []
-        for uri in split_uris(source or ["0"]):
-            opened = open_source(uri, asked)
-            sources.append(opened if isinstance(opened, LiveSource) else stack.enter_context(opened))
-        detector = stack.enter_context(
-            open_for_verb(
-                artifact,
-                ModelOptions(weights, names, input_size),
-                DetectSettings(conf, iou, max_detections, nms, resize),
-                backend=backend,
-                threads=threads,
-                trust=trust,
-            )
-        )
-        options = LoopOptions(max_frames, duration, drop, Patience(give_up_after))
-        content = {"artifact": artifact, **_run(detector, sources, sink_uris, options)}
-        _report(content, json, is_stdout_taken="jsonl" in sink_uris)
-        code = 1 if content["errors"] else 0
-        for error in content["errors"]:
-            say(f"yolov3_trt: {error}")
-        if content["stuck_sources"]:
-            # A thread that is still inside OpenCV would be ended by the interpreter in the middle of C++, which aborts.
-            sys.stdout.flush()
-            os._exit(code)
+    watching = watch(
+        artifact,
+        *split_uris(source or ["0"]),
+        sinks=sink_uris,
+        max_frames=max_frames,
+        duration=duration,
+        drop=drop,
+        size=size,
+        fps=fps,
+        realtime=realtime,
+        timeout=timeout,
+        give_up_after=give_up_after,
+        latency=latency,
+        transport=transport,
+        backend=backend,
+        threads=threads,
+        trust=trust,
+        on_tick=lambda: update(),
+        **settings,
+    )
+    with _info_logging(), watching, live_line(watching.snapshot) as update:
+        try:
+            with ended_by_signals(watching.stop):
+                for _ in watching:
+                    pass
+        except Yolov3TrtError:  # of the detector, or of the last sink
+            if not watching.to_json()["errors"]:
+                raise
+    content = watching.to_json()
+    _report(content, json, is_stdout_taken="jsonl" in sink_uris)
+    code = 1 if content["errors"] else 0
+    for error in content["errors"]:
+        say(f"yolov3_trt: {error}")
+    if content["stuck_sources"]:
+        # A thread that is still inside OpenCV would be ended by the interpreter in the middle of C++, which aborts.
+        sys.stdout.flush()
+        os._exit(code)
     raise typer.Exit(code)
 
 
 @contextmanager
-def _told_more() -> Iterator[None]:
+def _info_logging() -> Iterator[None]:
     """Within it, what the camera modules do is logged without --verbose too: which pipeline is tried is worth a line."""
     logger = logging.getLogger("yolov3_trt.camera")
     before = logger.level
@@ -159,57 +141,6 @@ def _report(content: dict[str, Any], json_target: str | None, *, is_stdout_taken
         from yolov3_trt.files import write_text
 
         write_text(Path(json_target), json_text.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def _run(
-    detector: "Detector", sources: "Sequence[Source | LiveSource]", sink_uris: Sequence[str], options: "LoopOptions"
-) -> dict[str, Any]:
-    """The summary; sinks are finished."""
-    from yolov3_trt.camera.loop import CameraLoop
-    from yolov3_trt.camera.sinks import open_sinks
-    from yolov3_trt.camera.statistics import Statistics
-    from yolov3_trt.errors import Yolov3TrtError
-
-    backend = detector.backend
-    about = {
-        "backend": backend.name.value,
-        "precision": detector.meta.precision.value,
-        "fallbacks": list(backend.fallbacks),
-    }
-    statistics = Statistics(about)
-    names = [source.name for source in sources]
-    errors: list[str] = []
-    with (
-        open_sinks(sink_uris, fps=_video_fps(sources), stats=statistics.snapshot, sources=names) as sinks,
-        live_line(statistics.snapshot) as update,
-    ):
-        loop = CameraLoop(detector, sources, [sinks], replace(options, on_tick=update), statistics)
-        try:
-            with ended_by_signals(loop.stop):
-                loop.run()
-        except Yolov3TrtError as exc:  # of the detector, or of the last sink: what was written so far is kept
-            errors.append(str(exc))
-    content = statistics.summary()
-    errors += [row["error"] for row in content["sources"] if row["error"] is not None]
-    errors += [failure["error"] for failure in sinks.failures if failure["error"] not in errors]
-    return {
-        **content,
-        "stuck_sources": list(statistics.stuck_sources),
-        "sinks": {"asked": list(sink_uris), "fallbacks": list(sinks.fallbacks), "failures": sinks.failures},
-        "errors": errors,
-    }
-
-
-def _video_fps(sources: "Sequence[Source | LiveSource]") -> float:
-    """Of videos: what the sources say; several that differ share the fastest, as each video is one of them."""
-    known = [fps for source in sources if (fps := getattr(source, "fps", None)) is not None]
-    return max(known, default=_DEFAULT_VIDEO_FPS)
-
-
-def _parse_size(text: str | None) -> "HW | None":
-    from yolov3_trt.arguments import size
-
-    return None if text is None else size("size", text)
 
 
 def _text(content: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from yolov3_trt.matching import MATCH_IOU, MatchedPairs, match
 from yolov3_trt.meta import OutputStage
 from yolov3_trt.postprocess import detections_from_outputs
 
-__all__ = ["MATCH_IOU", "Comparison", "HeadDifference", "compare", "match"]
+__all__ = ["MATCH_IOU", "Comparison", "HeadDifference", "compare_detectors", "match"]
 
 _HEAD_FIGURES = ("max_abs", "mean_abs", "cosine", "relative", "snr_db")
 
@@ -46,7 +46,7 @@ class Comparison:
         }
 
 
-def compare(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Comparison:
+def compare_detectors(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Comparison:
     """Run both on the same pictures.
 
     Raises:

@@ -1,8 +1,7 @@
 """What a detector's average precision is on a set of images, with its interval: the one place where that is measured."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.evaluation import ClassScore, Scores, detect_all, score_detections
 from yolov3_trt.evaluation.bootstrap import draw_images, interval, resampled_ap
-from yolov3_trt.evaluation.counts import Counts, count_hits
+from yolov3_trt.evaluation.worst import WorstPicture
 
 METRICS_RESAMPLED = ("AP", "AP50")
 RESAMPLES = 500  # draws of the images for an interval, where nothing else is said
@@ -139,18 +138,12 @@ class Evaluated:
     fallbacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @cached_property
-    def counts(self) -> Counts:
-        """What Darknet's `detector map` would say."""
-        return count_hits(self.truth, self.accuracy.found)
-
     def to_json(self) -> dict[str, Any]:
         """As `eval --json` writes it."""
         names = ("artifact", "backend", "precision", "resize", "nms", "conf", "size_bytes")
         return {
             **{name: getattr(self, name) for name in names},
             **self.accuracy.to_json(),
-            "darknet": self.counts.to_json(),
             "fallbacks": list(self.fallbacks),
             "notes": list(self.notes),
         }
@@ -158,11 +151,21 @@ class Evaluated:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Artifacts side by side on the same images; the first is what the others are compared with."""
+    """Artifacts side by side on the same images; the first is what the others are compared with.
+
+    Attributes:
+        rows: each artifact with its `accuracy`.
+        resamples: draws of the images behind the intervals.
+        seed: of those draws.
+        worst: the pictures that came out worst, as many as were asked for.
+        machine: that it ran on.
+    """
 
     rows: tuple[Evaluated, ...]
     resamples: int
     seed: int
+    worst: tuple[WorstPicture, ...] = ()
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def differences(self) -> tuple[AccuracyDifference, ...]:
@@ -177,7 +180,9 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """As `eval --json` writes it: of one artifact its keys at the top, of several a row each and their differences."""
-        how = {"resamples": self.resamples, "seed": self.seed}
+        how: dict[str, Any] = {"resamples": self.resamples, "seed": self.seed, "machine": dict(self.machine)}
+        if self.worst:
+            how["worst"] = [picture.to_json() for picture in self.worst]
         if len(self.rows) == 1:
             return {**self.rows[0].to_json(), **how}
         rows, differences = ([one.to_json() for one in part] for part in (self.rows, self.differences))

@@ -1,14 +1,19 @@
 """The pictures that a detector gets most wrong, at the confidence that it is used with."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.detections import Detections
 from yolov3_trt.matching import match
+
+if TYPE_CHECKING:
+    from yolov3_trt.evaluation.accuracy import Evaluated
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,31 @@ class PictureScore:
             "missed": self.missed,
             "false": self.false,
         }
+
+
+@dataclass(frozen=True)
+class WorstPicture:
+    """A picture that came out badly, and the file that it was drawn into."""
+
+    score: PictureScore  # of all artifacts together
+    path: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `eval --json` writes it."""
+        return {**self.score.to_json(), "picture": None if self.path is None else str(self.path)}
+
+
+def worst_pictures(rows: "Sequence[Evaluated]") -> list[PictureScore]:
+    """All pictures, the worst first, with what the artifacts together found, missed and made up.
+
+    Each artifact counts at the confidence that it detects with when nothing else is said.
+    """
+    sums: dict[Any, Counter[str]] = {}
+    for row in rows:
+        for score in score_pictures(row.truth, row.accuracy.found, row.own_conf):
+            sums.setdefault(score.image_id, Counter()).update(found=score.found, missed=score.missed, false=score.false)
+    names = {image["id"]: str(image["file_name"]) for image in rows[0].truth.images}
+    return worst_first(PictureScore(image_id, names[image_id], **counts) for image_id, counts in sums.items())
 
 
 def score_pictures(

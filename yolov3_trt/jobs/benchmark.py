@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yolov3_trt.arguments import flag, integer, number, one_of, path, size, text
+from yolov3_trt.arguments import flag, integer, number, one_of, size, text
 from yolov3_trt.backends import BackendName, DeviceName
 from yolov3_trt.backends.torch_options import TorchOptions
 from yolov3_trt.benchmarking.frames import Frames, generated_frames, read_frames
@@ -19,7 +19,6 @@ from yolov3_trt.benchmarking.rows import Row
 from yolov3_trt.benchmarking.runs import OPENCV, BenchmarkConfig, default_device
 from yolov3_trt.benchmarking.timings import timer_overhead_us
 from yolov3_trt.camera.draw import draw_detections
-from yolov3_trt.data import labelled_set, picture_set
 from yolov3_trt.data.images import NamedImage
 from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.data.pictures import PictureSet
@@ -28,6 +27,7 @@ from yolov3_trt.errors import BackendError, SettingError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
 from yolov3_trt.evaluation.accuracy import Accuracy, measure_accuracy
 from yolov3_trt.jobs.benchmark_steps import Benchmark, Schedule
+from yolov3_trt.jobs.opening import Artifact, artifacts_from, sets_from, several
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import MAX_COUNT, DetectSettings
 
@@ -36,8 +36,6 @@ DEVICES = ("cpu", "cuda")
 MAX_BATCH = 1024
 _SHOWN = 4  # pictures that a report shows
 _MAX_S = 7 * 86_400.0
-
-Artifact = str | os.PathLike[str]
 
 
 def benchmark(
@@ -106,7 +104,7 @@ def benchmark(
     on = one_of("device", device, DeviceName)
     own_device = default_device() if on is DeviceName.AUTO else on.value
     config = BenchmarkConfig(
-        artifacts=tuple(text("artifacts", artifact) for artifact in _several(artifacts)),
+        artifacts=artifacts_from(artifacts),
         weights=None if weights is None else text("weights", weights),
         names=names,
         input_size=None if input_size is None else size("input_size", input_size),
@@ -124,9 +122,7 @@ def benchmark(
         integer("warmup", warmup, 0, MAX_COUNT),
         None if duration is None else number("duration", duration, 0, _MAX_S),
     )
-    given, labelled = _sets(images, data, split, annotations, reporter)
-    if not config.artifacts:
-        raise SettingError("artifacts", "got none; expected what open_detector opens, one or more")
+    given, labelled = sets_from(images, data, split, annotations, reporter)
     _check_reference(reference, config)
     with Benchmark(config, reporter) as steps:
         steps.open(reference)
@@ -207,11 +203,6 @@ def _frames(steps: Benchmark, given: PictureSet | None, most: int) -> Frames:
     )
 
 
-def _several(values: Any) -> list[Any]:
-    """One value or any number of them."""
-    return [values] if isinstance(values, str | os.PathLike) or not isinstance(values, Iterable) else list(values)
-
-
 def _words(values: str | Iterable[str]) -> list[str]:
     """Texts, or one with commas between them."""
     return [word for word in values.split(",") if word] if isinstance(values, str) else list(values)
@@ -234,42 +225,12 @@ def _variants(values: str | Iterable[str], device: str) -> tuple[TorchOptions, .
 
 def _batches(values: int | str | Iterable[int]) -> tuple[int, ...]:
     """`4`, `[1, 4]` or `1,4,8` -> numbers of pictures."""
-    items: Iterable[Any] = values.split(",") if isinstance(values, str) else _several(values)
+    items: Iterable[Any] = values.split(",") if isinstance(values, str) else several(values)
     if isinstance(values, str):
         if not all(item.isdecimal() and len(item) < 5 for item in items):
             raise SettingError("batch", f"got {values!r}; expected numbers from 1 on, e.g. 1,4,8")
         items = map(int, items)
     return tuple(dict.fromkeys(integer("batch", item, 1, MAX_BATCH) for item in items))
-
-
-def _sets(
-    images: Any, data: Any, split: str | None, annotations: Any, reporter: Reporter
-) -> tuple[PictureSet | None, LabelledSet | None]:
-    """The pictures to time on, and the labelled ones to score on, where any are named."""
-    if not isinstance(images, PictureSet | None):
-        images = [text("images", source) for source in _several(images)]
-    if data is not None and annotations is not None:
-        raise SettingError("annotations", "given with data, which is the same; give one of them")
-    if data is None and annotations is None:
-        if split is not None:
-            raise SettingError("split", "given without data; leave it out")
-        return (None if images is None else picture_set(images)), None
-    folder = None
-    if not isinstance(data, LabelledSet) and images is not None:
-        folder = Path(images[0]) if isinstance(images, list) and len(images) == 1 else None
-        if folder is None or not folder.is_dir():
-            raise SettingError("images", "given with labels; expected the one folder of their pictures")
-    if annotations is not None and folder is None:
-        raise SettingError("annotations", "given without images; expected images to be the one folder of its pictures")
-    labelled = labelled_set(
-        path("annotations", annotations) if data is None else data,
-        split=split,
-        images=folder,
-        progress=lambda items: reporter.track(items, "checking pictures", None),
-    )
-    for note in labelled.notes:
-        reporter.say(f"note: {note}")
-    return (labelled if images is None else picture_set(images)), labelled
 
 
 def _check_reference(reference: str | None, config: BenchmarkConfig) -> None:

@@ -38,20 +38,12 @@ def write_benchmark_report(path: Path, result: "BenchmarkResult", command: Seque
     _write(path, benchmark_report(result, benchmark_gallery(result), command))
 
 
-def write_evaluation_report(
-    path: Path,
-    result: "Evaluation",
-    machine: Mapping[str, Any],
-    gallery: Sequence[tuple[str, Mapping[str, bytes]]] = (),
-    command: Sequence[str] = (),
-) -> None:
+def write_evaluation_report(path: Path, result: "Evaluation", command: Sequence[str] = ()) -> None:
     """Write a report of an evaluation, whole or not at all.
 
     Args:
-        path: its suffix says what it becomes: one of SUFFIXES.
-        result: artifacts side by side.
-        machine: that it ran on; see `benchmark.machine.machine`.
-        gallery: pictures side by side, in HTML only: (name of the picture, label of a row -> JPEG file).
+        path: its suffix says what it becomes: one of SUFFIXES; HTML shows the worst pictures that the result holds.
+        result: of `yolov3_trt.evaluate`.
         command: that it was made with.
 
     Raises:
@@ -59,11 +51,12 @@ def write_evaluation_report(
     """
     check_report_path(path)
     if path.suffix == ".json":
-        _write_json(path, {"machine": machine, "command": list(command), **result.to_json()})
+        _write_json(path, {"command": list(command), **result.to_json()})
         return
     from yolov3_trt.report.content import evaluation_report
+    from yolov3_trt.report.gallery import evaluation_gallery
 
-    _write(path, evaluation_report(result, machine, gallery, command))
+    _write(path, evaluation_report(result, evaluation_gallery(result), command))
 
 
 def write_data_report(path: Path, checked: "CheckedSet", pictures: int = 12) -> None:

@@ -60,11 +60,9 @@ def benchmark_report(result: BenchmarkResult, gallery: Gallery = (), command: Se
     return Report("Latency and accuracy", *subtitle, tuple(found for found in sections if found))
 
 
-def evaluation_report(
-    result: Evaluation, machine: Mapping[str, Any], gallery: Gallery = (), command: Sequence[str] = ()
-) -> Report:
+def evaluation_report(result: Evaluation, gallery: Gallery = (), command: Sequence[str] = ()) -> Report:
     """All that an evaluation measured."""
-    first = result.rows[0]
+    first, machine = result.rows[0], result.machine
     scored = [Scored(row.artifact, row.accuracy) for row in result.rows]
     method: dict[str, str | int | None] = {
         "annotations": str(first.truth.path),

@@ -1,6 +1,8 @@
 """Pictures of a report: small, with what each row found drawn onto them."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from yolov3_trt.data.checking import CheckedSet, some_pictures
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import require
+from yolov3_trt.evaluation.accuracy import Evaluated, Evaluation
+from yolov3_trt.evaluation.worst import confident
 from yolov3_trt.preprocess import Image
 
 _SIDE = 640  # px, the longer one at most
@@ -41,6 +45,30 @@ def data_gallery(checked: CheckedSet, count: int) -> list[tuple[str, dict[str, b
         boxes = Detections(xyxy, np.ones(len(xyxy), np.float32), file.class_ids, one.class_names)
         found.append((file.name, {split: small_jpeg(draw_detections(load_image(file.path), boxes))}))
     return found
+
+
+def evaluation_gallery(result: Evaluation) -> list[tuple[str, dict[str, bytes]]]:
+    """The worst pictures of an evaluation: the truth, then what each artifact finds, in the same form."""
+    truth = result.rows[0].truth
+    return [
+        (
+            worst.score.file_name,
+            {
+                label: small_jpeg(picture)
+                for label, picture in drawn_pictures(
+                    result.rows, worst.score.image_id, load_image(truth.paths[worst.score.image_id])
+                ).items()
+            },
+        )
+        for worst in result.worst
+    ]
+
+
+def drawn_pictures(rows: Sequence[Evaluated], image_id: Any, pixels: Image) -> dict[str, Image]:
+    """Label -> the picture with boxes: the truth first, then each artifact's detections at the confidence that it uses."""
+    found = {row.artifact: confident(row.accuracy.found[image_id], row.own_conf) for row in rows}
+    boxes = {"truth": rows[0].truth.truth(image_id), **found}
+    return {label: draw_detections(pixels, detections) for label, detections in boxes.items()}
 
 
 def small_jpeg(picture: Image) -> bytes:

@@ -34,7 +34,6 @@ _CLIENT_FIELDS = (
     "input_stage",
     "output_stage",
     "rows_layout",
-    "channels",
     "input_hw",
     "frame_hw",
     "heads",
