@@ -13,6 +13,11 @@ from typing import TextIO
 
 from yolov3_trt.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 # What writing ends with where the file's name is not at fault; such an error does not say which file it was.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
@@ -83,9 +88,9 @@ def check_writable(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
-    Whatever happens inside, `path` is either its old self or complete, and no temporary file stays behind (a SIGKILL may
-    leave one; its name ends in `.partial`, which no reader takes for a result). Errors of the body that are about something
-    else come out as they are.
+    Whatever happens inside, `path` is either its old self or complete, and no temporary file stays behind. (A SIGKILL may
+    leave one; its name ends in `.partial`, which no reader takes for a result, and who writes `path` next removes it.)
+    Errors of the body that are about something else come out as they are.
 
     Raises:
         OutputError: the folder or the file cannot be written, by the body or here.
@@ -95,8 +100,9 @@ def replacing(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     except OSError as exc:
         raise OutputError(f"{path}: cannot write here ({exc.strerror}); give a writable folder") from exc
-    os.close(handle)
     partial, body_is_over = Path(name), False
+    _hold(handle)
+    _remove_left_over(path)
     try:
         yield partial
         body_is_over = True
@@ -108,7 +114,31 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise OutputError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
     finally:
+        os.close(handle)
         partial.unlink(missing_ok=True)
+
+
+def _hold(handle: int) -> bool:
+    """Show by a lock, which ends with the process, that a temporary file is in use; whether nobody else does."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # of others, or a file system without locks
+        return False
+    return True
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the temporary files of killed processes that wrote `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.partial"):
+        with suppress(OSError):  # somebody else's, or gone
+            handle = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if _hold(handle):
+                    left.unlink()
+            finally:
+                os.close(handle)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ so that other tools load it. A sidecar names the SHA-256 of its artifact and is 
 """
 
 import dataclasses
+import hashlib
 import json
 import mmap
 import os
@@ -417,14 +418,18 @@ def load_model_meta(onnx_path: Path) -> ModelMeta:
     return meta
 
 
-def load_engine_meta(engine_path: Path) -> EngineMeta:
+def load_engine_meta(engine_path: Path, content: bytes | None = None) -> EngineMeta:
     """Read the sidecar of an engine.
+
+    Args:
+        engine_path: of the plan.
+        content: its bytes, where they are at hand: they are compared with the sidecar, not the file.
 
     Raises:
         MetaError: it is missing, damaged, or of another file.
     """
     meta = _load(EngineMeta, ENGINE_FORMAT, engine_path)
-    _check_hash(engine_path, meta.plan_sha256)
+    _check_hash(engine_path, meta.plan_sha256, content)
     return meta
 
 
@@ -526,8 +531,8 @@ def _adapter(file_format: str) -> "TypeAdapter[Any]":
     return TypeAdapter({MODEL_FORMAT: ModelMeta, ENGINE_FORMAT: EngineMeta}[file_format])
 
 
-def _check_hash(artifact: Path, expected: str) -> None:
-    got = sha256_of_file(artifact)
+def _check_hash(artifact: Path, expected: str, content: bytes | None = None) -> None:
+    got = sha256_of_file(artifact) if content is None else hashlib.sha256(content).hexdigest()
     if got != expected:
         raise MetaError(
             f"{artifact}: its SHA-256 is {got[:12]}…, its sidecar expects {expected[:12]}…: the file was altered, cut short "

@@ -488,3 +488,61 @@ def test_live_view_is_a_stream_that_opencv_reads(open_sink):
         writer.join()
     levels = [int(picture[48, 64, 0]) for picture in pictures]
     assert levels == sorted(set(levels)) and levels[-1] - levels[0] <= 8
+
+
+# --- strangers ---
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", ""]
+)
+def test_a_request_by_another_name_gets_nothing(open_sink, host: str):
+    port = port_of(open_sink("a"))
+    for path in ("/", "/snapshot.jpg", "/stats.json", "/healthz", "/view/0.mjpg"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", path, headers={"Host": host})
+        assert connection.getresponse().status == 403
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost:8080", "192.168.1.7:80", "[::1]:8080", socket.gethostname().upper()]
+)
+def test_numbers_and_this_machines_names_are_answered_and_no_page_elsewhere_may_use_it(open_sink, host: str):
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(open_sink("a")), timeout=5)
+    connection.request("GET", "/", headers={"Host": host})
+    answer = connection.getresponse()
+    assert answer.status == 200 and "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    assert (
+        answer.headers["Cross-Origin-Resource-Policy"] == "same-origin" and answer.headers["X-Frame-Options"] == "DENY"
+    )
+    answer.read()
+    connection.request("POST", "/", headers={"Host": host})
+    assert connection.getresponse().headers["Cross-Origin-Resource-Policy"] == "same-origin", "errors have them, too"
+    connection.close()
+
+
+def test_many_connections_that_dribble_or_say_nothing_shut_nobody_out(open_sink, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_server, "_HEAD_S", 1.0)
+    port = port_of(open_sink("a"))
+
+    def answers_within_s() -> float:
+        started_s = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as good:
+            good.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert good.recv(100).startswith(b"HTTP/1.1 200")
+        return time.monotonic() - started_s
+
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(140)]
+        for one in held[-96:]:
+            one.sendall(b"GET / HTTP/1.1\r\nX: ")
+        assert answers_within_s() < 1
+        dribbler, ends_s = held[-1], time.monotonic() + 5
+        with pytest.raises(OSError):  # it is sent away, although it sends a byte at a time
+            while time.monotonic() < ends_s:
+                dribbler.sendall(b"a")
+                time.sleep(0.05)
+        assert answers_within_s() < 1
+        many = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(600)]
+        assert answers_within_s() < 1 and many

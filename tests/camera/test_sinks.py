@@ -20,6 +20,7 @@ from tests.fakes import FRAME_HW, ListSink, ListSource, fake_detector, grey_pict
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.loop import run_loop
 from yolov3_trt.camera.sinks import FramesSink, JsonLinesSink, Sink, VideoSink, json_lines, open_sinks
+from yolov3_trt.camera.sinks import window as window_module
 from yolov3_trt.camera.sources import VideoSource, open_source
 from yolov3_trt.data.images import load_image
 from yolov3_trt.errors import BackendError, CameraError, OutputError
@@ -409,3 +410,22 @@ def test_folder_that_cannot_be_written_is_known_before_the_first_frame(path: Pat
         open_sink(path.name, below)
     assert str(caught.value) == (f"{below.parent}: cannot create this folder (Not a directory); give a writable one")
     assert path.read_bytes() == b"old"
+
+
+def test_a_link_planted_where_a_picture_is_written_leads_nowhere(tmp_path: Path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / ".00000000.jpg.partial").symlink_to(precious)
+    sink = FramesSink(tmp_path / "frames", ["a"])
+    sink.write(result_of(Frame(grey_pictures([0])[0], "a", 0, 0.0)))
+    assert precious.read_text() == "mine" and (tmp_path / "frames" / "00000000.jpg").read_bytes().startswith(
+        b"\xff\xd8"
+    )
+
+
+def test_the_window_probe_runs_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cv2.py").write_text("open('EXECUTED', 'w')")
+    monkeypatch.chdir(tmp_path)
+    window_module._why_probe_fails()
+    assert not (tmp_path / "EXECUTED").exists()

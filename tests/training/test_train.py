@@ -25,7 +25,7 @@ from yolov3_trt.data.labelled import DataSet, LabelledSet
 from yolov3_trt.data.reading import load_data_set, load_splits
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.detector import open_detector
-from yolov3_trt.errors import TrainingError
+from yolov3_trt.errors import OutputError, TrainingError
 from yolov3_trt.evaluation import evaluate
 from yolov3_trt.geometry import iou
 from yolov3_trt.layers import Activation, Conv, Layer, Yolo
@@ -38,7 +38,7 @@ from yolov3_trt.reference import module_from_spec
 from yolov3_trt.spec import ModelSpec
 from yolov3_trt.training.augment import Augmentation
 from yolov3_trt.training.cfg_keys import unused_keys
-from yolov3_trt.training.checkpoint import load_checkpoint
+from yolov3_trt.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolov3_trt.training.learner import initial_weights
 from yolov3_trt.training.settings import TrainSettings
 from yolov3_trt.training.train import TrainingRun
@@ -308,6 +308,42 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path):
     torch.save({"model": torch.zeros(3)}, tmp_path / "checkpoint.pt")
     with pytest.raises(TrainingError, match="not a checkpoint of this version"):
         load_checkpoint(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"name": "../../PWNED"}, "name is '../../PWNED', which names no file"),
+        ({"name": "/home/me/yolov3"}, "name is '/home/me/yolov3', which names no file"),
+        ({"name": ".bashrc"}, "name is '.bashrc', which names no file"),
+        ({"cfg": ["[net]"]}, "cfg is no str"),
+        ({"class_names": [1]}, "class_names holds something else"),
+        ({"network": {"a": 1.0}}, "network holds something else than tensors"),
+        ({"step": True}, "step is no int"),
+    ],
+)
+def test_a_checkpoint_with_another_name_or_type_inside_is_refused(tmp_path: Path, change: dict[str, Any], reason: str):
+    fields = {
+        "settings": {}, "cfg": "", "name": "m", "class_names": ["a"], "fingerprint": "", "step": 0, "network": {},
+        "average": {}, "optimizer": {}, "scaler": {}, "sums": [0.0], "history": [],
+    }  # fmt: skip
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(Checkpoint(**fields), path)
+    assert load_checkpoint(path).name == "m"
+    save_checkpoint(Checkpoint(**{**fields, **change}), path)
+    with pytest.raises(TrainingError) as caught:
+        load_checkpoint(path)
+    assert f"({reason})" in str(caught.value)
+
+
+def test_a_checkpoint_that_the_disk_does_not_hold_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(content: Any, path: Path) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 962368 vs 962256")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_checkpoint(Checkpoint({}, "", "m", [], "", 0, {}, {}, {}, {}, [], []), tmp_path / "checkpoint.pt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_weights(few: DataSet, tmp_path: Path):

@@ -192,3 +192,17 @@ def test_a_lock_in_a_file_that_is_no_folder_says_so(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot create this folder"), locked(tmp_path / "file" / "a"):
         pass
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_what_another_still_writes_is_not(tmp_path: Path):
+    path = tmp_path / "net.onnx"
+    left = tmp_path / ".net.onnx.abcdefgh.partial"
+    left.write_bytes(b"half")
+    (tmp_path / ".other.onnx.abcdefgh.partial").write_bytes(b"not of this file")
+    with replacing(path) as outer:
+        assert not left.exists()
+        write_bytes(path, b"whole")
+        assert outer.exists()
+        outer.write_bytes(b"newer")
+    assert path.read_bytes() == b"newer"
+    assert sorted(found.name for found in tmp_path.iterdir()) == [".other.onnx.abcdefgh.partial", "net.onnx"]

@@ -1,12 +1,13 @@
 """The state of a training run as one file, whole or absent."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from yolov3_trt.errors import TrainingError
+from yolov3_trt.errors import OutputError, TrainingError
 from yolov3_trt.files import replacing
 
 FORMAT = 1
@@ -37,7 +38,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         OutputError: the file cannot be written.
     """
     with replacing(path) as partial:
-        torch.save({"format": FORMAT, **vars(checkpoint)}, partial)
+        try:
+            torch.save({"format": FORMAT, **vars(checkpoint)}, partial)
+        except RuntimeError as exc:  # its own, of a full disk
+            raise OutputError(f"{path}: cannot be written ({str(exc).splitlines()[0]})") from exc
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -58,6 +62,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise TrainingError(f"{path}: not a checkpoint of this version; start anew with --weights")
     try:
-        return Checkpoint(**content)
+        checkpoint = Checkpoint(**content)
     except TypeError as exc:
         raise TrainingError(f"{path}: not a checkpoint of this version ({exc}); start anew with --weights") from exc
+    if wrong := _fault(checkpoint):
+        raise TrainingError(
+            f"{path}: not a checkpoint of this program, or damaged ({wrong}); start anew with --weights"
+        )
+    return checkpoint
+
+
+def _fault(checkpoint: Checkpoint) -> str | None:
+    """What is not of its type, or no name for a file in the run's folder."""
+    kinds: dict[str, type] = {
+        "cfg name fingerprint": str,
+        "step": int,
+        "settings network average optimizer scaler": dict,
+        "class_names sums history": list,
+    }
+    for names, kind in kinds.items():
+        for name in names.split():
+            value = getattr(checkpoint, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                return f"{name} is no {kind.__name__}"
+    items: dict[str, type | tuple[type, ...]] = {"class_names": str, "sums": (int, float), "history": dict}
+    for name, kinds_of_items in items.items():
+        if not all(isinstance(item, kinds_of_items) for item in getattr(checkpoint, name)):
+            return f"{name} holds something else"
+    for name in ("network", "average"):
+        if not all(isinstance(value, torch.Tensor) for value in getattr(checkpoint, name).values()):
+            return f"{name} holds something else than tensors"
+    if not re.fullmatch(r"[\w+-][\w.+ -]{0,99}", checkpoint.name):
+        return f"name is {checkpoint.name!r}, which names no file"
+    return None

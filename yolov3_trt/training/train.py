@@ -18,7 +18,7 @@ import torch
 from yolov3_trt.backends.pytorch import TorchBackend
 from yolov3_trt.data.labelled import DataSet
 from yolov3_trt.detector import Detector
-from yolov3_trt.errors import TrainingError
+from yolov3_trt.errors import TrainingError, Yolov3TrtError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.files import make_folder, write_text
 from yolov3_trt.layers import HeadKind
@@ -157,7 +157,13 @@ class TrainingRun:
                 f"{output}: the data set {data.path} has changed since this run began (classes, pictures or labels); start "
                 f"a new one with --weights {output / state.name}-last.weights"
             )
-        return cls(state, data, output, resources)
+        try:
+            return cls(state, data, output, resources)
+        except Yolov3TrtError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+            reason = f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}"
+            raise TrainingError(f"{output}: its checkpoint is damaged ({reason}); start anew with --weights") from exc
 
     def run(self, watcher: Watcher | None = None) -> list[dict[str, Any]]:
         """Train until the last epoch is over; returns the history, an entry per epoch.

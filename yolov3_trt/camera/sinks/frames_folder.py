@@ -65,7 +65,9 @@ class FramesSink(Sink):
             raise OutputError(f"{path}: OpenCV cannot write this frame as a JPEG")
         partial = path.with_name(f".{path.name}.partial")
         try:
-            partial.write_bytes(encoded.tobytes())
+            partial.unlink(missing_ok=True)  # of a run that was killed, or a link that leads elsewhere
+            with partial.open("xb") as file:
+                file.write(encoded.tobytes())
             partial.replace(path)
         except OSError as exc:
             raise OutputError(f"{path}: cannot be written ({exc.strerror})") from exc

@@ -1,5 +1,6 @@
 """What the HTTP sink answers, and the threads that do."""
 
+import ipaddress
 import json
 import logging
 import re
@@ -7,7 +8,10 @@ import socket
 import socketserver
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,10 +23,24 @@ _LOG = logging.getLogger(__name__)
 
 _MAX_CONNECTIONS = 96
 _SILENCE_S = 10.0  # a connection that takes or gives nothing for so long is closed
+_HEAD_S = 5.0  # a request's head has to be there within, however it dribbles
 # What lies between the newest picture and a slow viewer's screen. More would let the viewer lag instead of skipping.
 _SEND_BUFFER_BYTES = 128 << 10
 _REPEAT_S = 5.0
 _JOIN_S = 5.0
+
+
+@dataclass(eq=False)
+class _Connection:
+    socket: socket.socket
+    address: str
+    waits_since_s: float | None = field(default_factory=time.monotonic)  # for the head of a request; None: it is served
+    is_ended: bool = False
+
+    def end(self) -> None:
+        self.is_ended = True
+        _hang_up(self.socket)
+
 
 _PAGE = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -37,11 +55,15 @@ _PART_HEAD = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 class ViewServer(HTTPServer):
     """A thread per connection, all of which `close` ends and joins.
 
+    Where there are too many, the longest that waits for the head of a request gives way, of the address with the most of them.
+
     Attributes:
         views: by the number that they have in addresses.
         stats: called by any thread, for `/stats.json`.
         free_viewers: one is taken by each viewer of a live view.
     """
+
+    request_queue_size = 1024  # connections that the system holds while this is busy; it may allow fewer
 
     def __init__(
         self, host: str, port: int, views: Sequence[LiveView], stats: Callable[[], dict[str, Any]], max_viewers: int
@@ -55,7 +77,8 @@ class ViewServer(HTTPServer):
         self.views, self.stats = views, stats
         self.free_viewers = threading.BoundedSemaphore(max_viewers)
         self.files = {path: (_file(name), kind) for path, (name, kind) in _PAGE.items()}
-        self._connections: dict[threading.Thread, socket.socket] = {}
+        self._names = {"localhost", host.lower(), socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+        self._connections: dict[threading.Thread, _Connection] = {}
         self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
         self._acceptor = threading.Thread(target=self.serve_forever, args=(0.1,), name="http", daemon=True)
@@ -80,7 +103,7 @@ class ViewServer(HTTPServer):
         with self._lock:
             open_ones = list(self._connections.items())
             for _, connection in open_ones:
-                _hang_up(connection)
+                connection.end()
         for thread, _ in open_ones:
             thread.join(_JOIN_S)
             if thread.is_alive():
@@ -88,19 +111,61 @@ class ViewServer(HTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection; one too many is told so."""
+        connection = _Connection(request, client_address[0])
         with self._lock:
-            is_one_too_many = len(self._connections) >= _MAX_CONNECTIONS
+            is_one_too_many = not self._has_room()
             if not is_one_too_many:
                 thread = threading.Thread(
                     target=self._serve, args=(request, client_address), name=f"http to {client_address[0]}", daemon=True
                 )
-                self._connections[thread] = request
+                self._connections[thread] = connection
         if is_one_too_many:
             request.setblocking(False)
             request.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self.shutdown_request(request)
         else:
             thread.start()
+
+    def _has_room(self) -> bool:
+        alive = [connection for connection in self._connections.values() if not connection.is_ended]
+        if len(alive) < _MAX_CONNECTIONS:
+            return True
+        waiting = [connection for connection in alive if connection.waits_since_s is not None]
+        if not waiting:
+            return False
+        held = Counter(connection.address for connection in alive)
+        max(waiting, key=lambda one: (held[one.address], -(one.waits_since_s or 0))).end()
+        return True
+
+    def service_actions(self) -> None:
+        """End connections whose request does not come; called several times a second."""
+        before_s = time.monotonic() - _HEAD_S
+        with self._lock:
+            for connection in self._connections.values():
+                if (
+                    connection.waits_since_s is not None
+                    and connection.waits_since_s < before_s
+                    and not connection.is_ended
+                ):
+                    connection.end()
+
+    def waits_for_head(self, waits: bool) -> None:
+        """Note whether the connection of this thread waits for the head of a request, or is served."""
+        with self._lock:
+            self._connections[threading.current_thread()].waits_since_s = time.monotonic() if waits else None
+
+    def is_own_name(self, host: str) -> bool:
+        """Whether a request's `Host` is a number, or a name of this machine.
+
+        A page of another site can let its own name point to this machine, and then read what it gets: to the browser it comes
+        from that site.
+        """
+        name = re.sub(r":[0-9]*$", "", host.strip()).strip("[]").rstrip(".").lower()
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self._names
+        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver gives it
         """Log what ended a connection; that the other side went away is no error."""
@@ -131,6 +196,27 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+
+    def handle_one_request(self) -> None:
+        self.server.waits_for_head(True)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        is_good = super().parse_request()
+        self.server.waits_for_head(False)
+        if is_good and not all(map(self.server.is_own_name, self.headers.get_all("Host", ()))):
+            self.close_connection = True
+            self._refuse(
+                HTTPStatus.FORBIDDEN,
+                "this machine has another name; use its address, its host name or localhost, and let a proxy "
+                "send one of them as Host",
+            )
+            return False
+        return is_good
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        self.close_connection = True  # the base class's answer lacks the headers below
+        self._refuse(HTTPStatus(code), message or HTTPStatus(code).phrase)
 
     def do_GET(self) -> None:
         # Compared as it stands, never decoded and never joined to a folder: there is nothing to climb out of.
@@ -199,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
         self._begin(status, kind, len(content))
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
 
     def _begin(self, status: HTTPStatus, kind: str, length: int | None = None) -> None:
@@ -210,7 +296,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", "default-src 'self'; img-src 'self' data:")
+        self.send_header("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
+        self.send_header("X-Frame-Options", "DENY")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         self.end_headers()

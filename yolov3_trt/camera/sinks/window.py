@@ -14,7 +14,8 @@ from yolov3_trt.errors import CameraError, require
 _TITLE = "yolov3_trt"
 _MAX_WH = (1280, 720)  # px of a window when it opens; it can be made larger
 _KEYS_THAT_END = {ord("q"), ord("Q"), 27}  # 27: Esc
-_PROBE = "import cv2; cv2.namedWindow('probe'); cv2.waitKey(1); cv2.destroyAllWindows()"
+# Without its first entry, which is the current folder, so that no cv2.py there is run.
+_PROBE = "import sys; sys.path.pop(0); import cv2; cv2.namedWindow('probe'); cv2.waitKey(1); cv2.destroyAllWindows()"
 _PROBE_S = 20.0
 
 

@@ -6,9 +6,11 @@ A file is the cubin and its SHA-256 after it. One that is damaged counts as miss
 import hashlib
 import logging
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from yolov3_trt.engine.trust import suspicions
 from yolov3_trt.errors import DeviceError, OutputError
 from yolov3_trt.files import cache_folder, write_bytes
 from yolov3_trt.runtime.kernels.source import COMPILE_OPTIONS, FOLDER, MODULE, source, source_sha256
@@ -68,8 +70,18 @@ def cubin_path(folder: Path, compute_capability: tuple[int, int], nvcc_version: 
 
 
 def load_cubin(path: Path) -> bytes | None:
-    """The compiled kernels of a file; None where there is none, or none that is whole."""
+    """The compiled kernels of a file; None where there is none, none that is whole, or others could have put it there."""
     try:
+        if path.exists():
+            for place, fault, fix in suspicions(path):
+                _LOG.warning(
+                    "%s: these compiled kernels are not loaded, they are compiled again: %s %s; %s",
+                    path,
+                    place,
+                    fault,
+                    fix,
+                )
+                return None
         content = path.read_bytes()
     except FileNotFoundError:
         return None
@@ -85,6 +97,8 @@ def load_cubin(path: Path) -> bytes | None:
 
 def save_cubin(path: Path, cubin: bytes) -> None:
     """Keep compiled kernels; where that fails, the next start compiles again."""
+    with suppress(OSError):  # the next line says what is wrong
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         write_bytes(path, cubin + hashlib.sha256(cubin).digest())
     except OutputError as exc:
