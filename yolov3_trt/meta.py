@@ -475,7 +475,8 @@ def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
         text = path.read_bytes()
     except FileNotFoundError:
         raise MetaError(
-            f"{artifact}: its sidecar {path.name} is not beside it; copy both files, or export or build it again"
+            f"{artifact}: its sidecar {path.name} is not beside it; copy both files, or export or build it again; what another "
+            "program exported has none and is not read: give the model itself, a .cfg with its .weights"
         ) from None
     except OSError as exc:
         raise MetaError(f"{path}: this sidecar cannot be read ({exc}); export or build the artifact again") from exc

@@ -14,7 +14,13 @@ from yolov3_trt.layers import Conv, MaxPool, Yolo
 from yolov3_trt.models import load_model
 from yolov3_trt.models.architectures import yolov3_tiny, yolov3_voc
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
-from yolov3_trt.models.darknet_weights import Weights, WeightsHeader, save_darknet_weights, weights_from_darknet
+from yolov3_trt.models.darknet_weights import (
+    Weights,
+    WeightsHeader,
+    partial_weights_from_darknet,
+    save_darknet_weights,
+    weights_from_darknet,
+)
 from yolov3_trt.spec import ModelSpec
 
 # 2 x (4 batch norm + 3 kernel) and 7 x (1 bias + 2 kernel) = 35 values, in file order 0, 1, 2, ...
@@ -111,6 +117,28 @@ def test_arrays_view_one_memory_map_that_writing_does_not_reach(file: Path):
     assert weights_from_darknet(TINY, file).arrays["layers.0.conv.weight"].min() == 8
 
 
+def test_the_header_of_pytorch_yolov3_is_read_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    values = np.arange(1, 36, dtype="<f4")
+    (tmp_path / "tiny.weights").write_bytes(struct.pack("<5i", 0, 0, 0, 7, 0) + values.tobytes())
+    arrays = weights_from_darknet(TINY, tmp_path / "tiny.weights").arrays
+    assert arrays["layers.0.batch_norm.bias"].tolist() == [1, 2]
+    assert "its header has 20 bytes, as PyTorch-YOLOv3 writes it, though version 0.0.0 has 16" in caplog.text
+
+
+def test_the_first_layers_are_read_from_a_file_that_ends_behind_one(file: Path, tmp_path: Path):
+    whole = weights_from_darknet(TINY, file).arrays
+    part = tmp_path / "tiny.conv.1"
+    part.write_bytes(file.read_bytes()[: 20 + 4 * 14])
+    partial = partial_weights_from_darknet(TINY, part)
+    assert partial is not None and {key.split(".")[1] for key in partial} == {"0"}
+    for key, array in partial.items():
+        np.testing.assert_array_equal(array, whole[key])
+    assert "it holds the first 1 of 2 convolutions, from which `train` can start (--weights)" in refusal(part)
+    for length in (20 + 4 * 13, 20 + 4 * 8, 160):
+        part.write_bytes(file.read_bytes()[:length])
+        assert partial_weights_from_darknet(TINY, part) is None
+
+
 # --- refusals ---
 
 
@@ -138,7 +166,7 @@ def test_class_count_that_would_fit_is_named(file: Path, classes: int):
     file.write_bytes(HEADER + bytes(4 * values))
     assert refusal(file) == (
         f"{file}: {20 + 4 * values} bytes; tiny needs 160; it fits the same network with {classes} classes instead of 2: "
-        "use that cfg"
+        "use that cfg (`train` starts from it as it is)"
     )
 
 
@@ -149,7 +177,7 @@ def test_class_count_that_would_fit_is_named_for_three_heads(tmp_path: Path):
         file.truncate(248_007_048)
     assert refusal(path, yolov3_voc()) == (
         f"{path}: 248007048 bytes; yolov3-voc needs 246714648; it fits the same network with 80 classes instead of 20: "
-        "use that cfg"
+        "use that cfg (`train` starts from it as it is)"
     )
 
 
@@ -164,14 +192,27 @@ def test_class_count_that_would_fit_is_named_for_three_heads(tmp_path: Path):
         (b"<?xml version='1.0'?>", "this is an XML page, not Darknet weights; download the file again"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
-            "this is a Git LFS pointer, not Darknet weights; download the file again",
+            "this is a Git LFS pointer, not Darknet weights; run git lfs pull in its repository, or download the file itself",
         ),
         (
             b"PK\x03\x04" + bytes(30),
-            "this is a ZIP archive (perhaps a PyTorch checkpoint), not Darknet weights; download the file again",
+            "this is a checkpoint of PyTorch, not Darknet weights; let the program that wrote it save Darknet's .weights",
         ),
-        (b"\x1f\x8b\x08" + bytes(30), "this is a gzip archive, not Darknet weights; download the file again"),
-        (b"[net]\nwidth=416", "this is a .cfg, not Darknet weights; download the file again"),
+        (b"\x1f\x8b\x08" + bytes(30), "this is a gzip archive, not Darknet weights; unpack it"),
+        (b"[net]\nwidth=416", "this is a .cfg, not Darknet weights; give it as the model, and its .weights here"),
+        (
+            b"\x80\x02\x8a\nl\xfc" + bytes(30),
+            "this is a checkpoint of PyTorch, not Darknet weights; let the program that wrote it "
+            "save Darknet's .weights",
+        ),
+        (
+            b"\x89HDF\r\n" + bytes(30),
+            "this is a file of Keras (HDF5), not Darknet weights; take the .weights that it was converted from",
+        ),
+        (
+            b"\x08\x08\x12\x07pytorch" + bytes(30),
+            "this is an ONNX graph, not Darknet weights; one that this package made is run as it is, without weights",
+        ),
         (
             struct.pack("<3iq", -1, 2, 5, 0),
             "version -1.2.5 in its header; expected Darknet weights (0.1 or 0.2)",

@@ -101,7 +101,8 @@ def test_sidecar_begins_with_its_format(artifact: Path):
 
 def test_missing_artifact_or_sidecar_is_refused(artifact: Path):
     assert refusal(load_model_meta, artifact) == (
-        f"{artifact}: its sidecar net.onnx.json is not beside it; copy both files, or export or build it again"
+        f"{artifact}: its sidecar net.onnx.json is not beside it; copy both files, or export or build it again; "
+        "what another program exported has none and is not read: give the model itself, a .cfg with its .weights"
     )
     save_sidecar(PLAIN, artifact)
     artifact.unlink()

@@ -151,31 +151,18 @@ def _start(
     model: str, options: ModelOptions, data_set: "DataSet", from_scratch: bool, seed: int
 ) -> "tuple[ModelSpec, Weights]":
     """The network with the data's classes, and the weights to begin with."""
-    from yolov3_trt.models import load_spec
-    from yolov3_trt.models.transfer import spec_with_classes, weights_with_classes
-    from yolov3_trt.training.learner import initial_weights
+    from yolov3_trt.training.start import random_start, starting_point
 
+    classes, size = data_set.class_names, parse_input_hw(options.input_size)
     if from_scratch:
         if options.weights:
             raise typer.BadParameter("goes not with --weights", param_hint="--from-scratch")
-        spec = spec_with_classes(load_spec(model), len(data_set.class_names))
-        input_hw = parse_input_hw(options.input_size)
-        spec = spec if input_hw is None else spec.with_input_hw(input_hw)
-        say(f"{spec.name}: random weights, seed {seed}")
-        return spec, initial_weights(spec, seed)
-    pretrained = options.load(model)
-    spec = spec_with_classes(pretrained.spec, len(data_set.class_names))
-    transfer = weights_with_classes(
-        pretrained.spec, pretrained.weights, pretrained.class_names, spec, data_set.class_names, seed
-    )
-    say(f"{spec.name}: starts from {pretrained.weights_path}")
-    if tuple(data_set.class_names) != pretrained.class_names:
-        kept, new = ", ".join(transfer.kept_classes) or "none", ", ".join(transfer.new_classes) or "none"
-        say(
-            f"{spec.name}: heads made anew for {spec.num_classes} classes instead of {pretrained.spec.num_classes}; boxes and "
-            f"objectness are kept, so are the classes of the same name: {kept}; new: {new}"
-        )
-    return spec, transfer.weights
+        start = random_start(model, classes, seed, size)
+    else:
+        start = starting_point(model, classes, seed, weights=options.weights, names=options.names, input_size=size)
+    for note in start.notes:
+        say(note)
+    return start.spec, start.weights
 
 
 def _refuse_with_resume(context: typer.Context) -> None:

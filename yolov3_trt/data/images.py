@@ -74,6 +74,8 @@ def decode_image(content: bytes) -> Image:
         raise ImageError("this JPEG is cut short; copy the file again")
     if content.startswith(_PNG) and content.rfind(b"IEND") < 0:
         raise ImageError("this PNG is cut short; copy the file again")
+    if pixels is None and content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
+        raise ImageError("a HEIC or AVIF picture, as phones take them, which OpenCV does not read; convert it to JPEG")
     if pixels is None:
         raise ImageError("not a picture that OpenCV can read, or damaged")
     return np.asarray(pixels)

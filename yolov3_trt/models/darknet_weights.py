@@ -8,6 +8,7 @@ nor shapes, so a wrong cfg shows only in the byte count: that is checked exactly
 
 import logging
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -66,25 +67,78 @@ def weights_from_darknet(spec: ModelSpec, path: Path) -> DarknetWeights:
     """
     header, offset, num_bytes = _read_header(path)
     layout = list(_darknet_order(spec))
-    num_values = sum(math.prod(shape) for _, shape in layout)
-    expected = offset + 4 * num_values
+    expected = offset + 4 * _num_values(layout)
+    if not header.wide_seen and num_bytes == expected + 4:
+        version = f"{header.major}.{header.minor}.{header.revision}"
+        _LOG.warning(
+            "%s: its header has 20 bytes, as PyTorch-YOLOv3 writes it, though version %s has 16", path, version
+        )
+        offset, expected = 20, num_bytes
     if num_bytes != expected:
         raise WeightsError(
-            f"{path}: {num_bytes} bytes; {spec.name} needs {expected}; {_size_hint(spec, num_bytes - expected)}"
+            f"{path}: {num_bytes} bytes; {spec.name} needs {expected}; "
+            f"{_size_hint(spec, layout, offset, num_bytes, num_bytes - expected)}"
         )
-    if not num_values:
+    if not layout:
         raise WeightsError(f"{path}: {spec.name} has no convolution, so there are no weights to read")
-    values = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(num_values,))
+    arrays = _mapped(path, offset, layout)
+    arrays |= {key: arrays[own] for key, own in _shared_keys(spec).items()}
+    _check_values(path, arrays, spec.batch_norm)
+    _warn_about_tiny_mask(spec, path)
+    return DarknetWeights(header, arrays)
+
+
+def partial_weights_from_darknet(spec: ModelSpec, path: Path) -> Weights | None:
+    """The first layers' weights of a file that ends behind one of them, as `darknet partial` writes it; None where it does not.
+
+    Raises:
+        WeightsError: missing, not a weights file, or damaged.
+    """
+    _, offset, num_bytes = _read_header(path)
+    layout = _first_layers(list(_darknet_order(spec)), num_bytes - offset)
+    if not layout:
+        return None
+    arrays = _mapped(path, offset, layout)
+    _check_values(path, arrays, spec.batch_norm)
+    return arrays
+
+
+def classes_of_file(spec: ModelSpec, path: Path) -> int | None:
+    """How many classes the network has that a file fits, which is `spec` otherwise; None where it fits with none.
+
+    Raises:
+        WeightsError: missing or not a weights file.
+    """
+    _, offset, num_bytes = _read_header(path)
+    return _classes_that_fit(spec, num_bytes - offset - 4 * _num_values(list(_darknet_order(spec))))
+
+
+_Layout = list[tuple[str, tuple[int, ...]]]
+
+
+def _num_values(layout: _Layout) -> int:
+    return sum(math.prod(shape) for _, shape in layout)
+
+
+def _mapped(path: Path, offset: int, layout: _Layout) -> dict[str, FloatArray]:
+    values = np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=(_num_values(layout),))
     arrays: dict[str, FloatArray] = {}
     start = 0
     for key, shape in layout:
         stop = start + math.prod(shape)
         arrays[key] = values[start:stop].view(np.ndarray).reshape(shape)
         start = stop
-    arrays |= {key: arrays[own] for key, own in _shared_keys(spec).items()}
-    _check_values(path, arrays, spec.batch_norm)
-    _warn_about_tiny_mask(spec, path)
-    return DarknetWeights(header, arrays)
+    return arrays
+
+
+def _first_layers(layout: _Layout, num_bytes: int) -> _Layout:
+    """The part of a layout that takes just these bytes and ends behind a kernel, but is not all of it; else none."""
+    taken = 0
+    for count, (key, shape) in enumerate(layout[:-1], start=1):
+        taken += 4 * math.prod(shape)
+        if taken >= num_bytes:
+            return layout[:count] if taken == num_bytes and key.endswith("conv.weight") else []
+    return []
 
 
 def save_darknet_weights(spec: ModelSpec, weights: Weights, path: Path, header: WeightsHeader | None = None) -> None:
@@ -147,9 +201,9 @@ def _read_header(path: Path) -> tuple[WeightsHeader, int, int]:
         raise WeightsError(f"{path}: there is no such file; expected Darknet weights") from None
     except OSError as exc:
         raise WeightsError(f"{path}: cannot be read ({exc.strerror}); expected Darknet weights") from exc
-    for signature, kind in _NOT_WEIGHTS.items():
-        if start.lstrip().lower().startswith(signature):
-            raise WeightsError(f"{path}: this is {kind}, not Darknet weights; download the file again")
+    for signature, (kind, advice) in _NOT_WEIGHTS.items():
+        if re.match(signature, start.lstrip(), re.IGNORECASE | re.DOTALL):
+            raise WeightsError(f"{path}: this is {kind}, not Darknet weights; {advice}")
     if len(start) < 16:
         raise WeightsError(f"{path}: {num_bytes} bytes are too few for a header; expected Darknet weights")
     major, minor, revision = struct.unpack_from("<3i", start)
@@ -164,21 +218,39 @@ def _read_header(path: Path) -> tuple[WeightsHeader, int, int]:
     return WeightsHeader(major, minor, revision, seen), 20 if wide else 16, num_bytes
 
 
+_AGAIN = "download the file again"
+_PYTORCH = ("a checkpoint of PyTorch", "let the program that wrote it save Darknet's .weights")
+# What a file starts with, as a pattern -> what it is, what to do.
 _NOT_WEIGHTS = {
-    b"<!doctype": "an HTML page",
-    b"<html": "an HTML page",
-    b"<?xml": "an XML page",
-    b"version https://git-lfs": "a Git LFS pointer",
-    b"pk\x03\x04": "a ZIP archive (perhaps a PyTorch checkpoint)",
-    b"\x1f\x8b": "a gzip archive",
-    b"[net]": "a .cfg",
+    rb"<(!doctype|html)": ("an HTML page", _AGAIN),
+    rb"<\?xml": ("an XML page", _AGAIN),
+    rb"version https://git-lfs": (
+        "a Git LFS pointer",
+        "run git lfs pull in its repository, or download the file itself",
+    ),
+    rb"pk\x03\x04": _PYTORCH,  # a ZIP archive, as PyTorch writes since 1.6
+    rb"\x80[\x02-\x05]": _PYTORCH,  # a pickle, as before
+    rb"\x89hdf": ("a file of Keras (HDF5)", "take the .weights that it was converted from"),
+    rb"\x08[\x01-\x20][\x12\x1a\x22\x3a\x42]": (
+        "an ONNX graph",
+        "one that this package made is run as it is, without weights",
+    ),
+    rb"\x1f\x8b": ("a gzip archive", "unpack it"),
+    rb"\[net\]": ("a .cfg", "give it as the model, and its .weights here"),
 }
 
 
-def _size_hint(spec: ModelSpec, surplus_bytes: int) -> str:
+def _size_hint(spec: ModelSpec, layout: _Layout, offset: int, num_bytes: int, surplus_bytes: int) -> str:
     """What may have gone wrong when a file is `surplus_bytes` too long."""
     if classes := _classes_that_fit(spec, surplus_bytes):
-        return f"it fits the same network with {classes} classes instead of {spec.num_classes}: use that cfg"
+        return (
+            f"it fits the same network with {classes} classes instead of {spec.num_classes}: use that cfg (`train` starts "
+            "from it as it is)"
+        )
+    if first := _first_layers(layout, num_bytes - offset):
+        count = sum(key.endswith("conv.weight") for key, _ in first)
+        total = sum(key.endswith("conv.weight") for key, _ in layout)
+        return f"it holds the first {count} of {total} convolutions, from which `train` can start (--weights)"
     if surplus_bytes < 0:
         return f"{-surplus_bytes} bytes are missing: the download was cut short, or the cfg is another model's"
     return f"{surplus_bytes} bytes are left over: the cfg is another model's"

@@ -12,6 +12,7 @@ _DATA_SET = "this describes a data set; the model comes first"
 _CHECKPOINT = (
     "this is a checkpoint of PyTorch; this package reads Darknet's .cfg and .weights, and what it made from them"
 )
+_KERAS = "this is a model of Keras or TensorFlow; give the .cfg and .weights of Darknet that it was converted from"
 _PICTURE = f"this is a picture or a video; the model comes first: {_ARTIFACTS}"
 _KINDS = {
     ".names": "these are names of classes: give the model, and these with --names",
@@ -19,8 +20,9 @@ _KINDS = {
     ".toml": "this is a recipe: `yolov3_trt build` takes it, and what that makes goes here",
     **dict.fromkeys((".yaml", ".yml", ".data"), _DATA_SET),
     **dict.fromkeys((".pt", ".pth"), _CHECKPOINT),
+    **dict.fromkeys((".h5", ".keras", ".pb", ".tflite"), _KERAS),
     ".trt": "engines of this package end in .engine and have a sidecar; `yolov3_trt build` makes them",
-    **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".mp4", ".avi", ".mkv", ".mov"), _PICTURE),
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".bmp", ".heic", ".mp4", ".avi", ".mkv", ".mov"), _PICTURE),
 }
 
 
