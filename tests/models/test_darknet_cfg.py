@@ -196,6 +196,9 @@ def yolo(keys: str, filters: int = 7) -> str:
         ("anchors=1,2, 3,4\nnum=2\nclasses=2", 14, Yolo(((1, 2), (3, 4)), 2), Nms()),  # no mask: all anchors
         ("anchors=1,2, 3.5,4\nnum=2\nclasses=2\nmask=1", 7, Yolo(((3.5, 4),), 2), Nms()),
         ("anchors=1,2", 25, Yolo(((1, 2),), 20), Nms()),
+        # What AlexeyAB's cspx-p7-mish.cfg and cspx-p7-mish_hp.cfg have: a num that is too small, a comma that is forgotten.
+        ("anchors=1,2, 3,4\nmask=1\nnum=1\nclasses=2", 7, Yolo(((3, 4),), 2), Nms()),
+        ("anchors=1,2   3,4\nmask=0,1\nnum=2\nclasses=2", 14, Yolo(((1, 23), (4, 0.5)), 2), Nms()),
         ("anchors=1,2\nclasses=2\nscale_x_y=1.2", 7, Yolo(((1, 2),), 2, 1.2), Nms()),
         ("anchors=1,2\nclasses=2\nnms_kind=default", 7, Yolo(((1, 2),), 2), Nms()),
         ("anchors=1,2\nclasses=2\nnms_kind=diounms\nbeta_nms=.8", 7, Yolo(((1, 2),), 2), Nms(NmsKind.DIOU, 0.8)),
@@ -416,7 +419,6 @@ KNOWN = (
             yolo("anchors=1,2\nmask=" + "1," * 500),
             f"a.cfg:10: [yolo] mask={'1,' * 20}; expected different indices in 0..0, of num=1 and 1 pairs of anchors",
         ),
-        (yolo("anchors=1,2,3"), "a.cfg:9: [yolo] anchors= has 3 values; expected pairs of width and height"),
         (yolo("anchors=1,-2"), "a.cfg:9: [yolo] anchors= has 1,-2 as number 0; expected widths and heights above 0"),
         (yolo(""), "a.cfg:8: [yolo] has no anchors=; expected one"),
         (yolo("anchors=1,2\nscale_x_y=0"), "a.cfg:10: [yolo] scale_x_y=0.0; expected a number above 0"),

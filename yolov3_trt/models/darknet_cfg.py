@@ -149,7 +149,16 @@ class _Section:
         return self._parse_number(key, self.text(key, str(default)))
 
     def numbers(self, key: str) -> list[float]:
-        return [self._parse_number(key, part) for part in self._parts(key)]
+        """Darknet drops white space wherever it is, so that a forgotten comma makes one number of two."""
+        parts = self._parts(key)
+        for part in parts:
+            if re.search(r"\d\s+\d", part):
+                joined = re.sub(r"\s", "", part)
+                _LOG.warning(
+                    "%s:%d: [%s] %s= has no comma in %r; taking %s, as Darknet does",
+                    *(self.file, self.values[key][1], self.kind, key, part, joined),
+                )
+        return [self._parse_number(key, re.sub(r"\s", "", part)) for part in parts]
 
     def integers(self, key: str) -> list[int]:
         values = [self._parse_number(key, part) for part in self._parts(key)]
@@ -418,6 +427,12 @@ def _masked_head(section: _Section, kind: HeadKind) -> Yolo:
     anchors = _anchors(section)
     mask = section.integers("mask") if "mask" in section.values else list(range(num))
     last = min(num, len(anchors)) - 1
+    if last < max(mask, default=0) < len(anchors):
+        _LOG.warning(
+            "%s:%d: [%s] num=%d, but mask= names anchor %d; taking it, since %d are listed (Darknet reads beyond its own)",
+            *(section.file, section.line, section.kind, num, max(mask), len(anchors)),
+        )
+        last = len(anchors) - 1
     if len(set(mask)) != len(mask) or not all(0 <= i <= last for i in mask):
         given = section.text("mask", ",".join(map(str, mask)))
         raise section.error(
@@ -435,7 +450,11 @@ def _anchors(section: _Section) -> list[tuple[float, float]]:
     """(width, height) of every anchor listed, input px; a head masks some of them."""
     values = section.numbers("anchors")
     if len(values) % 2:
-        raise section.error(f"anchors= has {len(values)} values; expected pairs of width and height", "anchors")
+        _LOG.warning(
+            "%s:%d: [%s] anchors= has %d values, so the last pair has no height; taking 0.5 px for it, as Darknet does",
+            *(section.file, section.line, section.kind, len(values)),
+        )
+        values.append(0.5)
     if wrong := [value for value in values if value <= 0]:
         at = values.index(wrong[0]) // 2
         pair = f"{values[2 * at]:g},{values[2 * at + 1]:g}"
