@@ -18,6 +18,7 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           compare(a, b)              -> Compared: how far two artifacts are apart, and from which layer on
           benchmark(artifacts)       -> BenchmarkResult: speed side by side, and whether each finds what PyTorch finds
           certify(artifact)          -> Certificate: whether it is a published model and finds what that finds
+          train(model, data=set)     -> Trained: a Darknet cfg and weights for classes of your own
           watch(artifact, *sources)  a Watch: iterate over the results of cameras, streams and files
 OpenCV    read_net_from_darknet(cfg) a cv2.dnn.Net, as OpenCV's Darknet importer gave until OpenCV 5
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.fetch import fetch
     from yolov3_trt.jobs.opencv_net import read_net_from_darknet
     from yolov3_trt.jobs.quantize import Quantized, quantize
+    from yolov3_trt.jobs.train import Trained, train
     from yolov3_trt.jobs.watch import Watch, watch
     from yolov3_trt.models import Model, load_model
     from yolov3_trt.recipe import BuildRecipe, load_recipe
@@ -86,6 +88,7 @@ _HOME_OF = {
     "Quantized": "jobs.quantize",
     "Reporter": "reporter",
     "SettingError": "errors",
+    "Trained": "jobs.train",
     "Watch": "jobs.watch",
     "Yolov3TrtError": "errors",
     "benchmark": "jobs.benchmark",
@@ -101,6 +104,7 @@ _HOME_OF = {
     "open_detector": "detector",
     "quantize": "jobs.quantize",
     "read_net_from_darknet": "jobs.opencv_net",
+    "train": "jobs.train",
     "watch": "jobs.watch",
 }
 
@@ -124,6 +128,7 @@ __all__ = [
     "Quantized",
     "Reporter",
     "SettingError",
+    "Trained",
     "Watch",
     "Yolov3TrtError",
     "__version__",
@@ -140,6 +145,7 @@ __all__ = [
     "open_detector",
     "quantize",
     "read_net_from_darknet",
+    "train",
     "watch",
 ]
 

@@ -1,7 +1,7 @@
 """`train`: a model on a user's own classes."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,19 +15,14 @@ from yolov3_trt.cli.options import (
     DeviceName,
     InputSizeOption,
     JsonOption,
-    ModelOptions,
     NamesOption,
     WeightsOption,
-    parse_input_hw,
     readable,
     writable,
 )
-from yolov3_trt.cli.output import progress_bar, say, table, write_result
+from yolov3_trt.cli.output import progress_bar, reporter, say, table, write_result
 
 if TYPE_CHECKING:
-    from yolov3_trt.data.labelled import DataSet
-    from yolov3_trt.models.darknet_weights import Weights
-    from yolov3_trt.spec import ModelSpec
     from yolov3_trt.training.settings import TrainSettings
     from yolov3_trt.training.watcher import StepReport
 
@@ -42,6 +37,10 @@ def train(
             help="Data set: a YOLO data.yaml, a Darknet .data file, a VOC folder, or a folder with one or with COCO JSONs.",
         ),
     ],
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which part of it to validate on; default: val, where there is one."),
+    ] = None,
     skip_faulty: SkipFaultyOption = False,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Built-in model or a .cfg; see `models`.")] = None,
     weights: WeightsOption = None,
@@ -56,8 +55,8 @@ def train(
     input_size: InputSizeOption = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="At its height.")] = 0.005,
-    warmup_epochs: Annotated[float, typer.Option(min=0, help="Until the learning rate is at its height.")] = 2.0,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Peak learning rate.")] = 0.005,
+    warmup_epochs: Annotated[float, typer.Option(min=0, help="Epochs that the learning rate rises to its peak.")] = 2.0,
     box_loss: Annotated[BoxLossName, typer.Option(help="`coordinates` is the paper's.")] = "ciou",
     prior_iou: Annotated[
         float,
@@ -71,7 +70,7 @@ def train(
     saturation: Annotated[float, typer.Option(min=0, max=1, help="Saturation varies by up to this share.")] = 0.7,
     value: Annotated[float, typer.Option(min=0, max=1, help="Brightness varies by up to this share.")] = 0.4,
     val_every: Annotated[int, typer.Option(min=1, help="Epochs between validations.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of weights, order and augmentation.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="Where to train; auto: a CUDA GPU if there is one.")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and augment pictures.")] = 2,
     cache_mib: Annotated[int, typer.Option(min=0, help="Memory for pictures, so that they are read once.")] = 512,
@@ -91,83 +90,69 @@ def train(
 
     require("torch", extra="train")
     from yolov3_trt.data.reading import load_data_set
-    from yolov3_trt.training.augment import Augmentation
-    from yolov3_trt.training.cfg_keys import unused_keys
-    from yolov3_trt.training.loss import BoxLoss, LossSettings
-    from yolov3_trt.training.settings import TrainSettings
-    from yolov3_trt.training.train import Resources, TrainingRun, device_by_name
-    from yolov3_trt.training.watcher import Stopped
+    from yolov3_trt.jobs.train import train as job
 
-    settings = TrainSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_epochs=warmup_epochs,
-        val_every=val_every,
-        seed=seed,
-        loss=LossSettings(box=BoxLoss(box_loss), prior_iou=prior_iou),
-        augmentation=Augmentation(mosaic, flip, scale, translate, hue, saturation, value),
-    )
+    told: dict[str, Any] = {}
     if resume is not None:
         _refuse_with_resume(context)
     elif model is None:
         raise typer.BadParameter("expected a built-in model or a .cfg (or --resume DIR)", param_hint="--model")
+    elif from_scratch and weights:
+        raise typer.BadParameter("goes not with --weights", param_hint="--from-scratch")
+    else:
+        told = {
+            "model": model,
+            "weights": weights,
+            "names": names,
+            "input_size": input_size,
+            "from_scratch": from_scratch,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "warmup_epochs": warmup_epochs,
+            "box_loss": box_loss,
+            "prior_iou": prior_iou,
+            "mosaic": mosaic,
+            "flip": flip,
+            "scale": scale,
+            "translate": translate,
+            "hue": hue,
+            "saturation": saturation,
+            "value": value,
+            "val_every": val_every,
+            "seed": seed,
+            "folder": output,
+        }
     with faults_told():
-        data_set = load_data_set(data, checking, skip_faulty=skip_faulty)
+        data_set = load_data_set(data, checking, split=split, skip_faulty=skip_faulty)
     tell_notes(data_set.notes)
     list_skipped(data_set.path, data_set.skipped)
-    resources = Resources(device_by_name(device), workers, cache_mib * 2**20)
-    if resume is not None:
-        run = TrainingRun.resume(resume, data_set, resources)
-        say(f"resuming {resume}: {len(run.history)} of {run.settings.epochs} epochs done, step {run.step}")
-    else:
-        assert model is not None
-        start = _start(model, ModelOptions(weights, names, input_size), data_set, from_scratch, seed)
-        run = TrainingRun.start(start, data_set, settings, output or Path("runs/train"), resources)
-        if Path(model).is_file():
-            tell_notes(tuple(unused_keys(Path(model).read_bytes(), settings)))
-    say(
-        f"{run.name}: {len(data_set.train)} pictures to train on, {len(data_set.val)} to validate; "
-        f"{run.settings.epochs} epochs of {run.steps_per_epoch} steps on {run.device.type}"
-    )
     asked: list[str] = []  # the signal to stop, when it has come
 
     def stop(signal_name: str) -> None:
         asked.append(signal_name)
         say("stopping after this step ...")
 
-    try:
-        with ended_by_signals(stop), _progress(run.settings, lambda: bool(asked)) as watcher:
-            history = run.run(watcher)
-    except Stopped:
-        say(f"stopped; go on with: yolov3_trt train --data {data} --resume {run.output}")
-        raise typer.Exit(exit_code(asked[0])) from None
-    best = max(history, key=lambda entry: entry.get("AP") or 0.0)
-    content = {"cfg": str(run.output / f"{run.name}.cfg"), "best": best, "history": history}
-    write_result(json, content, _summary(run.output / run.name, best))
-
-
-def _start(
-    model: str, options: ModelOptions, data_set: "DataSet", from_scratch: bool, seed: int
-) -> "tuple[ModelSpec, Weights]":
-    """The network with the data's classes, and the weights to begin with."""
-    from yolov3_trt.training.start import random_start, starting_point
-
-    classes, size = data_set.class_names, parse_input_hw(options.input_size)
-    if from_scratch:
-        if options.weights:
-            raise typer.BadParameter("goes not with --weights", param_hint="--from-scratch")
-        start = random_start(model, classes, seed, size)
-    else:
-        start = starting_point(model, classes, seed, weights=options.weights, names=options.names, input_size=size)
-    for note in start.notes:
-        say(note)
-    return start.spec, start.weights
+    with ended_by_signals(stop), _progress(lambda: bool(asked)) as watcher:
+        result = job(
+            data=data_set,
+            resume=resume,
+            device=device,
+            workers=workers,
+            cache_mib=cache_mib,
+            watcher=watcher,
+            reporter=reporter(),
+            **told,
+        )
+    if not result.finished:
+        say(f"stopped; go on with: yolov3_trt train --data {data} --resume {result.path.parent}")
+        raise typer.Exit(exit_code(asked[0]))
+    write_result(json, result.to_json(), _summary(result.path.with_suffix(""), result.best))
 
 
 def _refuse_with_resume(context: typer.Context) -> None:
     """Everything but --data comes from the checkpoint; an option that would be ignored is refused."""
-    allowed = {"data", "skip_faulty", "resume", "device", "workers", "cache_mib", "json"}
+    allowed = {"data", "split", "skip_faulty", "resume", "device", "workers", "cache_mib", "json"}
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in allowed and source is not None and source.name == "COMMANDLINE":
@@ -178,17 +163,19 @@ def _refuse_with_resume(context: typer.Context) -> None:
 
 
 @contextmanager
-def _progress(settings: "TrainSettings", stop: Callable[[], bool]) -> Iterator[Any]:
+def _progress(stop: Callable[[], bool]) -> Iterator[Any]:
     """A bar with the losses on a terminal; a line per epoch everywhere."""
     from yolov3_trt.training.watcher import Watcher
+
+    runs: list[TrainSettings] = []
 
     def epoch_line(entry: dict[str, Any]) -> str:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in entry["loss"].items())
         accuracy = f"; AP {entry['AP']:.4f}, AP50 {entry['AP50']:.4f}" if entry.get("AP") is not None else ""
-        return f"epoch {entry['epoch']}/{settings.epochs}: {losses}{accuracy} ({entry['train_s']:.0f} s)"
+        return f"epoch {entry['epoch']}/{runs[0].epochs}: {losses}{accuracy} ({entry['train_s']:.0f} s)"
 
     if not sys.stderr.isatty():
-        yield Watcher(on_epoch=lambda entry: say(epoch_line(entry)), stop=stop)
+        yield Watcher(on_epoch=lambda entry: say(epoch_line(entry)), stop=stop, on_start=runs.append)
         return
     with progress_bar() as progress:
         task = progress.add_task("training", total=None)
@@ -197,15 +184,17 @@ def _progress(settings: "TrainSettings", stop: Callable[[], bool]) -> Iterator[A
             losses = " ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
             progress.update(
                 task,
-                total=settings.epochs * report.steps,
+                total=runs[0].epochs * report.steps,
                 completed=report.epoch * report.steps + report.step + 1,
-                description=f"epoch {report.epoch + 1}/{settings.epochs} {losses}",
+                description=f"epoch {report.epoch + 1}/{runs[0].epochs} {losses}",
             )
 
-        yield Watcher(on_step, lambda entry: progress.console.print(epoch_line(entry), highlight=False), stop)
+        yield Watcher(
+            on_step, lambda entry: progress.console.print(epoch_line(entry), highlight=False), stop, runs.append
+        )
 
 
-def _summary(stem: Path, best: dict[str, Any]) -> str:
+def _summary(stem: Path, best: Mapping[str, Any]) -> str:
     text = f"{stem}.cfg, {stem}.weights"
     if best.get("AP") is None:
         return text + " (of the last epoch; no validation pictures)"

@@ -13,6 +13,7 @@ from yolov3_trt.data.formats import describe
 from yolov3_trt.data.labelled import DataSet, LabelledFile, LabelledSet
 from yolov3_trt.data.labels import Labels, boxes_in_picture, first_few
 from yolov3_trt.data.picture_size import PictureSize, Progress, sizes_of
+from yolov3_trt.errors import SettingError
 
 _ANY_HW = (1000, 1000)  # for what is wrong with labels whatever the size of their picture
 _NAMED = 10  # empty label files; more of them are only counted
@@ -48,21 +49,31 @@ def load_set(
     )
 
 
-def load_data_set(path: Path, progress: Progress = iter, *, skip_faulty: bool = False) -> DataSet:
-    """Read a set to train on, its `train` and `val` parts, every label file and every picture, which are all decoded once.
+def load_data_set(
+    path: Path, progress: Progress = iter, *, split: str | None = None, skip_faulty: bool = False
+) -> DataSet:
+    """Read a set to train on, every label file and every picture, which are all decoded once.
+
+    Args:
+        path: of what describes it.
+        progress: wraps the iteration over its pictures.
+        split: the part to validate on; None: `val`, where there is one.
+        skip_faulty: go on without what is faulty.
 
     Raises:
         DataSetError: there are faults; it holds all of them.
         SettingError: see `formats.describe`.
     """
     findings = Findings(skip_faulty)
-    wanted = Wanted(("train", "val"))
+    wanted = Wanted(("train", split or "val"))
     description = describe(Path(os.path.abspath(path)), wanted, findings)
     parts = _read(description, wanted, findings, progress, decode=True)
     train, val = (
         LabelledSet(description.path, files, description.class_names, skipped=findings.skipped, named=description.named)
         for files in parts
     )
+    if split is not None and not val.files:
+        raise SettingError("split", f"got {split!r}, of which {description.path} has no pictures")
     return DataSet(description.path, train, val, tuple(findings.notes))
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from yolov3_trt.training.settings import TrainSettings
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -22,6 +24,7 @@ class Watcher:
     on_step: Callable[[StepReport], None] = lambda report: None
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None
     stop: Callable[[], bool] = lambda: False  # asked after every step and validation picture
+    on_start: Callable[[TrainSettings], None] = lambda settings: None  # a resumed run has those of its checkpoint
 
 
 class Stopped(Exception):  # not an error

@@ -1,0 +1,192 @@
+"""Train or fine-tune a model on a user's own classes."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from yolov3_trt.arguments import flag, integer, number, one_of, text
+from yolov3_trt.arguments import path as path_of
+from yolov3_trt.arguments import size as size_of
+from yolov3_trt.backends import DeviceName
+from yolov3_trt.data.labelled import DataSet
+from yolov3_trt.data.reading import load_data_set
+from yolov3_trt.errors import SettingError
+from yolov3_trt.reporter import SILENT, Reporter
+from yolov3_trt.settings import MAX_COUNT
+from yolov3_trt.training.augment import Augmentation
+from yolov3_trt.training.cfg_keys import unused_keys
+from yolov3_trt.training.loss import BoxLoss, LossSettings
+from yolov3_trt.training.settings import TrainSettings
+from yolov3_trt.training.start import random_start, starting_point
+from yolov3_trt.training.train import Resources, TrainingRun, device_by_name
+from yolov3_trt.training.watcher import Stopped, Watcher
+
+_AUGMENTATION = tuple(item.name for item in fields(Augmentation))
+_LOSS = {"box_loss": "box", "prior_iou": "prior_iou"}
+_WHOLE = {"epochs": 1, "batch_size": 1, "val_every": 1, "seed": 0}  # each from this on
+_NUMBERS = {
+    "learning_rate": (1e-9, 1e9),
+    "warmup_epochs": (0.0, 1e9),
+    "prior_iou": (0.0, 1.0),
+    **{name: (0.0, 0.99 if name == "scale" else 1.0) for name in _AUGMENTATION},
+}
+_MAX_CACHE_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network; goes wherever the path of a `.cfg` does: its weights and names lie beside it.
+
+    Attributes:
+        path: of the `.cfg`.
+        best: entry of the epoch that the weights are of: its number, losses, and AP where there were pictures to validate.
+        history: an entry per epoch.
+        finished: all epochs are done; otherwise `watcher` stopped it, and it can be resumed.
+    """
+
+    path: Path
+    best: Mapping[str, Any]
+    history: tuple[Mapping[str, Any], ...]
+    finished: bool = True
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `train --json` writes it."""
+        return {"cfg": str(self.path), "best": dict(self.best), "history": [dict(entry) for entry in self.history]}
+
+
+def train(
+    model: Any = None,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    data: str | os.PathLike[str] | DataSet,
+    split: str | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    names: str | os.PathLike[str] | None = None,
+    input_size: Any = None,
+    from_scratch: bool = False,
+    device: str = "auto",
+    workers: int = 2,
+    cache_mib: int = 512,
+    watcher: Watcher | None = None,
+    reporter: Reporter = SILENT,
+    **settings: Any,
+) -> Trained:
+    """Train or fine-tune a model on a labelled set; writes a Darknet `.cfg`, `.names` and `.weights`.
+
+    Args:
+        model: a built-in name or a `.cfg`; its heads are made for the classes of the data.
+        folder: of the run; None: `runs/train`.
+        data: a labelled set, see `data.labelled_set`: a YOLO data.yaml, a Darknet .data file, a COCO JSON, a VOC folder.
+        split: which part of it is validated on; None: `val`, where there is one.
+        resume: folder of a run to go on with; everything but `data` comes from there.
+        weights: Darknet `.weights` to begin with; so are the next two of the model, see `load_model`.
+        names: of the classes of those weights.
+        input_size: px.
+        from_scratch: begin with random weights.
+        device: `cpu`, `cuda` or `auto`.
+        workers: threads that read and augment pictures.
+        cache_mib: memory for pictures, so that they are read once.
+        watcher: is told of each step and epoch, and may stop the run.
+        reporter: is told how it gets on.
+        settings: `epochs`, `batch_size`, `learning_rate` (its peak), `warmup_epochs`, `val_every`, `seed`, `prior_iou`,
+            `box_loss` (`ciou` or `coordinates`); and how far samples vary: `mosaic`, `flip`, `scale`, `translate`, `hue`,
+            `saturation`, `value`. See `training.settings.TrainSettings`.
+
+    Raises:
+        SettingError: an argument has no such value, or does not go with another.
+        DataSetError: faults of the data set; it holds all of them.
+        TrainingError: the run cannot start or go on.
+
+    >>> trained = train("yolov3-tiny", data="data.yaml", epochs=50)  # doctest: +SKIP
+    >>> export(trained, precision="fp16")  # doctest: +SKIP
+    """
+    resources = Resources(
+        device_by_name(one_of("device", device, DeviceName).value),
+        integer("workers", workers, 1, 1024),
+        integer("cache_mib", cache_mib, 0, _MAX_CACHE_MIB) * 2**20,
+    )
+    told = train_settings(settings)
+    model, weights, names = (
+        None if value is None else text(name, value)
+        for name, value in (("model", model), ("weights", weights), ("names", names))
+    )
+    from_scratch = flag("from_scratch", from_scratch)
+    if resume is not None:
+        start = {"model": model, "folder": folder, "weights": weights, "names": names, "input_size": input_size}
+        for name, value in {**start, "from_scratch": from_scratch or None, **settings}.items():
+            if value is not None:
+                raise SettingError(name, "given with resume, which takes everything from the checkpoint; leave it out")
+    elif model is None:
+        raise SettingError("model", "missing; expected a built-in model or a .cfg, or resume")
+    elif from_scratch and weights is not None:
+        raise SettingError("from_scratch", "given with weights; give one of them")
+    data_set = _read(data, split, reporter)
+    if resume is not None:
+        run = TrainingRun.resume(path_of("resume", resume), data_set, resources)
+        reporter.say(f"resuming {resume}: {len(run.history)} of {run.settings.epochs} epochs done, step {run.step}")
+    else:
+        classes, hw = data_set.class_names, None if input_size is None else size_of("input_size", input_size)
+        begin = (
+            random_start(model, classes, told.seed, hw)
+            if from_scratch
+            else starting_point(model, classes, told.seed, weights=weights, names=names, input_size=hw)
+        )
+        for note in begin.notes:
+            reporter.say(note)
+        output = Path("runs/train") if folder is None else path_of("folder", folder)
+        run = TrainingRun.start((begin.spec, begin.weights), data_set, told, output, resources)
+        if Path(model).is_file():
+            for line in unused_keys(Path(model).read_bytes(), told):
+                reporter.say(f"note: {line}")
+    reporter.say(
+        f"{run.name}: {len(data_set.train)} pictures to train on, {len(data_set.val)} to validate; "
+        f"{run.settings.epochs} epochs of {run.steps_per_epoch} steps on {run.device.type}"
+    )
+    watcher, finished = watcher or Watcher(), True
+    watcher.on_start(run.settings)
+    try:
+        run.run(watcher)
+    except Stopped:
+        finished = False
+    best = max(run.history, key=lambda entry: entry.get("AP") or 0.0, default={})
+    return Trained(run.output / f"{run.name}.cfg", best, tuple(run.history), finished)
+
+
+def _read(data: str | os.PathLike[str] | DataSet, split: str | None, reporter: Reporter) -> DataSet:
+    if isinstance(data, DataSet):
+        return data
+    data_set = load_data_set(
+        path_of("data", data), lambda items: reporter.track(items, "checking pictures", None), split=split
+    )
+    for note in data_set.notes:
+        reporter.say(f"note: {note}")
+    return data_set
+
+
+def train_settings(given: Mapping[str, Any]) -> TrainSettings:
+    """The settings of a run by their flat names; None keeps a default.
+
+    Raises:
+        TypeError: there is no setting of that name.
+        SettingError: a value is out of its range.
+    """
+    checked = {name: _checked(name, value) for name, value in given.items() if value is not None}
+    augmentation = {name: checked.pop(name) for name in _AUGMENTATION if name in checked}
+    loss = {ours: checked.pop(name) for name, ours in _LOSS.items() if name in checked}
+    return TrainSettings(**checked, loss=LossSettings(**loss), augmentation=Augmentation(**augmentation))
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name == "box_loss":
+        return one_of(name, value, BoxLoss)
+    if name in _WHOLE:
+        return integer(name, value, _WHOLE[name], MAX_COUNT)
+    if name in _NUMBERS:
+        return number(name, value, *_NUMBERS[name])
+    raise TypeError(f"there is no setting {name!r} here; expected some of box_loss, {', '.join((*_WHOLE, *_NUMBERS))}")
