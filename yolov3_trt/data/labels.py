@@ -180,11 +180,16 @@ def boxes_in_picture(
     """
     xywh = np.array(labels.boxes, np.float64).reshape(-1, 4)
     sides = np.array((image_hw[1], image_hw[0]), np.float64)
+    if not len(xywh):
+        return xywh, np.ones(0, bool), 0
     if labels.is_relative:
         xywh[:, :2] -= xywh[:, 2:] / 2
-        xywh = _as_written(xywh * np.tile(sides, 2), np.tile(sides, 2))
+        four = np.array(2 * (image_hw[1], image_hw[0]), np.float64)
+        xywh = _as_written(xywh * four, four)
     low, high = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
     over = np.maximum(-low, high - sides)
+    if over.max() <= 0 and xywh[:, 2:].min() >= _SMALLEST:
+        return xywh + 0.0, np.ones(len(xywh), bool), 0  # no -0.0
     is_out = over > 1.001 * np.maximum(_ROUNDING * sides, np.minimum(_ROUNDING_PX, _MOST * sides))
     clipped_low, clipped_high = low.clip(0, sides), high.clip(0, sides)
     flat = clipped_high - clipped_low < _SMALLEST
@@ -195,7 +200,7 @@ def boxes_in_picture(
         for row in np.flatnonzero(~good)
     )
     clipped = np.concatenate([clipped_low, clipped_high - clipped_low], axis=1).round(6)
-    xywh = np.where((over > 0).any(axis=1, keepdims=True), clipped, xywh) + 0.0  # no -0.0
+    xywh = np.where((over > 0).any(axis=1, keepdims=True), clipped, xywh) + 0.0
     return xywh[good], good, int(np.count_nonzero((over > 1e-4).any(axis=1) & good))
 
 

@@ -69,7 +69,9 @@ def sizes_of(
     sizes: dict[Path, PictureSize] = {}
     pool = ThreadPoolExecutor(_THREADS)
     try:
-        outcomes = pool.map(size_or_fault, pictures)
+        outcomes = (
+            pool.map(size_or_fault, pictures) if decode else map(size_or_fault, pictures)
+        )  # a header is read at once
         for picture in progress(pictures):
             outcome = next(outcomes)
             if isinstance(outcome, str):
