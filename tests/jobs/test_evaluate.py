@@ -18,9 +18,11 @@ from pycocotools.cocoeval import COCOeval
 from tests.conftest import COCO_MODELS
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.annotations import Annotations
+from yolov3_trt.data.labelled import LabelledFile, LabelledSet
 from yolov3_trt.detections import Detections
 from yolov3_trt.evaluation import METRICS, Scores, average_precision, coco_results, score
 from yolov3_trt.evaluation.bootstrap import ClassMatches, draw_images, interval, resampled_ap
+from yolov3_trt.evaluation.counts import count_hits
 from yolov3_trt.evaluation.origin import ORIGINAL_WEIGHTS, training_overlap_note
 from yolov3_trt.evaluation.worst import PictureScore, confident, score_pictures, worst_first
 from yolov3_trt.meta import ModelMeta, meta_from_spec
@@ -317,3 +319,40 @@ def test_a_detection_in_a_crowd_is_not_called_false():
 
 def test_a_threshold_later_is_a_threshold_before():
     assert confident(found_at((0, 0, 0.9), (0, 50, 0.25)), 0.25).scores.tolist() == pytest.approx([0.9])
+
+
+# --- as Darknet counts ---
+
+
+def test_hits_false_alarms_and_misses_are_darknets(tmp_path: Path):
+    """Two classes, three images, counted by hand."""
+    cats = np.array([[0, 0, 10, 10], [20, 20, 10, 10]], np.float64)
+    files = [
+        LabelledFile(tmp_path / "a", (50, 50), cats, np.array([0, 0], np.int32)),
+        LabelledFile(tmp_path / "b", (50, 50), cats[:1], np.array([1], np.int32)),
+        LabelledFile(tmp_path / "c", (50, 50), cats[:0], np.array([], np.int32)),
+    ]
+    truth = LabelledSet(tmp_path, files, ("cat", "dog")).truth_for(("cat", "dog", "owl"))
+
+    def of(*rows: tuple[float, int, tuple[float, ...]]) -> Detections:
+        boxes = np.array([row[2] for row in rows], np.float32).reshape(-1, 4)
+        return Detections(
+            boxes,
+            np.array([row[0] for row in rows], np.float32),
+            np.array([row[1] for row in rows], np.int32),
+            truth.class_names,
+        )
+
+    found = {
+        # a hit, one more on the same cat, a weak hit (IoU .8) that only the area sees
+        1: of((0.9, 0, (0, 0, 10, 10)), (0.5, 0, (0, 0, 10, 9)), (0.2, 0, (20, 20, 30, 28))),
+        2: of((0.8, 1, (0, 0, 10, 5)), (0.3, 2, (0, 0, 10, 10))),  # IoU just .5 is none; owls are not in the set
+        3: of((0.6, 0, (0, 0, 10, 10))),
+    }
+    counts = count_hits(truth, found)
+    assert (counts.tp, counts.fp, counts.fn) == (1, 3, 2)
+    assert counts.precision == 1 / 4 and counts.recall == 1 / 3 and counts.f1 == 2 / 7
+    assert counts.mean_iou == pytest.approx(1 / 4)
+    # cats by score: hit .9, miss .6, miss .5, hit .2: precision 1 up to recall .5, then 2 / 4; dogs: none found
+    assert counts.mAP50 == pytest.approx((0.5 * 1 + 0.5 * 2 / 4 + 0) / 2)
+    assert count_hits(truth, found, conf=0.1).tp == 2

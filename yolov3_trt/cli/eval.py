@@ -14,7 +14,7 @@ from yolov3_trt.cli.output import reporter, say, table, write_result
 from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
-    from yolov3_trt.evaluation.accuracy import Accuracy, AccuracyDifference, Evaluation
+    from yolov3_trt.evaluation.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
 
 
 @takes(ModelOptions, DetectSettings)
@@ -108,6 +108,7 @@ def _text(result: "Evaluation", per_class: bool) -> str:
     rows = result.rows
     lines = [(row.artifact, *(_with_interval(row.accuracy, metric) for metric in METRICS)) for row in rows]
     parts = [f"{rows[0].accuracy.images} images", table(("artifact", *METRICS), lines)]
+    parts += [_counts_text(row, len(rows) > 1) for row in rows]
     parts += [difference_text(difference) for difference in result.differences]
     if result.resamples:
         parts.append(f"in brackets: 95 % intervals, of {result.resamples} draws of the images")
@@ -122,6 +123,14 @@ def _text(result: "Evaluation", per_class: bool) -> str:
     ]
     parts += [f"fallback of {row.artifact}: {reason}" for row in rows for reason in row.fallbacks]
     return "\n".join([*parts, *(f"note: {note}" for note in result.notes)])
+
+
+def _counts_text(row: "Evaluated", named: bool) -> str:
+    """As Darknet's `detector map` ends."""
+    counts = row.counts
+    figures = f"mAP@.5 {_plain(counts.mAP50)}; at conf {counts.conf:g}: TP {counts.tp}, FP {counts.fp}, FN {counts.fn}"
+    rates = ", ".join(f"{name} {_plain(getattr(counts, name))}" for name in ("precision", "recall", "f1"))
+    return f"as Darknet counts{f', {row.artifact}' if named else ''}: {figures}, {rates}"
 
 
 def difference_text(difference: "AccuracyDifference") -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.evaluation import ClassScore, Scores, detect_all, score_detections
 from yolov3_trt.evaluation.bootstrap import draw_images, interval, resampled_ap
+from yolov3_trt.evaluation.counts import Counts, count_hits
 from yolov3_trt.evaluation.worst import WorstPicture
 
 METRICS_RESAMPLED = ("AP", "AP50")
@@ -138,12 +140,18 @@ class Evaluated:
     fallbacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def counts(self) -> Counts:
+        """What Darknet's `detector map` would say."""
+        return count_hits(self.truth, self.accuracy.found)
+
     def to_json(self) -> dict[str, Any]:
         """As `eval --json` writes it."""
         names = ("artifact", "backend", "precision", "resize", "nms", "conf", "size_bytes")
         return {
             **{name: getattr(self, name) for name in names},
             **self.accuracy.to_json(),
+            "darknet": self.counts.to_json(),
             "fallbacks": list(self.fallbacks),
             "notes": list(self.notes),
         }
