@@ -18,7 +18,7 @@ VENV_TRITON := .venv-triton
 
 PYCUDA := .venv-pycuda
 
-.PHONY: demo test test-slow lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
+.PHONY: demo test test-slow fuzz lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
@@ -30,6 +30,11 @@ test: $(VENV)/installed lint
 # What takes long for what it shows anew each time: soaks, accuracy studies, killed builds, the blocks of the docs.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m slow
+
+# Damaged input for every reader, all together so many minutes; READERS names some of them.
+MINUTES ?= 10
+fuzz: $(VENV)/installed
+	$(BIN)/python -m tests.fuzz $(MINUTES) $(READERS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -40,7 +40,7 @@ def load_set(path: Path) -> CalibrationSet:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CalibrationError(f"{path}: there is no such manifest of calibration pictures") from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise CalibrationError(f"{path}: this manifest cannot be read ({exc}); expected TOML") from exc
     if content.get("format") != SET_FORMAT:
         raise CalibrationError(f"{path}: format {content.get('format')!r}; expected {SET_FORMAT!r}")

@@ -1,0 +1,237 @@
+"""Damaged input for every reader: `python -m tests.fuzz MINUTES [READER ...]`. What is no error of ours is a finding.
+
+Seeds are small and made here. A finding's input is written to `runs/fuzz/`, and becomes a test of its reader.
+"""
+
+import http.client
+import json
+import random
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from tests.fakes import FakeBackend, grey_pictures
+from tests.values.test_meta_fuzz import SIDECARS
+from yolov3_trt.backends.triton.contract import contract_of, outputs_of
+from yolov3_trt.backends.triton.model_config import config_from_text, text_from_config
+from yolov3_trt.calibration.table import load_table
+from yolov3_trt.camera.frames import Frame, FrameStatus, Result
+from yolov3_trt.camera.sinks import HttpSink
+from yolov3_trt.data.images import decode_image
+from yolov3_trt.data.labels import read_labels
+from yolov3_trt.data.manifest import load_set
+from yolov3_trt.deploy import triton as deploy
+from yolov3_trt.deploy.pictures import decode_picture
+from yolov3_trt.detections import Detections
+from yolov3_trt.errors import Yolov3TrtError
+from yolov3_trt.meta import model_meta_from_json, to_json
+from yolov3_trt.models.architectures import yolov3_tiny
+from yolov3_trt.models.class_names import load_class_names
+from yolov3_trt.models.darknet_cfg import parse_cfg
+from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
+from yolov3_trt.postprocess import checked_detections
+from yolov3_trt.recipe import load_recipe
+from yolov3_trt.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+# Of one input, and of the process: OpenCV 4.11's PNG decoder was seen to take 3.3 GiB for what is within 64 megapixels.
+LIMIT_S, LIMIT_MIB = 10, 4096
+WORDS = [
+    b"nan",
+    b"-1",
+    b"1e999",
+    b"99999999999999999999",
+    b"[]",
+    b"{}",
+    b"null",
+    b'"',
+    b"\0",
+    b"\n",
+    b"../",
+    b"\x1b[31m",
+]
+WORDS.append(b"[" * 2000)
+Target = Callable[[bytes], None]
+
+
+class Hang(BaseException):
+    """An input took too long."""
+
+
+def mutated(rng: random.Random, seed: bytes) -> bytes:
+    """A seed with a few changes of bytes, words and pieces."""
+    content = bytearray(seed)
+    for _ in range(rng.randint(1, 4)):
+        at, length = rng.randrange(len(content) + 1), min(rng.choice((1, 2, 8, 64)), len(content))
+        kind = rng.randrange(5)
+        if kind == 0:
+            content[at : at + 1] = bytes([rng.randrange(256)])
+        elif kind == 1:
+            content[at:at] = rng.choice(WORDS)
+        elif kind == 2:
+            content[at : at + length] = rng.choice(WORDS)
+        elif kind == 3:
+            del content[at : at + length]
+        else:
+            start = rng.randrange(len(content) + 1)
+            content[at:at] = content[start : start + length]
+    return bytes(content)
+
+
+def from_file(path: Path, read: Callable[[Path], Any]) -> Target:
+    def target(content: bytes) -> None:
+        path.write_bytes(content)
+        read(path)
+
+    return target
+
+
+def answer(content: bytes) -> None:
+    """Detections of a server or graph: whatever is taken is finite, 0..1, and of a class."""
+    meta = FakeBackend.meta
+    shapes = {tensor.name: tensor for tensor in outputs_of(deploy.Variant.PYTHON, meta)}
+    content = content.ljust(28 * 300 + 4, b"\0")
+    outputs: dict[str, Any] = {"num_detections": np.frombuffer(content, np.int32, 1)[0]}
+    outputs["boxes"] = np.frombuffer(content, np.float32, 1200, 4).reshape(shapes["boxes"].dims)
+    outputs["scores"] = np.frombuffer(content, np.float32, 300, 4804)
+    outputs["class_ids"] = np.frombuffer(content, np.int32, 300, 6004)
+    xyxy, scores, class_ids = checked_detections(outputs, meta)
+    assert not np.isnan(xyxy).any() and ((scores >= 0) & (scores <= 1)).all() and (class_ids < meta.num_classes).all()
+
+
+def sidecar(content: bytes) -> None:
+    meta = model_meta_from_json(content, "it")
+    assert np.isfinite([*np.ravel([head.anchors_wh for head in meta.heads]), meta.preprocess.scale]).all()
+    assert all(name.isprintable() or not any(ord(c) < 32 for c in name) for name in meta.class_names)
+    json.dumps(to_json(meta), allow_nan=False)
+
+
+def page(sink: HttpSink) -> Target:
+    port = int(sink.address.rpartition(":")[2])
+
+    def target(content: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1 << 16)
+        good = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        good.request("GET", "/healthz")
+        assert good.getresponse().status == 200
+        good.close()
+
+    return target
+
+
+def targets(folder: Path, stack: ExitStack) -> dict[str, tuple[Target, list[bytes]]]:
+    """The readers by name, each with its seeds."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (24, 24, 3), np.uint8)
+    pictures = [cv2.imencode(suffix, small)[1].tobytes() for suffix in (".jpg", ".png", ".bmp", ".webp", ".tiff")]
+    config = deploy.config_from_model(deploy.ServedModel("m", FakeBackend.meta, deploy.Variant.PYTHON, on_gpu=False))
+    pbtxt = text_from_config(config).encode()
+    sink = stack.enter_context(HttpSink("127.0.0.1", 0, sources=["a"], stats=dict))
+    sink.write(
+        Result(Frame(grey_pictures([7])[0], "a", 0, time.monotonic()), Detections.none(), FrameStatus(None, 5.0, 0, 1))
+    )
+    request = b"GET /stats.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    checkpoint = folder / "checkpoint.pt"
+    tensor = {"a": torch.zeros(2)}
+    save_checkpoint(Checkpoint({}, "", "m", ["a"], "", 0, tensor, tensor, {}, {}, [0.0], []), checkpoint)
+    kept = checkpoint.read_bytes()
+    recipes = [path.read_bytes() for path in sorted(Path("engines").glob("*.toml"))[:3]]
+    manifests = [path.read_bytes() for path in sorted(Path("calib").glob("*.toml"))[:2]]
+    tables = [path.read_bytes()[:20_000] for path in sorted(Path("calib").glob("*.json"))[:1]]
+    detections = np.int32(3).tobytes() + np.full(1500, 0.5, np.float32).tobytes() + np.zeros(300, np.int32).tobytes()
+    found: dict[str, tuple[Target, list[bytes]]] = {
+        "cfg": (lambda content: void(parse_cfg(content)), [cfg_from_spec(yolov3_tiny()).encode()]),
+        "names": (from_file(folder / "a.names", lambda path: load_class_names(str(path), 2)), [b"cat\ndog\n"]),
+        "sidecar": (sidecar, [SIDECARS[next(iter(SIDECARS))]]),
+        "picture": (lambda content: void(decode_image(content)), pictures),
+        "service picture": (lambda content: void(decode_picture(content)), pictures[:2]),
+        "recipe": (from_file(folder / "a.toml", load_recipe), recipes or [b""]),
+        "manifest": (from_file(folder / "m.toml", load_set), manifests or [b"x = 1\n"]),
+        "table": (from_file(folder / "t.json", load_table), tables or [b'{"format": "yolov3_trt.calibration/1"}']),
+        "labels": (
+            from_file(folder / "a.txt", lambda path: read_labels(path.with_suffix(".jpg"), ("a", "b", "c"), "it", [])),
+            [b"0 0.5 0.5 0.2 0.2\n2 0.1 0.1 0.1 0.1\n"],
+        ),
+        "checkpoint": (from_file(checkpoint, load_checkpoint), [kept]),
+        "pbtxt": (lambda content: void(contract_of(config_from_text(content.decode("latin-1"), "it"), "it")), [pbtxt]),
+        "answer": (answer, [detections]),
+        "http": (page(sink), [request, request.replace(b"stats.json", b"view/0.mjpg").replace(b"GET", b"HEAD")]),
+    }
+    return found
+
+
+def void(_value: object) -> None:
+    """A reader's result is not looked at."""
+
+
+def run(minutes: float, wanted: list[str], seed: int = 0) -> dict[str, tuple[int, int, int]]:
+    """Work for so long; by reader the inputs, those that were refused, and the findings."""
+
+    def on_alarm(_number: int, _frame: object) -> None:
+        raise Hang
+
+    signal.signal(signal.SIGALRM, on_alarm)
+    counts: dict[str, tuple[int, int, int]] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        readers = {name: one for name, one in targets(folder, stack).items() if not wanted or name in wanted}
+        for name, (target, seeds) in readers.items():
+            counts[name] = _fuzz(
+                name, target, seeds, time.monotonic() + 60 * minutes / len(readers), random.Random(seed)
+            )
+            print(
+                f"{name:16} {counts[name][0]:7} inputs {counts[name][1]:7} refused {counts[name][2]:3} findings",
+                flush=True,
+            )
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{sum(one[0] for one in counts.values())} inputs, peak {peak_mib:.0f} MiB")
+    assert peak_mib < LIMIT_MIB
+    return counts
+
+
+def _fuzz(name: str, target: Target, seeds: list[bytes], end_s: float, rng: random.Random) -> tuple[int, int, int]:
+    inputs, refused, kinds = 0, 0, set()
+    for content in seeds:
+        try:
+            target(content)
+        except Yolov3TrtError as exc:
+            print(f"{name}: a seed is refused: {exc}", file=sys.stderr)
+    while time.monotonic() < end_s:
+        content = mutated(rng, rng.choice(seeds))
+        inputs += 1
+        signal.alarm(LIMIT_S)
+        try:
+            target(content)
+        except Yolov3TrtError as exc:
+            refused += 1
+            assert str(exc)
+        except (Exception, Hang) as exc:
+            where = traceback.extract_tb(exc.__traceback__)[-1]
+            if (kind := (type(exc).__name__, where.filename, where.lineno)) not in kinds:
+                kinds.add(kind)
+                place = Path("runs/fuzz")
+                place.mkdir(parents=True, exist_ok=True)
+                (place / f"{name}-{len(kinds)}.bin").write_bytes(content)
+                print(f"{name}: {kind}: {str(exc)[:200]}", file=sys.stderr)
+        finally:
+            signal.alarm(0)
+    return inputs, refused, len(kinds)
+
+
+if __name__ == "__main__":
+    found = run(float(sys.argv[1]), sys.argv[2:])
+    sys.exit(any(findings for _, _, findings in found.values()))
