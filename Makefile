@@ -44,7 +44,7 @@ lint: $(VENV)/installed
 legs: $(VENV)/installed
 	$(BIN)/python .ci/legs.py $(LEGS)
 
-# The same on emulated aarch64; needs root, debootstrap and qemu-user-static, and about 10 minutes the first time.
+# The same on emulated aarch64; needs root, debootstrap and qemu-user-static, and about 15 minutes the first time.
 arm64: $(VENV)/installed
 	$(BIN)/python .ci/legs.py arm64
 

@@ -34,7 +34,7 @@ mkdir -p "$root/smoke/wheels" "$root/smoke/run"
 cp -r "$material" "$root/smoke/material"
 cp "$here/smoke.py" "$root/smoke/"
 unshare --mount bash -c "
-	mount -t proc proc '$root/proc' && mount --rbind /dev '$root/dev' && exec chroot '$root' /bin/bash -ec '
+	mount -t proc proc '$root/proc' && mount --rbind /dev '$root/dev' && mount --rbind /sys '$root/sys' && exec chroot '$root' /bin/bash -ec '
 		cd /smoke
 		python3 -m venv --system-site-packages --clear venv
 		venv/bin/pip install --quiet --no-index --find-links wheels \"yolov3-trt[cpu,onnx,eval,rtx]\" >&2

@@ -2,7 +2,8 @@
 
 Run it by the interpreter of the pinned environment (`make legs`), which makes the wheel and the material of the smoke run. Each
 leg is an own virtual environment in /var/tmp or LEGS_ROOT; one whose interpreter or packages cannot be had is skipped with
-the reason, and one that is over its time ends there as failed. Ends with a table of versions, also in runs/ci/versions.md.
+the reason; one that is over its time is ended, and is a failure unless it is arm64. Ends with a table of versions, also in
+runs/ci/versions.md.
 """
 
 import json
@@ -24,7 +25,8 @@ CI = Path(__file__).resolve().parent
 TREE = CI.parent
 ROOT = Path(tempfile.mkdtemp(prefix="yolov3_trt-legs-", dir=os.environ.get("LEGS_ROOT", "/var/tmp")))  # gone at the end
 SKIPPED = 77  # how arm64.sh says so
-LIMIT_S, ARM64_LIMIT_S = 600, 1500  # for one leg: several times what it takes with two cores of its own
+LIMIT_S = 600  # for one leg: several times what it takes with two cores of its own
+ARM64_LIMIT_S = int(os.environ.get("ARM64_LIMIT_S", "1500"))  # making its system is most of that
 CPU_TORCH, CPU_TORCH_PYTHON = "torch==2.13.0", "3.11"  # this very version is a build for the CPU where CI runs
 
 
@@ -46,7 +48,7 @@ class Result:
     """How a leg ended."""
 
     name: str
-    status: str  # ok, skipped, failed
+    status: str  # ok, skipped, failed, over time
     seconds: float
     text: str
     versions: dict[str, str] = field(default_factory=dict)
@@ -105,7 +107,8 @@ def main() -> None:
     (TREE / "runs" / "ci").mkdir(parents=True, exist_ok=True)
     (TREE / "runs" / "ci" / "versions.md").write_text(table)
     print(table)
-    sys.exit(any(result.status == "failed" for result in results))
+    over_time = [result.name for result in results if result.status == "over time"]
+    sys.exit(any(result.status == "failed" for result in results) or over_time not in ([], ["arm64"]))
 
 
 def stop(number: int, _: object) -> None:
@@ -237,6 +240,10 @@ class Failed(Exception):
     """This leg found a fault."""
 
 
+class OverTime(Exception):
+    """This leg was ended."""
+
+
 _leg = threading.local()  # .ends: when the time of this thread's leg is over
 _running: set[subprocess.Popen[str]] = set()
 
@@ -251,6 +258,8 @@ def timed(name: str, job: Callable[[], Result]) -> Result:
         result = Result(name, "skipped", 0, str(exc))
     except Failed as exc:
         result = Result(name, "failed", 0, str(exc))
+    except OverTime as exc:
+        result = Result(name, "over time", 0, str(exc))
     result.seconds = time.monotonic() - started
     print(f"--- {name}: {result.status}, {result.seconds:.0f} s\n{result.text}", flush=True)
     shutil.rmtree(ROOT / name, ignore_errors=True)
@@ -320,7 +329,7 @@ def within_time(
         except subprocess.TimeoutExpired:
             os.killpg(program.pid, signal.SIGKILL)
             stdout, stderr = program.communicate()
-            raise Failed(f"over its time, in: {' '.join(words)}\n{stdout}{stderr}") from None
+            raise OverTime(f"while it ran {' '.join(words)}\n{stdout}{stderr}") from None
         finally:
             _running.discard(program)
     return subprocess.CompletedProcess(words, program.returncode, stdout, stderr)

@@ -46,7 +46,7 @@ SHORTER = (
     (r"frames=100000", "frames=20"),
     (r"--train 200 --val 50", "--train 4 --val 2"),
     (r"^yolov3_trt bench", r"\g<0> --frames 3 --warmup 1"),
-    (r"^(yolov3_trt quantize.*)--max-ap-drop 0.05", r"\1--layer-ap 1 --max-ap-drop 0.5"),
+    (r"^(yolov3_trt quantize.*)--max-ap-drop 0.05", r"\1--layer-ap 1 --max-ap-drop 0.5 --input-size 224"),
     (r"^yolov3_trt (quantize|calibrate|build(?=.*--images))", rf"\g<0> --num-images {PICTURES}"),
 )
 
