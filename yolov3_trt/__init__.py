@@ -11,6 +11,7 @@ Detect    open_detector(artifact)    a Detector: picture -> Detections, each row
 Models    load_model(model)          a Model: network, weights, class names
           fetch(name)                published weights into the cache
 Jobs      export(model)              -> Exported: an ONNX graph, compared with PyTorch
+          adopt(graph, model)        -> Exported: another program's graph, held to the model it was made of
           calibrate(model)           -> Calibrated: the table of ranges that INT8 needs
           quantize(model)            -> Quantized: an INT8 graph within an accuracy budget
           build(model)               -> Built: a TensorRT engine
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from yolov3_trt.detector import Detector, open_detector
     from yolov3_trt.errors import SettingError, Yolov3TrtError
     from yolov3_trt.evaluation.accuracy import Evaluation
+    from yolov3_trt.jobs.adopt import adopt
     from yolov3_trt.jobs.benchmark import benchmark
     from yolov3_trt.jobs.build import Built, build
     from yolov3_trt.jobs.calibrate import Calibrated, calibrate
@@ -91,6 +93,7 @@ _HOME_OF = {
     "Trained": "jobs.train",
     "Watch": "jobs.watch",
     "Yolov3TrtError": "errors",
+    "adopt": "jobs.adopt",
     "benchmark": "jobs.benchmark",
     "build": "jobs.build",
     "calibrate": "jobs.calibrate",
@@ -132,6 +135,7 @@ __all__ = [
     "Watch",
     "Yolov3TrtError",
     "__version__",
+    "adopt",
     "benchmark",
     "build",
     "calibrate",

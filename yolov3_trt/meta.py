@@ -476,7 +476,7 @@ def _load(kind: type[_Meta], expected_format: str, artifact: Path) -> _Meta:
     except FileNotFoundError:
         raise MetaError(
             f"{artifact}: its sidecar {path.name} is not beside it; copy both files, or export or build it again; what another "
-            "program exported has none and is not read: give the model itself, a .cfg with its .weights"
+            "program exported has none: `yolov3_trt adopt` makes one from its .cfg and .weights"
         ) from None
     except OSError as exc:
         raise MetaError(f"{path}: this sidecar cannot be read ({exc}); export or build the artifact again") from exc

@@ -21,7 +21,7 @@ VERBS = sorted(set(COMMANDS) - {"deploy", "data"})
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_has_two_examples_that_are_commands(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("val.json", "data.yaml"):  # some options look for their file at once
+    for name in ("val.json", "data.yaml", "theirs.onnx"):  # some options look for their file at once
         (tmp_path / name).write_text("{}")
     for name in ("val", "photos"):
         (tmp_path / name).mkdir()

@@ -211,7 +211,8 @@ def test_class_count_that_would_fit_is_named_for_three_heads(tmp_path: Path):
         ),
         (
             b"\x08\x08\x12\x07pytorch" + bytes(30),
-            "this is an ONNX graph, not Darknet weights; one that this package made is run as it is, without weights",
+            "this is an ONNX graph, not Darknet weights; one that this package made is run as it is, another "
+            "goes with `yolov3_trt adopt`",
         ),
         (
             struct.pack("<3iq", -1, 2, 5, 0),

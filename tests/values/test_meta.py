@@ -102,7 +102,7 @@ def test_sidecar_begins_with_its_format(artifact: Path):
 def test_missing_artifact_or_sidecar_is_refused(artifact: Path):
     assert refusal(load_model_meta, artifact) == (
         f"{artifact}: its sidecar net.onnx.json is not beside it; copy both files, or export or build it again; "
-        "what another program exported has none and is not read: give the model itself, a .cfg with its .weights"
+        "what another program exported has none: `yolov3_trt adopt` makes one from its .cfg and .weights"
     )
     save_sidecar(PLAIN, artifact)
     artifact.unlink()

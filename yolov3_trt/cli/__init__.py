@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from yolov3_trt._version import __version__
+from yolov3_trt.cli.adopt import adopt
 from yolov3_trt.cli.bench import bench
 from yolov3_trt.cli.build import build
 from yolov3_trt.cli.calibrate import calibrate
@@ -47,6 +48,7 @@ for _verb in (
     models,
     fetch,
     export,
+    adopt,
     calibrate,
     quantize,
     build,

@@ -7,6 +7,10 @@ _EXAMPLES = {
         "export yolov3.cfg --precision fp16",
         "export yolov3 --input-size 608x416 --input-stage pixels --output-stage detections --frame-size 1280x720",
     ),
+    "adopt": (
+        "adopt theirs.onnx --cfg yolov3-tiny",
+        "adopt theirs.onnx --cfg door.cfg --names door.names -o door.onnx",
+    ),
     "calibrate": (
         "calibrate yolov3.cfg --images photos/ --num-images 256",
         "calibrate engines/yolov3-416-fp32.onnx --images photos/ --method entropy -o calib/yolov3.json",

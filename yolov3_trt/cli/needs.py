@@ -25,6 +25,7 @@ class Needs:
 
 NEEDS = {
     "export": Needs(_EXPORT),
+    "adopt": Needs(_EXPORT),
     "calibrate": Needs(("opencv", "onnx", "onnxruntime"), builds="source"),
     "quantize": Needs(("opencv", *_EXPORT, "pycocotools")),
     "build": Needs(("tensorrt",), builds="source"),

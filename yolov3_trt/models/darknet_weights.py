@@ -234,7 +234,7 @@ _NOT_WEIGHTS = {
     rb"\x89hdf": ("a file of Keras (HDF5)", "take the .weights that it was converted from"),
     rb"\x08[\x01-\x20][\x12\x1a\x22\x3a\x42]": (
         "an ONNX graph",
-        "one that this package made is run as it is, without weights",
+        "one that this package made is run as it is, another goes with `yolov3_trt adopt`",
     ),
     rb"\x1f\x8b": ("a gzip archive", "unpack it"),
     rb"\[net\]": ("a .cfg", "give it as the model, and its .weights here"),
