@@ -15,7 +15,7 @@ def test_every_verb_of_the_table_exists_and_takes_the_parameters_it_names():
     import typer.main
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    commands = {**commands, **commands["deploy"].commands}
+    commands = {**commands, **commands["deploy"].commands, **commands["data"].commands}
     for verb, needs in NEEDS.items():
         names = {parameter.name for parameter in commands[verb].params}
         assert {*needs.artifacts, *filter(None, [needs.builds])} <= names, verb

@@ -84,6 +84,7 @@ def set_up(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "shapes -o shapes-data --train 12 --val 4",
         "fetch yolov3-tiny --from yolov3-tiny.weights",
         "export yolov3-tiny -o tiny.onnx",  # what was made on a PC
+        "export yolov3-tiny -o theirs.onnx",  # what another program exported
     ):
         assert call(*command.split()) == 0, command
     listing = (folder / "shapes-data" / "data.yaml").read_text()
