@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_runner import call
+from yolov3_trt import cli
 from yolov3_trt.cli.ending import Terminated, ended_by_signals, exit_code, name_of_end, sigterm_unwinds, undivided
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -104,3 +105,32 @@ def test_shapes_that_are_stopped_say_what_is_left(tmp_path: Path, capsys, monkey
         "run the same command again, which begins anew"
     )
     assert len(list((tmp_path / "s" / "images" / "train").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "error, text",
+    [
+        (MemoryError("Unable to allocate 447. GiB"), "there is not enough memory (Unable to allocate 447. GiB)"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+            "not enough memory",
+        ),
+        (ImportError("libx.so: failed to map segment from shared object"), "not enough memory"),
+        (RecursionError("maximum recursion depth exceeded"), "the input is nested too deeply to be read"),
+        (OSError("a picture called x\x1b]0;PWNED\x07.jpg"), r"x\x1b]0;PWNED\x07.jpg"),
+    ],
+)
+def test_no_memory_is_one_line_and_texts_from_outside_drive_no_terminal(
+    error: Exception, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail(_args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.entrypoint([])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and said.count("\n") == 1 and text in said and "\x1b" not in said
+    monkeypatch.setattr(cli, "app", lambda _args: (_ for _ in ()).throw(ValueError("a fault of ours")))
+    with pytest.raises(ValueError, match="a fault of ours"):
+        cli.entrypoint([])

@@ -9,11 +9,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tests.fakes import FakeBackend
+from yolov3_trt import postprocess as postprocess_module
+from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import Placement, Resize
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
 from yolov3_trt.postprocess import (
     Candidates,
     candidates_from_heads,
+    checked_detections,
     decode_head,
     detections_from_outputs,
     similarity,
@@ -385,3 +389,30 @@ def test_detections_of_a_graph_are_cut_thresholded_and_moved():
     assert_allclose(narrower.scores, [0.9, 0.8])
     (fewer, _) = detections_from_outputs(outputs, meta, Postprocess(max_detections=1), PLACEMENTS)
     assert_allclose(fewer.scores, [0.9])
+
+
+def test_suppression_in_blocks_finds_what_all_pairs_at_once_find(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(4)
+    corners = rng.uniform(0, 80, (400, 2)).astype(np.float32)
+    xyxy = np.concatenate([corners, corners + rng.uniform(5, 40, (400, 2)).astype(np.float32)], axis=1)
+    scores = np.sort(rng.uniform(0, 1, 400).astype(np.float32))[::-1]
+    candidates = Candidates(xyxy, scores, rng.integers(0, 3, 400).astype(np.int32))
+    for most in (7, 300):
+        found = []
+        for block in (1, 7, 64, 1000):
+            monkeypatch.setattr(postprocess_module, "_BLOCK", block)
+            found.append(suppress(candidates, (128, 128), Postprocess(max_detections=most)).scores.tolist())
+        assert found[0] and found == [found[-1]] * 4
+
+
+@pytest.mark.parametrize(
+    "change", [{"scores": [2.5, 0.5]}, {"scores": [float("nan"), 0.5]}, {"scores": [0.1, 0.5]}, {"num_detections": 3},
+               {"num_detections": -1}, {"class_ids": [0, 9]}, {"boxes": [[float("nan")] * 4] * 2}]
+)  # fmt: skip
+def test_what_are_no_detections_are_refused(change: dict):
+    meta = FakeBackend.meta
+    good = {"num_detections": 2, "boxes": np.ones((2, 4)), "scores": [0.9, 0.5], "class_ids": [0, 0]}
+    arrays = {name: np.asarray(value) for name, value in good.items()}
+    assert len(checked_detections(arrays, meta)[1]) == 2
+    with pytest.raises(BackendError, match="what it gave are no detections: "):
+        checked_detections({**arrays, **{name: np.asarray(value) for name, value in change.items()}}, meta)
