@@ -107,6 +107,7 @@ def tiny(tmp_path: Path) -> Path:
     """The cfg of a network of three layers and 2 classes, seeded weights beside it."""
     path = tmp_path / "tiny.cfg"
     path.write_text(TINY_CFG)
+    path.with_suffix(".names").write_text("a\nb\n")
     write_weights(path, np.random.default_rng(0).uniform(0.1, 0.5, load_spec(path).num_values))
     return path
 
@@ -171,7 +172,9 @@ def test_choices_of_an_option_are_the_values_of_its_enum(choices, values):
 
 def test_models_lists_the_built_in_networks(run: Run):
     models = run("models", "--json", "-").json["models"]
-    assert [model["name"] for model in models] == ["yolov3", "yolov3-spp", "yolov3-tiny", "yolov3-voc", "shapes"]
+    assert [model["name"] for model in models] == ["yolov3", "yolov3-spp", "yolov3-tiny", "yolov3-voc"] + [
+        *("yolov4", "yolov4-tiny", "yolov7-tiny", "shapes")
+    ]
     assert models[0]["num_parameters"] == 61_949_149
     assert (models[3]["num_classes"], models[3]["input_hw"], models[3]["heads"]) == (20, [416, 416], 3)
     assert "61,949,149" in run("models").stdout
@@ -490,7 +493,8 @@ def test_compare_shows_what_half_precision_costs(run: Run, exported: Path, dog: 
 def test_compare_refuses_heads_of_different_shapes(run: Run, tiny: Path, tmp_path: Path, dog: Path):
     other = tmp_path / "stride1.cfg"
     other.write_text(TINY_CFG.replace("stride=2", "stride=1"))
-    shutil.copy(tiny.with_suffix(".weights"), other.with_suffix(".weights"))
+    for suffix in (".weights", ".names"):
+        shutil.copy(tiny.with_suffix(suffix), other.with_suffix(suffix))
     outcome = run("compare", tiny, other, "--images", dog)
     assert_fails(outcome, "tiny and stride1 have heads of different shapes (14x16x16; 14x32x32)")
 
