@@ -52,7 +52,7 @@ class Precision(str, Enum):
 class InputStage(str, Enum):
     """What a graph takes, as its one input `images`."""
 
-    TENSOR = "tensor"  # (N, 3, H, W) float32, RGB, 0..1
+    TENSOR = "tensor"  # (N, 3, H, W) float32, RGB, 0..1; grey (N, 1, H, W) for a model of one channel
     PIXELS = "pixels"  # (N, H, W, 3) uint8, BGR; of the network's size, or whole frames, see `ModelMeta.frame_hw`
 
 
@@ -219,6 +219,7 @@ class ModelMeta:
     opset: int | None = None  # of the ONNX graph
     layers_sha256: str | None = None  # see `ModelSpec.layers_sha256`
     weights_sha256: str | None = None
+    channels: int = 3  # of what the network sees: 3, or 1 for grey, which is made of pictures in colour
     onnx_sha256: str | None = None
     calibration_sha256: str | None = None
     class_names_from: str | None = None  # coco, voc, shapes, the name of a file, or none: class0, class1, ...
@@ -242,6 +243,8 @@ class ModelMeta:
                 raise MetaError(
                     f"{shown(self.name)}: the name {shown(text)}; expected one without line ends and control characters"
                 )
+        if self.channels not in (1, 3):
+            raise MetaError(f"{self.name}: channels={self.channels}; expected 3 for colour or 1 for grey")
         self._check_frame()
         self._check_sizes()
         if len({head.num_classes for head in self.heads}) > 1:
@@ -280,7 +283,8 @@ class ModelMeta:
     def input_shape(self, batch: int) -> tuple[int, int, int, int]:
         """Of `images`: NCHW for TENSOR, NHWC for PIXELS."""
         height, width = self.frame_hw or self.input_hw
-        return (batch, height, width, 3) if self.input_stage is InputStage.PIXELS else (batch, 3, height, width)
+        is_pixels = self.input_stage is InputStage.PIXELS
+        return (batch, height, width, 3) if is_pixels else (batch, self.channels, height, width)
 
     def output_shapes(self, batch: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Type, as NumPy calls it, and shape of each output, by `output_names`."""
@@ -369,8 +373,6 @@ def meta_from_spec(
     """
     if not spec.heads:
         raise MetaError(f"{spec.name} has no [yolo] layer, so it detects nothing; expected a YOLOv3-family detector")
-    if spec.channels != 3:
-        raise MetaError(f"{spec.name} takes {spec.channels}-channel images; expected 3 (colour)")
     return ModelMeta(
         name=spec.name,
         input_hw=spec.input_hw,
@@ -378,6 +380,7 @@ def meta_from_spec(
         class_names=class_names or tuple(f"class{i}" for i in range(spec.num_classes)),
         preprocess=Preprocess(resize=spec.resize),
         postprocess=Postprocess(nms=spec.nms),
+        channels=spec.channels,
         layers_sha256=spec.layers_sha256,
         class_names_from=class_names_from,
     )

@@ -1,7 +1,8 @@
 """The host path from pictures to the network's input.
 
 A picture is resized as uint8 BGR and padded, which gives the pixels that a PIXELS graph takes; a TENSOR graph takes the
-same pixels as RGB planes scaled to 0..1. So both see the same numbers. A graph for whole frames takes them as they are.
+same pixels as RGB planes scaled to 0..1, or their grey where the model has one channel. So both see the same numbers. A graph
+for whole frames takes them as they are.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from yolov3_trt.geometry import HW, Placement
 from yolov3_trt.meta import InputStage, ModelMeta, Preprocess
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR, as OpenCV reads
+GREY_OF_RGB = (0.299, 0.587, 0.114)  # ITU-R BT.601, as OpenCV and Darknet make grey of colour
 
 
 class InputBuffer:
@@ -28,6 +30,7 @@ class InputBuffer:
         is_pixels = meta.input_stage is InputStage.PIXELS
         self.batch: NDArray[Any] = np.zeros(meta.input_shape(rows), meta.input_dtype) if batch is None else batch
         self._frame = meta.frame_placement
+        self._is_grey = meta.channels == 1
         self._pixels = None if is_pixels else np.empty((*meta.input_hw, 3), np.uint8)
         self._planes = None if is_pixels else np.empty((3, *meta.input_hw), np.uint8)
 
@@ -42,8 +45,18 @@ class InputBuffer:
         # split() first: scaling whole planes is several times faster than striding over interleaved pixels.
         red, green, blue = self._planes
         cv2.split(self._pixels, [blue, green, red])
-        np.multiply(self._planes, np.float32(preprocess.scale), out=self.batch[row])
+        if self._is_grey:
+            np.multiply(grey_plane(self._planes), np.float32(preprocess.scale), out=self.batch[row, 0])
+        else:
+            np.multiply(self._planes, np.float32(preprocess.scale), out=self.batch[row])
         return placement
+
+
+def grey_plane(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """RGB planes (3, ...) uint8 -> their grey (...) float32, 0..255; sums go from red to blue, as on the GPU."""
+    red, green, blue = (plane * np.float32(weight) for plane, weight in zip(rgb, GREY_OF_RGB, strict=True))
+    grey: NDArray[np.float32] = red + green + blue
+    return grey
 
 
 def prepare_batch(
@@ -58,7 +71,7 @@ def prepare_batch(
             is None.
 
     Returns:
-        The buffer's batch, float32 (N, 3, H, W) or uint8 (N, H, W, 3) by `meta.input_stage`, valid until the buffer is
+        The buffer's batch, float32 (N, C, H, W) or uint8 (N, H, W, 3) by `meta.input_stage`, valid until the buffer is
         filled again; and where each picture lies in the network's input.
 
     Raises:

@@ -132,6 +132,7 @@ def test_an_opset_too_old_is_refused(network: YoloNetwork):
     ("input_stage", "output_stage"),
     [
         (InputStage.TENSOR, OutputStage.HEADS),
+        (InputStage.TENSOR, OutputStage.ROWS),
         (InputStage.PIXELS, OutputStage.DETECTIONS),
         pytest.param(InputStage.TENSOR, OutputStage.DETECTIONS, marks=pytest.mark.slow),
         pytest.param(InputStage.PIXELS, OutputStage.HEADS, marks=pytest.mark.slow),

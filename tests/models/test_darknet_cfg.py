@@ -27,7 +27,7 @@ from yolov3_trt.models.architectures import BUILT_IN, YOLOV3_TINY_ANCHORS
 from yolov3_trt.models.darknet_cfg import parse_cfg, spec_from_cfg
 from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
-NET = "[net]\nwidth=16\nheight=8\nchannels=4\n"
+NET = "[net]\nwidth=16\nheight=8\nchannels=3\n"
 CONV = "[conv]\nfilters=4\nactivation=linear\n"
 SMALL = f"""{NET}
 # backbone
@@ -179,7 +179,7 @@ def test_small_detector_is_read_whole():
             Yolo(((1, 2), (5, 6)), 2, 1.05),
         ),
         (8, 16),
-        4,
+        3,
         resize=Resize.STRETCH,
         nms=Nms(NmsKind.GREEDY, 0.6),
     )
@@ -428,7 +428,7 @@ KNOWN = (
         ),
         (
             NET + "[upsample]\nstride=999999999\n" * 500,
-            "a.cfg:5: [upsample] layer 0: its output is 4x7999999992x15999999984; expected at most 2^31 - 1 values",
+            "a.cfg:5: [upsample] layer 0: its output is 3x7999999992x15999999984; expected at most 2^31 - 1 values",
         ),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) and value.startswith("a.cfg") else "",

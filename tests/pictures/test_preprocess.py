@@ -45,6 +45,15 @@ def test_tensor_is_rgb_planes_from_0_to_1():
     np.testing.assert_allclose(batch, [[[[0, 1]], [[0.2, 0.4]], [[1, 0]]]], rtol=1e-6)
 
 
+def test_a_model_of_one_channel_gets_grey():
+    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90]]], np.uint8)  # blue, green, red, grey
+    batch, _ = prepare_batch([image], replace(meta((1, 4), InputStage.TENSOR), channels=1))
+    assert batch.dtype == np.float32
+    np.testing.assert_allclose(batch, [[[[0.114, 0.587, 0.299, 90 / 255]]]], rtol=1e-6)
+    pixels, _ = prepare_batch([image], replace(meta((1, 4)), channels=1))
+    assert_array_equal(pixels, image[None])  # such a graph makes its grey itself
+
+
 @pytest.mark.parametrize(
     "image_hw, rows, columns",
     [((2, 4), slice(1, 3), slice(None)), ((4, 2), slice(None), slice(1, 3)), ((3, 4), slice(0, 3), slice(None))],

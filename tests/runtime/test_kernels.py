@@ -143,7 +143,7 @@ def letterboxed(
     expected, placements = prepare_batch(pictures, replace(meta, input_stage=stage))
     batch = device.empty(expected.shape, dtype)
     frames = frames_on(device, pictures, padding, start)
-    device.run(letterbox(placements[0], meta.preprocess, frames, batch.ctypes.data, dtype))
+    device.run(letterbox(placements[0], meta.preprocess, frames, batch.ctypes.data, dtype, meta.channels))
     return batch, expected.astype(dtype)
 
 
@@ -175,6 +175,14 @@ def test_frames_of_any_size_enter_as_the_host_prepares_them(resize: Resize, dtyp
         meta = input_meta(input_hw, resize, pad_value=int(rng.integers(256)))
         got, expected = letterboxed(device, pictures, meta, dtype, padding=case % 5, start=case % 7)
         assert_same_levels(got, expected, (image_hw, input_hw))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_model_of_one_channel_gets_the_grey_that_the_host_makes(dtype: str, device: SimulatedDevice):
+    pictures = np.random.default_rng(5).integers(0, 256, (2, 61, 47, 3), np.uint8)
+    got, expected = letterboxed(device, pictures, replace(input_meta((33, 51)), channels=1), dtype, padding=3, start=1)
+    assert got.shape == (2, 1, 33, 51)
+    assert_same_levels(got, expected, "grey")
 
 
 @pytest.mark.parametrize("image_hw", [(720, 1280), (1080, 1920), (480, 640), (1300, 700)])

@@ -252,8 +252,8 @@ def test_sidecar_with_a_wrong_value_is_refused_by_name(artifact: Path, path: str
             "classifier has no [yolo] layer, so it detects nothing; expected a YOLOv3-family detector",
         ),
         (
-            lambda: meta_from_spec(ModelSpec("grey", (Conv(6), Yolo(((1, 1),), 1)), (8, 8), channels=1)),
-            "grey takes 1-channel images; expected 3 (colour)",
+            lambda: meta_from_spec(ModelSpec("five", (Conv(6), Yolo(((1, 1),), 1)), (8, 8), channels=5)),
+            "five: channels=5; expected 3 for colour or 1 for grey",
         ),
         (lambda: meta_from_spec(yolov3_tiny(2), ("a",)), "yolov3-tiny: 1 class names; expected 2"),
     ],

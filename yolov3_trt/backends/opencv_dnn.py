@@ -111,6 +111,8 @@ class OpenCvBackend(OpenBackend):
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         bottom, right = input_hw[0] - top - height, input_hw[1] - left - width
         grey = (self._preprocess.pad_value,) * 3
+        if self._model.spec.channels == 1:
+            small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
         framed = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_CONSTANT, value=grey)
         return cv2.dnn.blobFromImage(framed, self._preprocess.scale, swapRB=True), placement
 

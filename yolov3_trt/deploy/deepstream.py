@@ -14,6 +14,7 @@ from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import EngineMeta, InputStage, ModelMeta, OutputStage, Precision
 
 _NETWORK_MODES = {Precision.FP32: 0, Precision.INT8: 1, Precision.FP16: 2}  # Gst-nvinfer's numbers
+_COLOUR_FORMATS = {3: 0, 1: 2}  # RGB, grey
 _DETECTOR, _OTHER = 0, 100  # network-type: boxes by a parser, or tensors as they are
 _NO_CLUSTERING = 4  # cluster-mode: the boxes are suppressed already
 _NMS = 2
@@ -127,9 +128,9 @@ def _properties(artifact: Path, model: ModelMeta, labels: Path, parser: Parser |
         "labelfile-path": str(labels),
         "batch-size": model.batch.max,
         "network-mode": _NETWORK_MODES[model.precision],
-        "infer-dims": f"3;{height};{width}",
+        "infer-dims": f"{model.channels};{height};{width}",
         "net-scale-factor": repr(model.preprocess.scale),
-        "model-color-format": 0,
+        "model-color-format": _COLOUR_FORMATS[model.channels],
         "maintain-aspect-ratio": int(model.preprocess.resize is Resize.LETTERBOX),
         "symmetric-padding": int(model.preprocess.resize is Resize.LETTERBOX),
         "num-detected-classes": model.num_classes,

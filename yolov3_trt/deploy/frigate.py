@@ -65,6 +65,10 @@ def _check(artifact: Path, meta: ModelMeta) -> None:
     if meta.rows_layout is not RowsLayout.CHANNELS_FIRST:
         given = meta.output_stage.value if meta.rows_layout is None else f"rows as {meta.rows_layout.value}"
         raise BackendError(f"{artifact}: it gives {given}; expected one tensor of rows, which Frigate reads: {again}")
+    if meta.channels == 1 and meta.input_stage is InputStage.TENSOR:
+        raise BackendError(
+            f"{artifact}: it takes grey planes; expected pixels, Frigate gives colour: {again} --input-stage pixels"
+        )
     if str(meta.batch) != "1":
         raise BackendError(f"{artifact}: its batch is {meta.batch}; expected 1, Frigate gives one picture: {again}")
     if meta.frame_hw is not None:

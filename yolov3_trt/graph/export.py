@@ -25,7 +25,7 @@ def onnx_from_module(network: nn.Module, meta: ModelMeta, opset: int = DEFAULT_O
     """Export a network with its stages in FP32.
 
     Args:
-        network: images (N, 3, H, W) float32 -> one tensor of logits per head; in eval mode, batch norm folded.
+        network: images (N, C, H, W) float32 -> one tensor of logits per head; in eval mode, batch norm folded.
         meta: what the graph shall be: input size, batch, stages, names.
         opset: of the ONNX standard operators.
 
@@ -63,7 +63,7 @@ class _Staged(nn.Module):
     def __init__(self, network: nn.Module, meta: ModelMeta) -> None:
         super().__init__()
         self.input = (
-            PixelsToTensor(meta.preprocess, meta.frame_placement)
+            PixelsToTensor(meta.preprocess, meta.frame_placement, meta.channels)
             if meta.input_stage is InputStage.PIXELS
             else nn.Identity()
         )

@@ -4,9 +4,13 @@ Quantised are
 
 - the input of every convolution;
 - both inputs of every residual sum, which then adds int8 maps in place of float ones;
-- the inputs of MaxPool, Resize, Concat and Slice, where something quantised reads what they make. They pass values on, so
-  with *one* scale before and after them the int8 values pass as they are: DQ(Q(x)) of such a value changes nothing. This is
-  what lets TensorRT run the pools of an SPP block in int8, and join maps without converting them.
+- the inputs of MaxPool, Resize, Concat, Slice, and of the Reshape and Transpose that a [reorg] or [reorg3d] consists of, where
+  something quantised reads what they make. They pass values on, so with *one* scale before and after them the int8 values
+  pass as they are: DQ(Q(x)) of such a value changes nothing. This is what lets TensorRT run the pools of an SPP block in int8,
+  and join maps without converting them.
+
+Averages and products stay float, that is [local_avgpool], [avgpool], [sam] and [scale_channels]: an average over a large map
+is far smaller than the map, and so is a product with factors of 0..1, so one scale would not do for both sides of them.
 
 Nothing stands between a convolution and the end of its activation, which TensorRT fuses, nor on a head. One pair serves all
 quantised readers of a tensor. In-graph stages, whose nodes are not named `layers.*`, stay float.
@@ -23,7 +27,7 @@ from yolov3_trt.graph.fp16 import is_layer
 from yolov3_trt.meta import Precision
 
 # Their outputs are values of their inputs; those of a bilinear Resize lie between them.
-_PASSING = {"MaxPool", "Resize", "Concat", "Slice"}
+_PASSING = {"MaxPool", "Resize", "Concat", "Slice", "Reshape", "Transpose"}
 
 
 class WeightForm(str, Enum):

@@ -12,20 +12,26 @@ from torch import Tensor, nn
 from yolov3_trt.geometry import HW, Placement
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess, RowsLayout
+from yolov3_trt.preprocess import GREY_OF_RGB
 from yolov3_trt.spec import Head, Nms
 
 
 class PixelsToTensor(nn.Module):
-    """(N, H, W, 3) uint8 BGR -> (N, 3, input_h, input_w) float32 RGB, scaled; whole frames are fitted in on the way."""
+    """(N, H, W, 3) uint8 BGR -> (N, 3, input_h, input_w) float32 RGB, scaled; whole frames are fitted in on the way.
 
-    def __init__(self, preprocess: Preprocess, frame: Placement | None = None) -> None:
+    For a model of one channel it is the grey of that, (N, 1, input_h, input_w).
+    """
+
+    def __init__(self, preprocess: Preprocess, frame: Placement | None = None, channels: int = 3) -> None:
         """Make the stage.
 
         Args:
             preprocess: the scale, and the border of a frame.
             frame: where whole frames lie in the network's input; None for pictures of the input's size.
+            channels: 3, or 1 for grey.
         """
         super().__init__()
+        self.channels = channels
         self.scale = preprocess.scale
         self.fit = nn.Identity() if frame is None else _FitFrame(frame, preprocess.pad_value)
 
@@ -33,6 +39,9 @@ class PixelsToTensor(nn.Module):
         """See the class."""
         # The cast comes first: TensorRT lets uint8 feed nothing else.
         planes: Tensor = self.fit(images.float().permute(0, 3, 1, 2))
+        if self.channels == 1:
+            parts = [planes[:, 2 - i : 3 - i] * weight for i, weight in enumerate(GREY_OF_RGB)]
+            return (parts[0] + parts[1] + parts[2]) * self.scale
         return planes.flip(1) * self.scale
 
 

@@ -13,7 +13,7 @@ from yolov3_trt.geometry import FloatArray
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, OutputStage, Precision
 from yolov3_trt.postprocess import Candidates, Outputs, candidates_from_heads, candidates_from_rows, suppress
-from yolov3_trt.preprocess import prepare_batch
+from yolov3_trt.preprocess import grey_plane, prepare_batch
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,14 +61,14 @@ def verify_graph(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str,
 
 
 def _heads_of_noise(graph: Any, meta: ModelMeta) -> tuple[Outputs, FloatArray]:
-    """The graph's heads by name, and what the network saw: (N, 3, H, W) float32."""
+    """The graph's heads by name, and what the network saw: (N, C, H, W) float32."""
     from yolov3_trt.backends.ort import run_graph
     from yolov3_trt.graph.parts import part_of_graph
 
     pixels = _noise(meta)
-    tensor = np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2), np.float32) * np.float32(
-        meta.preprocess.scale
-    )
+    planes = np.ascontiguousarray(pixels[..., ::-1].transpose(3, 0, 1, 2))  # (3, N, H, W) RGB
+    seen = planes.astype(np.float32) if meta.channels == 3 else grey_plane(planes)[None]
+    tensor = np.ascontiguousarray(seen.transpose(1, 0, 2, 3)) * np.float32(meta.preprocess.scale)
     if meta.output_stage is not OutputStage.HEADS:
         graph = part_of_graph(graph, [INPUT_NAME], [head.name for head in meta.heads])
     images = pixels if meta.input_stage is InputStage.PIXELS else tensor

@@ -68,13 +68,18 @@ def parse_cfg(
     if not layer_sections:
         raise net.error("there are no layers after [net]; expected at least one")
     layers = tuple(_layer(section, index) for index, section in enumerate(layer_sections))
+    channels = net.integer("channels", minimum=1)
+    if channels not in (1, 3) and any(isinstance(layer, Yolo) for layer in layers):
+        raise net.error(
+            f"channels={channels}; expected 3 for colour or 1 for grey: pictures have no others", "channels"
+        )
     yolo_sections = [section for section in layer_sections if section.kind in ("yolo", "Gaussian_yolo")]
     try:
         return ModelSpec(
             name=name,
             layers=layers,
             input_hw=(net.integer("height", minimum=1), net.integer("width", minimum=1)),
-            channels=net.integer("channels", minimum=1),
+            channels=channels,
             resize=_resize(net, sections),
             batch_norm=batch_norm or BatchNorm(),
             nms=_nms(yolo_sections[-1]) if yolo_sections else Nms(),  # Darknet asks the last head

@@ -228,7 +228,8 @@ class Slot:
             count, nbytes = len(list(group)), _nbytes(placement)
             frames = Frames(address, 3 * placement.image_hw[1], count, nbytes)
             first = target.rows(row, row + count).address
-            launches.append(letterbox(placement, self._work.preprocess, frames, first, target.dtype))
+            work = self._work
+            launches.append(letterbox(placement, work.preprocess, frames, first, target.dtype, work.meta.channels))
             address, row = address + count * nbytes, row + count
         return launches
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolov3_trt.preprocess import GREY_OF_RGB
 from yolov3_trt.training.assign import Objects
 from yolov3_trt.training.augment import Sample, Samples
 from yolov3_trt.training.settings import TrainSettings
@@ -22,6 +23,7 @@ class Batches:
     settings: TrainSettings
     device: torch.device
     workers: int  # threads that make samples
+    channels: int = 3  # 1: grey
 
     @property
     def size(self) -> int:
@@ -48,17 +50,20 @@ class Batches:
                     ahead = islice(indices, self.size)
                     pending = pending[self.size :]
                     pending += [pool.submit(self.samples, epoch, index, mosaic=mosaic) for index in ahead]
-                    yield _batch_from_samples(samples, self.device)
+                    yield _batch_from_samples(samples, self.device, self.channels)
             finally:
                 for future in pending:
                     future.cancel()
 
 
-def _batch_from_samples(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Objects]:
-    """(N, 3, H, W) float32 RGB 0..1 on the device, channels last, and the labels."""
+def _batch_from_samples(samples: Sequence[Sample], device: torch.device, channels: int) -> tuple[Tensor, Objects]:
+    """(N, 3, H, W) float32 RGB 0..1 on the device, channels last, or grey (N, 1, H, W), and the labels."""
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples])).to(device, non_blocking=True)
     # Reversed channels seen as NCHW: the memory stays (N, H, W, 3).
     images = pixels.flip(3).permute(0, 3, 1, 2).float() / 255
+    if channels == 1:
+        weights = torch.tensor(GREY_OF_RGB, device=images.device).reshape(1, 3, 1, 1)
+        images = (images * weights).sum(dim=1, keepdim=True)
     objects = Objects(
         np.concatenate([sample.cxcywh for sample in samples]),
         np.concatenate([sample.class_ids for sample in samples]).astype(np.int64),

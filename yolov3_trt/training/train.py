@@ -81,7 +81,7 @@ class TrainingRun:
             seed=self.settings.seed,
             cache_bytes=self.resources.cache_bytes,
         )
-        self._batches = Batches(samples, self.settings, self.device, self.resources.workers)
+        self._batches = Batches(samples, self.settings, self.device, self.resources.workers, self.spec.channels)
         self.steps_per_epoch = self._batches.per_epoch
         self._saved_at = time.monotonic()
 

@@ -34,6 +34,7 @@ _CLIENT_FIELDS = (
     "input_stage",
     "output_stage",
     "rows_layout",
+    "channels",
     "input_hw",
     "frame_hw",
     "heads",

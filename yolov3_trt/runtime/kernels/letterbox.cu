@@ -20,6 +20,7 @@ struct Letterbox {
     int input_h, input_w;
     float scale;                  // from 0..255 to the network's 0..1
     int pad_value;                // of the border, 0..255
+    int channels;                 // of planes: 3, or 1 for grey; pixels have 3
 };
 
 namespace {
@@ -83,15 +84,23 @@ __device__ void store_value(float* place, float value) { *place = value; }
 
 __device__ void store_value(__half* place, float value) { *place = __float2half_rn(value); }
 
-// RGB planes (3, input_h, input_w).
+// Weights and order of preprocess.grey_plane.
+__device__ float grey(const int (&bgr)[3][4], int i)
+{
+    return static_cast<float>(bgr[2][i]) * 0.299f + static_cast<float>(bgr[1][i]) * 0.587f +
+           static_cast<float>(bgr[0][i]) * 0.114f;
+}
+
+// RGB planes (3, input_h, input_w), or grey (1, input_h, input_w).
 template <typename T>
 __device__ void store(T* image, const Letterbox& p, int y, int x, const int (&bgr)[3][4])
 {
-    for (int channel = 0; channel < 3; ++channel) {
+    for (int channel = 0; channel < p.channels; ++channel) {
         T* place = image + (static_cast<long long>(channel) * p.input_h + y) * p.input_w + x;
         Four<T> values;
         for (int i = 0; i < 4; ++i) {
-            store_value(&values.at[i], static_cast<float>(bgr[2 - channel][i]) * p.scale);
+            const float value = p.channels == 1 ? grey(bgr, i) : static_cast<float>(bgr[2 - channel][i]);
+            store_value(&values.at[i], value * p.scale);
         }
         if (holds_four(place, p.input_w - x)) {
             *reinterpret_cast<Four<T>*>(place) = values;
@@ -152,7 +161,7 @@ __device__ void letterbox(const Letterbox& p)
                                               first_weight.at[i], second_weight.at[i], line);
         }
     }
-    T* image = static_cast<T*>(p.batch) + blockIdx.z * (3LL * p.input_h * p.input_w);
+    T* image = static_cast<T*>(p.batch) + blockIdx.z * (static_cast<long long>(p.channels) * p.input_h * p.input_w);
     store(image, p, y, x, bgr);
 }
 

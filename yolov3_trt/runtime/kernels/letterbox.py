@@ -28,6 +28,7 @@ LETTERBOX = np.dtype(
         ("input_w", "i4"),
         ("scale", "f4"),
         ("pad_value", "i4"),
+        ("channels", "i4"),
     ],
     align=True,
 )
@@ -47,7 +48,9 @@ class Frames:
     frame_stride: int = 0  # bytes from one frame to the next
 
 
-def letterbox(placement: Placement, preprocess: Preprocess, frames: Frames, batch: int, dtype: DTypeLike) -> Launch:
+def letterbox(
+    placement: Placement, preprocess: Preprocess, frames: Frames, batch: int, dtype: DTypeLike, channels: int = 3
+) -> Launch:
     """Fit frames into consecutive rows of a batch, as `InputBuffer.fill` does on the host, to the last bit.
 
     Args:
@@ -56,6 +59,7 @@ def letterbox(placement: Placement, preprocess: Preprocess, frames: Frames, batc
         frames: what is read.
         batch: address of the first row that is written, a row being one image.
         dtype: of the batch: float32 or float16 for RGB planes (N, 3, H, W) scaled, uint8 for BGR pixels (N, H, W, 3).
+        channels: of planes: 3, or 1 for grey (N, 1, H, W).
 
     Raises:
         EngineError: another dtype, or lines that overlap.
@@ -85,6 +89,7 @@ def letterbox(placement: Placement, preprocess: Preprocess, frames: Frames, batc
         input_w=placement.input_hw[1],
         scale=preprocess.scale,
         pad_value=preprocess.pad_value,
+        channels=channels if kernel != "letterbox_u8" else 3,
     )
     grid = (ceil_div(placement.input_hw[1], _TILE_WH[0]), ceil_div(placement.input_hw[0], _TILE_WH[1]), frames.count)
     return Launch(kernel, grid, _BLOCK, args)
