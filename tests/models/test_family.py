@@ -13,10 +13,10 @@ from tests.sim.device import SimulatedDevice
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.graph.stages import HeadsToDetections
 from yolov3_trt.layers import Activation, Conv, HeadKind, LocalAvgPool, Reorg, SpaceToDepth, Yolo
-from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess, meta_from_spec
+from yolov3_trt.meta import MAX_CANDIDATES, ModelMeta, OutputStage, Postprocess, meta_from_spec
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
 from yolov3_trt.models.darknet_weights import save_darknet_weights, weights_from_darknet
-from yolov3_trt.postprocess import candidates_from_heads, suppress
+from yolov3_trt.postprocess import Candidates, candidates_from_heads, decode_head, suppress
 from yolov3_trt.reference import module_from_spec, run_module
 from yolov3_trt.spec import ModelSpec
 
@@ -59,8 +59,12 @@ def test_heads_boxes_and_suppression_are_darknets(name: str, data: Path, fabrica
         )
 
     conf = float(golden["threshold"])
-    postprocess = Postprocess(conf=conf, iou=0.45, max_candidates=100_000, max_detections=100_000, nms=spec.nms)
-    found = candidates_from_heads([output[0] for output in outputs], spec.heads, spec.input_hw, postprocess)
+    postprocess = Postprocess(
+        conf=conf, iou=0.45, max_candidates=MAX_CANDIDATES, max_detections=MAX_CANDIDATES, nms=spec.nms
+    )
+    found = joined(
+        [decode_head(output[0], head, spec.input_hw, conf) for output, head in zip(outputs, spec.heads, strict=True)]
+    )
     unsure = np.abs(found.scores - conf) < 1e-4
     assert abs(len(found.scores) - golden["num_pairs"]) <= unsure.sum()
     height, width = spec.input_hw
@@ -73,6 +77,13 @@ def test_heads_boxes_and_suppression_are_darknets(name: str, data: Path, fabrica
         assert (np.abs(cxcywh[close] - box).max(axis=1, initial=0) < limit).any(), (class_id, score, box)
     if len(found.scores) < 5000:  # suppression on the host is quadratic
         assert abs(len(suppress(found, spec.input_hw, postprocess).scores) - golden["num_after_nms"]) <= unsure.sum()
+
+
+def joined(parts: list[Candidates]) -> Candidates:
+    """All pairs of some heads, however many, by descending score."""
+    fields = zip(*((part.xyxy, part.scores, part.class_ids) for part in parts), strict=True)
+    whole = Candidates(*map(np.concatenate, fields))
+    return whole[np.argsort(-whole.scores, kind="stable")]
 
 
 # --- each kind of head, by hand and on every way to detections ---
