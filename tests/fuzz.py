@@ -45,8 +45,7 @@ from yolov3_trt.postprocess import checked_detections
 from yolov3_trt.recipe import load_recipe
 from yolov3_trt.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
-# Of one input, and of the process: OpenCV 4.11's PNG decoder was seen to take 3.3 GiB for what is within 64 megapixels.
-LIMIT_S, LIMIT_MIB = 10, 4096
+LIMIT_S, LIMIT_MIB = 10, 2048  # of one input, and of the process
 WORDS = [
     b"nan",
     b"-1",

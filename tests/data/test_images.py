@@ -119,7 +119,9 @@ def test_truncated_jpeg_is_refused(data: Path, tmp_path: Path, cut: float):
     assert refusal(path) == f"{path}: this JPEG is cut short; copy the file again"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xd9\xff", b"<html>", b"\x89PNG\r\n\x1a\nIEND", bytes(1000)])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xd9\xff", b"<html>", b"\x89PNG\r\n\x1a\n" + bytes(4) + b"IEND" + bytes(4), bytes(1000)]
+)
 def test_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)

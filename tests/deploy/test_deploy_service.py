@@ -242,7 +242,8 @@ def jpeg_of_two_sizes(side: int) -> bytes:
         (b"", "0 bytes that are neither a JPEG nor a PNG"),
         (b"BM" + bytes(60), "62 bytes that are neither a JPEG nor a PNG"),
         (b"\x89PNG\r\n\x1a\n", "this PNG is cut short"),
-        (b"\x89PNG\r\n\x1a\nIEND", "not a picture that OpenCV can read, or damaged"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(4) + b"IEND" + bytes(4), "not a picture that OpenCV can read, or damaged"),
+        (b"\x89PNG\r\n\x1a\n\xc7\x10\x42\xddtEXt" + bytes(99), "this PNG is cut short"),  # took 3.2 GiB
         (b"\xff\xd8\xff", "this JPEG is cut short"),
         (b"\xff\xd8\xff\xe0\x00\x00" * 9, "this JPEG is cut short"),
         (jpeg_of_two_sizes(9000), "a picture that is too large; expected at most 64 megapixels: make it smaller"),

@@ -63,6 +63,8 @@ def decode_image(content: bytes) -> Image:
     cv2 = require("cv2", extra="opencv")
     if not content:
         raise ImageError("the file is empty; expected a picture")
+    if content.startswith(_PNG) and _is_png_cut_short(content):
+        raise ImageError("this PNG is cut short; copy the file again")
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as exc:
@@ -72,8 +74,6 @@ def decode_image(content: bytes) -> Image:
     # Decoders fill what is missing with grey or black, and say so on stderr at best.
     if _is_jpeg_cut_short(content):
         raise ImageError("this JPEG is cut short; copy the file again")
-    if content.startswith(_PNG) and content.rfind(b"IEND") < 0:
-        raise ImageError("this PNG is cut short; copy the file again")
     if pixels is None and content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
         raise ImageError("a HEIC or AVIF picture, as phones take them, which OpenCV does not read; convert it to JPEG")
     if pixels is None:
@@ -241,6 +241,20 @@ def _iter_frames(path: Path) -> Iterator[NamedImage]:
             _LOG.warning("%s: %d frames read, %d announced; the video may be cut short", path, frames, announced)
     finally:
         capture.release()
+
+
+def _is_png_cut_short(content: bytes) -> bool:
+    """Whether a chunk is longer than what is left, or the last one is missing.
+
+    OpenCV 4.11 asks for the memory of a chunk, up to 4 GiB, before it looks whether there is so much.
+    """
+    at = len(_PNG)
+    while at + 12 <= len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        if content[at + 4 : at + 8] == b"IEND":
+            return False
+        at = end
+    return True
 
 
 def _is_jpeg_cut_short(content: bytes) -> bool:
