@@ -155,7 +155,8 @@ def test_pictures_of_coco_and_a_yolov3_get_a_note(run: Run, tmp_path: Path):
     (tmp_path / "truth.json").write_text(json.dumps(coco_instances([truth], COCO_NAMES)))
     cv2.imwrite(str(tmp_path / truth.file_name), np.zeros((40, 40, 3), np.uint8))
     options = ("--images", tmp_path, "--annotations", tmp_path / "truth.json", "--resamples", "10")
-    (note,) = run("eval", cfg, *options, "--json", "-").json["notes"]
+    by_order, note = run("eval", cfg, *options, "--json", "-").json["notes"]
+    assert "classes are matched by order" in by_order
     assert note.startswith("this does not concern you if you trained yolov3-mini from scratch")
     assert f"note: {note}" in run("eval", cfg, *options).stdout
 

@@ -7,7 +7,6 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,6 +18,7 @@ from yolov3_trt.benchmarking.parity import TOLERANCES, Parity
 from yolov3_trt.benchmarking.results import BenchmarkResult, RowResult
 from yolov3_trt.benchmarking.roofline import LayerFigures, NetworkFigures, RowRoofline
 from yolov3_trt.benchmarking.timings import TimingFigures
+from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.data.images import NamedImage
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import OutputError
@@ -113,7 +113,7 @@ def full(**changes: Any) -> BenchmarkResult:
 
 
 def evaluation(*aps: float) -> Evaluation:
-    truth = SimpleNamespace(path=Path("instances.json"))
+    truth = Annotations(Path("instances.json"), {"images": [], "annotations": [], "categories": []}, (1,), ("cat",))
     rows = tuple(
         Evaluated(
             f"m{number}.onnx", "torch", "fp32", "letterbox", "default", 0.005, 1000,
