@@ -2,30 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from yolov3_trt.cli.bench_text import bench_text
 from yolov3_trt.cli.data_options import DataOption, SplitOption, faults_told
-from yolov3_trt.cli.options import (
-    ConfOption,
-    InputSizeOption,
-    IouOption,
-    JsonOption,
-    NamesOption,
-    NmsOption,
-    ResizeOption,
-    ThreadsOption,
-    TrustOption,
-    WeightsOption,
-    parse_input_hw,
-    readable,
-    writable,
-)
+from yolov3_trt.cli.groups import ModelOptions, takes
+from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, readable, writable
 from yolov3_trt.cli.output import say, track, write_result
+from yolov3_trt.settings import DetectSettings
 
 
+@takes(ModelOptions, DetectSettings)
 def bench(
     artifacts: Annotated[list[str], typer.Argument(metavar="ARTIFACT...", help="Models, .onnx or .engine files.")],
     images: Annotated[
@@ -53,13 +42,6 @@ def bench(
     device: Annotated[str, typer.Option(help="Of PyTorch: cpu or cuda; auto: cuda where it has one.")] = "auto",
     onnxruntime_devices: Annotated[str, typer.Option(metavar="D,D", help="Of .onnx rows: cpu, cuda.")] = "cpu",
     baselines: Annotated[str, typer.Option(metavar="NAME", help="Other software on the same models: opencv.")] = "",
-    weights: WeightsOption = None,
-    names: NamesOption = None,
-    input_size: InputSizeOption = None,
-    conf: ConfOption = None,
-    iou: IouOption = None,
-    nms: NmsOption = "cfg",
-    resize: ResizeOption = None,
     frames: Annotated[int, typer.Option(min=1, help="Timed calls per row.")] = 50,
     duration: Annotated[
         float | None, typer.Option(min=0, metavar="S", help="Time for so many seconds in all, in place of --frames.")
@@ -77,6 +59,7 @@ def bench(
         ),
     ] = None,
     json: JsonOption = None,
+    **settings: Any,
 ) -> None:
     """Time artifacts on the same frames, taking turns, and hold what they find to the reference.
 
@@ -87,12 +70,13 @@ def bench(
     from yolov3_trt.jobs.benchmark import benchmark
     from yolov3_trt.report import check_report_path, write_benchmark_report
     from yolov3_trt.reporter import Reporter
-    from yolov3_trt.settings import DetectSettings, settings_from
+    from yolov3_trt.settings import settings_from
 
     if report is not None:
         check_report_path(report)
-    (detect,) = settings_from({"conf": conf, "iou": iou, "nms": nms, "resize": resize}, DetectSettings)
+    model = {name: settings.pop(name) for name in ("weights", "names", "input_size")}
     try:
+        (detect,) = settings_from(settings, DetectSettings)
         with faults_told():
             result = benchmark(
                 artifacts,
@@ -105,9 +89,7 @@ def bench(
                 device=device,
                 onnxruntime_devices=onnxruntime_devices,
                 baselines=baselines,
-                weights=weights,
-                names=names,
-                input_size=parse_input_hw(input_size),
+                **model,
                 detect=detect,
                 frames=frames,
                 warmup=warmup,

@@ -4,29 +4,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from yolov3_trt.cli.ending import name_of_end, undivided
-from yolov3_trt.cli.options import (
-    ArtifactArgument,
-    BackendOption,
-    ConfOption,
-    InputSizeOption,
-    IouOption,
-    JsonOption,
-    MaxDetectionsOption,
-    ModelOptions,
-    NamesOption,
-    NmsOption,
-    ResizeOption,
-    ThreadsOption,
-    TrustOption,
-    WeightsOption,
-    open_for_verb,
-    writable,
-)
+from yolov3_trt.cli.groups import ModelOptions, takes
+from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, ThreadsOption, TrustOption, writable
 from yolov3_trt.cli.output import say, show, track
 from yolov3_trt.errors import Yolov3TrtError
 from yolov3_trt.settings import DetectSettings
@@ -37,21 +21,14 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.detect_record import DetectRecord
 
 
+@takes(ModelOptions, DetectSettings)
 def detect(
     artifact: ArtifactArgument,
     sources: Annotated[
         list[str] | None,
         typer.Argument(metavar="SOURCE...", help="Images, folders, globs, videos; - for a list on stdin."),
     ] = None,
-    weights: WeightsOption = None,
-    names: NamesOption = None,
-    input_size: InputSizeOption = None,
     backend: BackendOption = "auto",
-    conf: ConfOption = None,
-    iou: IouOption = None,
-    max_detections: MaxDetectionsOption = None,
-    nms: NmsOption = "cfg",
-    resize: ResizeOption = None,
     threads: ThreadsOption = None,
     trust: TrustOption = False,
     sample: Annotated[
@@ -73,6 +50,7 @@ def detect(
             callback=writable("--jsonl", is_file=True),
         ),
     ] = None,
+    **settings: Any,
 ) -> None:
     """Find objects in images, folders, globs and videos.
 
@@ -80,6 +58,7 @@ def detect(
     SIGTERM keep what was found up to then.
     """
     from yolov3_trt.data.images import count_images, find_sources, picture_in_subfolder
+    from yolov3_trt.detector import open_detector
     from yolov3_trt.models import sample_picture
 
     sources = [*(sources or ()), *([str(sample_picture())] if sample else ())]
@@ -95,8 +74,7 @@ def detect(
             say(
                 f"note: {folder} has pictures in sub-folders, e.g. {deeper}, which are left out; --recursive takes them"
             )
-    model, settings = ModelOptions(weights, names, input_size), DetectSettings(conf, iou, max_detections, nms, resize)
-    with open_for_verb(artifact, model, settings, backend=backend, threads=threads, trust=trust) as detector:
+    with open_detector(artifact, backend=backend, threads=threads, trust=trust, **settings) as detector:
         record = _detect(detector, paths, count_images(paths), artifact, Outputs(save, json, jsonl))
     if record.skipped:
         say(f"yolov3_trt: {len(record.skipped)} of {record.num_done} files could not be read")

@@ -56,6 +56,12 @@ _METAVARS = {
     "compute_capabilities": "8.6,8.9,...",
 }
 
+_LIMITS: dict[str, dict[str, Any]] = {
+    "conf": {"min": 0.0, "max": 1.0},
+    "iou": {"min": 0.0, "max": 1.0},
+    "max_detections": {"min": 1},
+}  # for `--help`
+
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 
@@ -109,6 +115,7 @@ def _option(group: type[Any], item: "dataclasses.Field[Any]", hint: Any, text: s
             flag,
             help=text,
             metavar=_METAVARS.get(item.name),
+            **_LIMITS.get(item.name, {}),
             rich_help_panel=_PANEL_OF.get(item.name, _PANELS[group]),
             case_sensitive=False,
             show_default=False,

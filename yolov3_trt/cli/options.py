@@ -4,23 +4,16 @@ Choices whose enums live beside NumPy code, which `--help` must not import, are 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from yolov3_trt.settings import DetectSettings
-from yolov3_trt.sizes import Resize
-
 if TYPE_CHECKING:
-    from yolov3_trt.detector import Detector
     from yolov3_trt.geometry import HW
-    from yolov3_trt.models import Model
 
 _Target = TypeVar("_Target", bound=str | Path | None)
 BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv"]
-NmsChoice = Literal["cfg", "plain"]
 BoxLossName = Literal["ciou", "coordinates"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -91,15 +84,6 @@ InputSizeOption = Annotated[
     str | None, typer.Option(metavar="N|WIDTHxHEIGHT", help="Input size in px; default: the model's.")
 ]
 BackendOption = Annotated[BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.")]
-ConfOption = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Confidence threshold; default: the artifact's (0.25).")
-]
-IouOption = Annotated[float | None, typer.Option(min=0, max=1, help="NMS threshold; default: the artifact's (0.45).")]
-MaxDetectionsOption = Annotated[int | None, typer.Option(min=1, help="Detections per image at most; default: 300.")]
-NmsOption = Annotated[NmsChoice, typer.Option(help="`cfg`: similarity of boxes as the cfg's nms_kind; `plain`: IoU.")]
-ResizeOption = Annotated[
-    Resize | None, typer.Option(help="How images are fitted; default: the artifact's (letterbox).")
-]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.")]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Load an engine whoever owns it or can write to it: it is executable content.")
@@ -131,48 +115,3 @@ def check_output_suffix(output: Path | None, *suffixes: str) -> None:
         raise typer.BadParameter(
             f"{output}; expected a file name that ends in {' or '.join(suffixes)}", param_hint="-o"
         )
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """What only a model can be told; an exported artifact carries its own."""
-
-    weights: str | None = None
-    names: str | None = None
-    input_size: str | None = None
-
-    def load(self, name_or_cfg: str) -> "Model":
-        """The model of that name, with these options."""
-        from yolov3_trt.models import load_model
-
-        return load_model(name_or_cfg, self.weights, self.names, parse_input_hw(self.input_size))
-
-    def for_models_only(self, artifact: str) -> "ModelOptions":
-        """These options for a model, none for an exported artifact: for verbs that take several of both."""
-        from yolov3_trt.models import is_model
-
-        return self if is_model(artifact) else ModelOptions()
-
-
-def open_for_verb(
-    artifact: str,
-    model: ModelOptions,
-    detect: DetectSettings | None = None,
-    *,
-    backend: str = "auto",
-    threads: int | None = None,
-    trust: bool = False,
-) -> "Detector":
-    """The detector that a verb's options describe."""
-    from yolov3_trt.detector import open_detector
-
-    return open_detector(
-        artifact,
-        weights=model.weights,
-        names=model.names,
-        input_size=parse_input_hw(model.input_size),
-        backend=backend,
-        threads=threads,
-        trust=trust,
-        detect=detect,
-    )
