@@ -22,7 +22,7 @@ def commands() -> list[str]:
 
 
 def test_the_page_has_commands():
-    assert len(commands()) == 4
+    assert len(commands()) == 6
 
 
 @pytest.mark.parametrize("command", commands())

@@ -90,6 +90,7 @@ def engines(draw: st.DrawFn, graph: GraphSettings) -> EngineSettings:
         draw(st.none() | st.integers(0, 1)) if takes_dla else None,
         refit,
         refit is not Refit.NONE and draw(st.booleans()),
+        draw(st.booleans()),
         tuple(draw(st.lists(st.sampled_from(["8.0", "8.6", "12.0"]), max_size=3))) if rtx else (),
     )
 
@@ -165,6 +166,7 @@ TAKEN = {
     "engine.dla_core": ["0"],
     "engine.refit": ['"identical"', '"all"'],
     "engine.strip_weights": ["true", "false"],
+    "engine.tf32": ["true", "false"],
     "engine.compute_capabilities": ['["8.6", "7.5"]', '["12.0"]', "[]"],
 }
 WILD = [

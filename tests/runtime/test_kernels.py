@@ -513,7 +513,7 @@ ADDRESSES = CandidateBuffers(0, 0, 0)
 def test_what_the_kernels_cannot_hold_is_refused():
     wide = head_meta(Head("head0", 0, ((1.0, 1.0),) * 17, 1, (1, 1)))
     many = head_meta(*(head(name=f"head{i}") for i in range(9)))
-    huge = head_meta(Head("head0", 0, ((1.0, 1.0),), 80, (2**13, 2**13)))
+    huge = head_meta(*(Head(f"head{i}", i, ((1.0, 1.0),), 80, (2**12, 2**12)) for i in range(2)))
     messages = {}
     for name, meta in {"wide": wide, "many": many, "huge": huge}.items():
         with pytest.raises(EngineError) as caught:
@@ -522,7 +522,7 @@ def test_what_the_kernels_cannot_hold_is_refused():
     assert messages == {
         "wide": "m: 1 heads of up to 17 anchors; decoding on the GPU takes up to 8 of 16: decode on the host",
         "many": "m: 9 heads of up to 2 anchors; decoding on the GPU takes up to 8 of 16: decode on the host",
-        "huge": "m: 5368709120 pairs of a box and a class; decoding on the GPU takes up to 2147483647",
+        "huge": "m: 2684354560 pairs of a box and a class; decoding on the GPU takes up to 2147483647",
     }
     meta = head_meta(head(), max_candidates=1025)
     with pytest.raises(EngineError, match="max_candidates=1025; suppression on the GPU takes up to 1024: lower it"):

@@ -19,7 +19,8 @@ from yolov3_trt.layers import (
     Upsample,
     Yolo,
 )
-from yolov3_trt.models.architectures import YOLOV3_ANCHORS, _Net, darknet53, yolov3, yolov3_spp, yolov3_tiny, yolov3_voc
+from yolov3_trt.models.architectures import YOLOV3_ANCHORS, darknet53, yolov3, yolov3_spp, yolov3_tiny, yolov3_voc
+from yolov3_trt.models.net import Net
 from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
 ANCHOR = ((10.0, 20.0),)
@@ -212,7 +213,7 @@ def test_only_diounms_reads_beta(nms, power):
 
 def keras_tutorial_network() -> ModelSpec:
     """A YOLOv3 as Keras tutorials write it: a bias everywhere, batch norm in the heads but not where the map halves."""
-    net = _Net()
+    net = Net()
     stride8, stride16, stride32 = darknet53(net)
     branch = net.pyramid(512)
     net.add(Route((stride32,)))
