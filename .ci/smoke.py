@@ -24,7 +24,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("material", type=Path)
     arguments.add_argument("--exact", action="store_true", help="boxes must be those of MATERIAL to the digit")
+    arguments.add_argument("--only", metavar="STEP,...", help="these steps alone")
     options = arguments.parse_args()
+    wanted = None if options.only is None else options.only.split(",")
     smoke = Smoke(options.material, exact=options.exact)
     for step in (
         smoke.package,
@@ -39,6 +41,8 @@ def main() -> None:
         smoke.camera,
         smoke.doctor,
     ):
+        if wanted is not None and step.__name__ not in wanted:
+            continue
         started = time.monotonic()
         smoke.facts[step.__name__] = step()
         print(
