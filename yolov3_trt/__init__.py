@@ -8,6 +8,7 @@
             print(found.class_name, found.score, found.xyxy)
 
 Detect    open_detector(artifact)    a Detector: picture -> Detections, each row of it a Detection
+          draw_detections(image, ..) a copy of a picture with its boxes
 Models    load_model(model)          a Model: network, weights, class names
           fetch(name)                published weights into the cache
 Jobs      export(model)              -> Exported: an ONNX graph, compared with PyTorch
@@ -48,6 +49,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "64000000")
 
 if TYPE_CHECKING:
     from yolov3_trt.benchmarking.results import BenchmarkResult
+    from yolov3_trt.camera.draw import draw_detections
     from yolov3_trt.detections import Detection, Detections
     from yolov3_trt.detector import Detector, open_detector
     from yolov3_trt.errors import SettingError, Yolov3TrtError
@@ -99,6 +101,7 @@ _HOME_OF = {
     "calibrate": "jobs.calibrate",
     "certify": "jobs.certify",
     "compare": "jobs.compare",
+    "draw_detections": "camera.draw",
     "evaluate": "jobs.evaluate",
     "export": "jobs.export",
     "fetch": "jobs.fetch",
@@ -141,6 +144,7 @@ __all__ = [
     "calibrate",
     "certify",
     "compare",
+    "draw_detections",
     "evaluate",
     "export",
     "fetch",

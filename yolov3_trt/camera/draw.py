@@ -34,7 +34,11 @@ def class_color(class_id: int) -> Color:
 
 
 def draw_detections(image: Image, detections: Detections) -> Image:
-    """A copy of a picture, uint8 (H, W, 3) BGR, with boxes, class names and scores; lines grow with the picture."""
+    """A copy of a picture, uint8 (H, W, 3) BGR, with boxes, class names and scores; lines grow with the picture.
+
+    >>> picture = cv2.imread("dog.jpg")
+    >>> cv2.imwrite("boxes.jpg", yolov3_trt.draw_detections(picture, detect(picture)))
+    """
     canvas = image.copy()
     for row in reversed(list(detections)):  # the best last, on top
         _draw_object(canvas, row)

@@ -40,6 +40,7 @@ _MEANT: dict[str, tuple[str, ...]] = {
         ("--dla --useDLACore --use-dla-core", ("--dla-core",)),
         ("--timingCacheFile --timing-cache-file", ("--timing-cache",)),
         ("--batch-size --bs", ("--batch",)),
+        ("--seconds --iterations --iters --avg-runs", ("--frames", "--duration")),
         ("--dynamic", ("--batch MIN:OPT:MAX",)),
         ("--classes-file --labels --class-names", ("--names",)),
         ("-o --output --out --out-dir --project --saveEngine", ("--output", "--save", "--sink", "--report", "--json")),
