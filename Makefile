@@ -18,7 +18,7 @@ VENV_TRITON := .venv-triton
 
 PYCUDA := .venv-pycuda
 
-.PHONY: demo test test-slow fuzz lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
+.PHONY: demo test test-docs test-slow fuzz lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
@@ -26,6 +26,10 @@ demo: $(VENV)/installed
 TEST_PROCESSES ?= 2
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not slow"
+
+# The blocks of README and docs, run in order as a reader would: about four minutes.
+test-docs: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow tests/docs
 
 # What takes long for what it shows anew each time: soaks, accuracy studies, killed builds, the blocks of the docs.
 test-slow: $(VENV)/installed
