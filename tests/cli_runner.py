@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ class Outcome:
     def usage_error(self) -> str:
         """Stderr without the frame that is drawn around a usage error."""
         return " ".join(self.stderr.replace("│", " ").split())
+
+
+Run = Callable[..., Outcome]  # what the fixture `run` gives
 
 
 def call(*args: str | Path) -> int:

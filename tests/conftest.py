@@ -5,10 +5,14 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from yolov3_trt.models import Model, load_model
+
+if TYPE_CHECKING:
+    from tests.cli_runner import Run
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # where several processes share the tests: the name of this one
 if WORKER is not None:
@@ -60,6 +64,19 @@ def exports_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     folder = tmp_path_factory.getbasetemp()
     with exports_kept_in((folder if WORKER is None else folder.parent) / "exports"):
         yield
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> "Run":
+    """The command line in this process; what C libraries print is captured as well."""
+    from tests.cli_runner import Outcome, call
+
+    def run_it(*args: str | Path) -> Outcome:
+        capfd.readouterr()
+        code = call(*args)
+        return Outcome(code, *capfd.readouterr())
+
+    return run_it
 
 
 @pytest.fixture(scope="session")

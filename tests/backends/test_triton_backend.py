@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli_runner import Outcome, call
+from tests.cli_runner import Run
 from tests.triton_models import REAL, assert_equal, deploy, deploy_stand_in, exporter
 from tests.triton_server import TritonServer, require_server, running_server
 from yolov3_trt.backends.triton import TritonBackend, TritonPictureBackend, open_triton
@@ -32,7 +32,6 @@ IDLE_CONFIG = """
     instance_group { kind: KIND_CPU }
 """
 Export = Callable[[str], Path]
-Run = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +68,6 @@ def photos(data: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def scenes() -> list[Image]:
     return [picture.pixels for picture in iter_shapes_clip(3, 6, (240, 320))]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def run_it(*args: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = call(*args)
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
 
 
 @pytest.mark.parametrize("query", ["", "?encoding=png"])

@@ -11,11 +11,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.cli_runner import Outcome, call, files_in
+from tests.cli_runner import Run, call, files_in
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.meta import load_model_meta, save_sidecar
-
-Run = Callable[..., Outcome]
 
 REAL = "yolo-fastest-1.1"
 ROW_KEYS = {
@@ -46,18 +44,6 @@ ROW_KEYS = {
     "failed",
 }
 QUICK = ("--frames", "2", "--warmup", "0", "--no-roofline")
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """The command line; what C libraries print is captured as well."""
-
-    def run_it(*args: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = call(*args)
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
 
 
 def graphs_of(model: str | Path, folder: Path, table: Path | None = None, pictures: Path | None = None) -> Path:

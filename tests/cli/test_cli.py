@@ -19,14 +19,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.cli_runner import Outcome, call, files_in
+from tests.cli_runner import Outcome, Run, call, files_in
 from yolov3_trt.backends import BackendName
 from yolov3_trt.cli import options, output
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.models import load_spec
 from yolov3_trt.models.class_names import SHAPE_NAMES
-
-Run = Callable[..., Outcome]
 
 MODEL = "yolo-fastest-1.1"
 METRICS = {"AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"}
@@ -58,18 +56,6 @@ num=2
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx_bindings") is None, reason="TensorRT-RTX is not installed"
 )
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """The command line; what C libraries print is captured as well."""
-
-    def run_it(*args: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = call(*args)
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.cli_runner import Outcome, call
+from tests.cli_runner import Run
 from yolov3_trt.backends import BackendName
 from yolov3_trt.comparison.heads import HeadDifference
 from yolov3_trt.comparison.layers import (
@@ -240,16 +240,6 @@ def test_figures_of_a_head_by_hand():
 # The verb
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    def run_it(*args: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = call(*args)
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
-
-
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "shapes.png"
@@ -258,7 +248,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_compare_names_the_layer_and_its_line_in_the_cfg(
-    run: Callable[..., Outcome], graphs: dict[Precision, Path], photo: Path, tmp_path: Path
+    run: Run, graphs: dict[Precision, Path], photo: Path, tmp_path: Path
 ):
     layer = CONVOLUTIONS[4]
     bad = damaged(graphs[Precision.FP32], layer, in_another_order, tmp_path)
@@ -280,7 +270,7 @@ def test_compare_names_the_layer_and_its_line_in_the_cfg(
 
 
 def test_layers_of_equal_artifacts_are_looked_into_only_when_asked(
-    run: Callable[..., Outcome], graphs: dict[Precision, Path], photo: Path
+    run: Run, graphs: dict[Precision, Path], photo: Path
 ):
     fp32, int8 = graphs[Precision.FP32], graphs[Precision.INT8]
     assert run("compare", fp32, fp32, "--images", photo, "--json", "-").json["layers"] is None
@@ -296,7 +286,7 @@ def test_layers_of_an_engine_cannot_be_looked_into():
     assert reason == "the layers of a.engine cannot be looked into; compare the .onnx that it was made from"
 
 
-def test_annotations_want_one_folder(run: Callable[..., Outcome], graphs: dict[Precision, Path], photo: Path):
+def test_annotations_want_one_folder(run: Run, graphs: dict[Precision, Path], photo: Path):
     fp32 = graphs[Precision.FP32]
     outcome = run("compare", fp32, fp32, "--images", photo, "--annotations", photo)
     assert outcome.code == 2

@@ -1,28 +1,15 @@
 """`--data SET --split NAME`: labels in YOLO's format are evaluated, quantised, compared and benched as COCO's are."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli_runner import Outcome, call
+from tests.cli_runner import Run
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.evaluation import METRICS
 from yolov3_trt.jobs.export import export
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def run_it(*args: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = call(*args)
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
 
 
 @pytest.fixture(scope="module")

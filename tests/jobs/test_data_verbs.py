@@ -2,25 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli_runner import Outcome, call
+from tests.cli_runner import Run
 from yolov3_trt.data.shapes import write_shapes_data_set
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def run_it(*args: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = call(*args)
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
 
 
 @pytest.fixture

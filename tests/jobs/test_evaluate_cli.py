@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.cli_runner import Outcome, call, files_in
+from tests.cli_runner import Run, files_in
 from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.evaluation import METRICS
 from yolov3_trt.jobs.export import export
@@ -18,7 +17,6 @@ from yolov3_trt.models.class_names import COCO_NAMES
 from yolov3_trt.models.darknet_weights import save_darknet_weights
 from yolov3_trt.shapes import shapes_picture
 
-Run = Callable[..., Outcome]
 COUNT = 6
 MINI_CFG = """[net]
 height=32
@@ -38,16 +36,6 @@ anchors=8,8, 16,16, 24,24
 classes=80
 num=3
 """
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def run_it(*args: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = call(*args)
-        return Outcome(code, *capfd.readouterr())
-
-    return run_it
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from yolov3_trt.cli.bench_text import bench_text
-from yolov3_trt.cli.data_options import DataOption, SplitOption, faults_told
+from yolov3_trt.cli.data_options import AnnotationsOption, DataOption, SplitOption, faults_told
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, readable, writable
+from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, writable
 from yolov3_trt.cli.output import say, track, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -23,14 +23,7 @@ def bench(
     ] = None,
     data: DataOption = None,
     split: SplitOption = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="COCO instances (JSON) of the folder --images: adds AP to rows.",
-            callback=readable("--annotations"),
-        ),
-    ] = None,
+    annotations: AnnotationsOption = None,
     reference: Annotated[
         str | None,
         typer.Option(metavar="ROW", help="What is 1.0: a row, artifact, backend, or none; default: PyTorch in FP32."),

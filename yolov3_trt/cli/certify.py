@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yolov3_trt.cli.data_options import DataOption, SplitOption, labelled_from_options
+from yolov3_trt.cli.data_options import CocoImagesOption, DataOption, SplitOption, labelled_from_options
 from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, TrustOption, WeightsOption, readable
 from yolov3_trt.cli.output import reporter, write_result
 
@@ -25,14 +25,7 @@ def certify(
     ] = None,
     data: DataOption = None,
     split: SplitOption = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder of the images of a COCO JSON; default: looked for beside it.",
-            callback=readable("--images", is_folder=True),
-        ),
-    ] = None,
+    images: CocoImagesOption = None,
     weights: WeightsOption = None,
     backend: BackendOption = "auto",
     trust: TrustOption = False,

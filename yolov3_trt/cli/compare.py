@@ -1,14 +1,19 @@
 """`compare`: parity of two artifacts."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, pictures_from_options
+from yolov3_trt.cli.data_options import (
+    AnnotationsOption,
+    DataOption,
+    SkipFaultyOption,
+    SplitOption,
+    pictures_from_options,
+)
 from yolov3_trt.cli.eval import difference_text
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import BackendOption, JsonOption, TrustOption, readable
+from yolov3_trt.cli.options import BackendOption, JsonOption, TrustOption
 from yolov3_trt.cli.output import reporter, table, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -32,14 +37,7 @@ def compare(
     skip_faulty: SkipFaultyOption = False,
     backend: BackendOption = "auto",
     trust: TrustOption = False,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="COCO instances of the images, one folder: shows the AP difference.",
-            callback=readable("--annotations"),
-        ),
-    ] = None,
+    annotations: AnnotationsOption = None,
     layers: Annotated[
         bool | None,
         typer.Option("--layers/--no-layers", help="Find the first layer that departs; default: where results do."),

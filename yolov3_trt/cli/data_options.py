@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from yolov3_trt.cli.options import readable
 from yolov3_trt.cli.output import say, track
 
 if TYPE_CHECKING:
@@ -38,6 +39,19 @@ DataOption = Annotated[
 ]
 SplitOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which part of a set: train, val or test; default: val.")
+]
+CocoImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Folder of the images of a COCO JSON; default: looked for beside it.",
+        callback=readable("--images", is_folder=True),
+    ),
+]
+AnnotationsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="COCO instances (JSON); the same as --data.", callback=readable("--annotations")),
 ]
 SkipFaultyOption = Annotated[
     bool,

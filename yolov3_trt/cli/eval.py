@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, labelled_from_options
+from yolov3_trt.cli.data_options import (
+    AnnotationsOption,
+    CocoImagesOption,
+    DataOption,
+    SkipFaultyOption,
+    SplitOption,
+    labelled_from_options,
+)
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import BackendOption, JsonOption, ThreadsOption, TrustOption, readable, writable
+from yolov3_trt.cli.options import BackendOption, JsonOption, ThreadsOption, TrustOption, writable
 from yolov3_trt.cli.output import reporter, say, table, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -26,20 +33,8 @@ def evaluate(
     data: DataOption = None,
     split: SplitOption = None,
     skip_faulty: SkipFaultyOption = False,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder of the images of a COCO JSON; default: looked for beside it.",
-            callback=readable("--images", is_folder=True),
-        ),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="COCO instances (JSON); the same as --data.", callback=readable("--annotations")
-        ),
-    ] = None,
+    images: CocoImagesOption = None,
+    annotations: AnnotationsOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     trust: TrustOption = False,
