@@ -97,11 +97,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        handle, partial = _partial(path)
     except OSError as exc:
         raise OutputError(f"{path}: cannot write here ({exc.strerror}); give a writable folder") from exc
-    partial, body_is_over = Path(name), False
-    _hold(handle)
+    body_is_over = False
     _remove_left_over(path)
     try:
         yield partial
@@ -114,14 +113,26 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise OutputError(f"{path}: cannot be written ({exc.strerror or exc})") from exc
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
         partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> tuple[int | None, Path]:
+    """A new temporary file beside a file, and the handle that holds it where there are locks."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        if fcntl is None:
+            os.close(handle)
+            return None, Path(name)
+        _hold(handle)
+        if os.fstat(handle).st_nlink:  # else another writer has taken it for left over before it was held
+            return handle, Path(name)
+        os.close(handle)
 
 
 def _hold(handle: int) -> bool:
     """Show by a lock, which ends with the process, that a temporary file is in use; whether nobody else does."""
-    if fcntl is None:
-        return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # of others, or a file system without locks
@@ -131,6 +142,8 @@ def _hold(handle: int) -> bool:
 
 def _remove_left_over(path: Path) -> None:
     """Remove the temporary files of killed processes that wrote `path`."""
+    if fcntl is None:
+        return
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????.partial"):
         with suppress(OSError):  # somebody else's, or gone
             handle = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -169,8 +182,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
     except OSError as exc:
         raise OutputError(f"{path}: cannot write here ({exc.strerror or exc}); give a writable folder") from exc
     try:
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-            left.unlink(missing_ok=True)
+        _remove_left_over(path)
         yield
     finally:
         # Removed while it is held: who waits for it sees that this file is gone, and makes a new one (filelock 4.1).

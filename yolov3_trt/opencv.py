@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 
 # OpenCV's own limit, which its decoders keep by themselves: a file of a hundred kilobytes can say that it holds gigabytes.
 # OpenCV reads it once, as it is imported, so `yolov3_trt/__init__.py` sets it, unless the user has.
@@ -34,8 +35,10 @@ def installed_pip_packages() -> tuple[str, ...]:
 
 def max_pixels() -> int:
     """Of a picture, from a file or in a request."""
-    given = os.environ.get(PIXEL_LIMIT, "")
-    return int(given) if given.isascii() and given.isdigit() else 1 << 30  # OpenCV's default
+    given = re.fullmatch(r"([0-9]{1,18})(MB|Mb|mb|KB|Kb|kb)?", os.environ.get(PIXEL_LIMIT, ""))  # as OpenCV reads it
+    if given is None:
+        return 1 << 30  # OpenCV's default
+    return int(given[1]) * {"m": 1 << 20, "k": 1 << 10}.get((given[2] or "").lower()[:1], 1)
 
 
 def too_large(what: str) -> str:

@@ -91,19 +91,20 @@ def candidates_from_heads(
 def candidates_from_rows(outputs: Outputs, row: int, meta: ModelMeta, postprocess: Postprocess) -> Candidates:
     """What a ROWS graph gave for one image of a batch -> its best `max_candidates` pairs, by descending score."""
     if meta.rows_layout is RowsLayout.CHANNELS_FIRST:
-        rows = outputs[ROWS_OUTPUT][row].T  # (B, 4+C)
-        cxcywh, scores = rows[:, :4], rows[:, 4:]
+        rows, unit = outputs[ROWS_OUTPUT][row].T, np.ones(4, np.float32)  # (B, 4+C)
+        scores = rows[:, 4:]
     else:
         arrays = [outputs[name] for name in meta.output_names]
-        rows = np.concatenate([array if array.ndim == 2 else array[row] for array in arrays])  # (B, 5+C)
-        cxcywh, scores = rows[:, :4] * np.array([*meta.input_hw[::-1]] * 2, np.float32), rows[:, 5:]
+        parts = [array if array.ndim == 2 else array[row] for array in arrays]
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)  # (B, 5+C)
+        scores, unit = rows[:, 5:], np.array([*meta.input_hw[::-1]] * 2, np.float32)
     box, class_id = np.nonzero(scores > postprocess.conf)
     found = scores[box, class_id]
     if (found > 1).any():
         raise BackendError(f"{meta.name}: it gave scores above 1; its graph is not what its sidecar says")
     best = np.argsort(-found, kind="stable")[: postprocess.max_candidates]
     with np.errstate(over="ignore", invalid="ignore"):  # infinite boxes, as in `decode_head`
-        xyxy = cxcywh_to_xyxy(cxcywh[box[best]])
+        xyxy = cxcywh_to_xyxy(rows[box[best], :4] * unit)
     valid = ~np.isnan(xyxy).any(axis=1)
     return Candidates(xyxy, found[best], class_id[best].astype(np.int32))[valid]
 

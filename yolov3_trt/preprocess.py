@@ -33,6 +33,7 @@ class InputBuffer:
         self._is_grey = meta.channels == 1
         self._pixels = None if is_pixels else np.empty((*meta.input_hw, 3), np.uint8)
         self._planes = None if is_pixels else np.empty((3, *meta.input_hw), np.uint8)
+        self._scratch = np.empty(meta.input_hw, np.float32) if self._is_grey and not is_pixels else None
 
     def fill(self, row: int, image: Image, preprocess: Preprocess) -> Placement:
         """Put a picture into a row of the batch; returns where it lies."""
@@ -46,16 +47,24 @@ class InputBuffer:
         red, green, blue = self._planes
         cv2.split(self._pixels, [blue, green, red])
         if self._is_grey:
-            np.multiply(grey_plane(self._planes), np.float32(preprocess.scale), out=self.batch[row, 0])
+            grey_plane(self._planes, self.batch[row, 0], self._scratch)
+            self.batch[row, 0] *= np.float32(preprocess.scale)
         else:
             np.multiply(self._planes, np.float32(preprocess.scale), out=self.batch[row])
         return placement
 
 
-def grey_plane(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """RGB planes (3, ...) uint8 -> their grey (...) float32, 0..255; sums go from red to blue, as on the GPU."""
-    red, green, blue = (plane * np.float32(weight) for plane, weight in zip(rgb, GREY_OF_RGB, strict=True))
-    grey: NDArray[np.float32] = red + green + blue
+def grey_plane(
+    rgb: NDArray[np.uint8], out: NDArray[np.float32] | None = None, scratch: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """RGB planes (3, ...) uint8 -> their grey (...) float32, 0..255; sums go from red to blue, as on the GPU.
+
+    Both `out`, which it is written to, and `scratch` are memory of that shape; None: new.
+    """
+    first, *others = (np.float32(weight) for weight in GREY_OF_RGB)
+    grey: NDArray[np.float32] = np.multiply(rgb[0], first, out=out)
+    for plane, weight in zip(rgb[1:], others, strict=True):
+        grey += np.multiply(plane, weight, out=scratch)
     return grey
 
 

@@ -308,6 +308,17 @@ def test_a_capture_that_fails_once_is_tried_again_without_a_word(
     assert gc.isenabled()
 
 
+def test_captures_that_fail_now_and_then_do_not_add_up(graph: Callable[[str], Path], rig: Callable[..., Rig]):
+    made = rig("dynamic")
+    with open_detector(graph("dynamic")) as expected, made.detector() as detector:
+        for count in (1, 2, 1, 2):  # another number of pictures begins afresh
+            made.device.fail("capture")
+            frames = pictures(count)
+            for _ in range(3):  # as it is, the capture that fails, and the one that works
+                same_lists(detector(frames), expected(frames))
+        assert (made.device.done["capture"], detector.backend.fallbacks) == (8, ())
+
+
 def test_an_engine_whose_profile_only_one_slot_may_use_finishes_the_first_batch_first(
     graph: Callable[[str], Path], rig: Callable[..., Rig]
 ):

@@ -36,6 +36,16 @@ def test_help_is_printed_on_a_terminal_that_has_ascii_only(verb: str):
     assert (done.returncode, done.stderr) == (0, b"") and b"Usage:" in done.stdout
 
 
+def test_sigterm_outside_of_a_verb_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch):
+    def end(_: object) -> None:
+        raise Terminated
+
+    monkeypatch.setattr(cli, "app", end)
+    with pytest.raises(SystemExit) as caught:
+        cli.entrypoint([])
+    assert caught.value.code == 143
+
+
 def test_sigterm_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

@@ -24,6 +24,7 @@ from yolov3_trt.models.architectures import yolov3_tiny
 from yolov3_trt.models.class_names import load_class_names
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
 from yolov3_trt.models.darknet_weights import weights_from_darknet
+from yolov3_trt.opencv import max_pixels
 
 
 def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
@@ -43,6 +44,12 @@ def refusal(path: Path) -> str:
 
 
 # --- one picture ---
+
+
+@pytest.mark.parametrize("given, limit", [("64000000", 64000000), ("64MB", 64 << 20), ("9kb", 9 << 10), ("x", 1 << 30)])
+def test_the_limit_of_pictures_is_what_opencv_reads(given: str, limit: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", given)
+    assert max_pixels() == limit
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])

@@ -461,6 +461,16 @@ def test_verification_tells_a_resize_that_is_not_the_hosts(network: YoloNetwork,
         verify_graph(make(), network, meta)
 
 
+def test_each_layout_of_rows_has_a_file_of_its_own():
+    spec = load_model("shapes").spec
+    names = [artifact_stem(spec, GraphSettings(output_stage="rows", rows_layout=layout)) for layout in RowsLayout]
+    assert names == [
+        "shapes-256-fp32-rows",
+        "shapes-256-fp32-rows-opencv-joined",
+        "shapes-256-fp32-rows-channels-first",
+    ]
+
+
 def test_whole_frames_detect_as_pictures_resized_by_the_host_do(tmp_path: Path):
     model = load_model("shapes", input_size=416)  # 1280 px are no whole multiple: every pixel is interpolated
     options = GraphSettings(

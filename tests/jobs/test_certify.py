@@ -161,5 +161,21 @@ def test_average_precision_is_held_to_the_reference(tiny: Path, graphs: Path, da
     assert certify(tiny, **places).checks[-1].passed
 
 
+def test_options_of_a_set_that_is_not_given_are_refused(tmp_path: Path):
+    for wrong in ({"images": tmp_path}, {"split": "val"}):
+        with pytest.raises(yolov3_trt.SettingError, match="given without data; leave it out"):
+            certify("shapes", **wrong)
+
+
+def test_other_weights_beside_a_graph_are_no_reference(graphs: Path, data: Path, tmp_path: Path):
+    for name in ("fp32.onnx", "fp32.onnx.json"):
+        shutil.copy(graphs / name, tmp_path)
+    (tmp_path / "fp32.weights").write_bytes(b"other")
+    images, annotations = data / "coco/val64/images", data / "coco/instances_val64.json"
+    certificate = certify(tmp_path / "fp32.onnx", data=annotations, images=images)
+    (accuracy,) = [check for check in certificate.checks if check.name == "AP"]
+    assert accuracy.passed is None and "the weights of yolov3-tiny are not at hand" in accuracy.text
+
+
 def test_what_ships_is_small():
     assert small_picture().stat().st_size < 16_000 and set(goldens()) == {"yolov3-tiny"}

@@ -61,11 +61,13 @@ def test_real_models_and_one_with_new_coords(name: str, data: Path, fabricated_f
 
 def test_the_threshold_is_the_cfgs(tmp_path: Path):
     cfg = tmp_path / "m.cfg"
+    cfg.write_text("[net]\nwidth=32\n[ yolo ] \nthresh=.05\n")
+    assert _thresh(cfg, HeadKind.YOLO) == 0.05
     cases = {"": 0.2, "thresh = .05\r\n": 0.05, "ignore_thresh=.7\n": 0.2}
     for text, expected in cases.items():
         cfg.write_text(f"[net]\nwidth=32\n[yolo]\n{text}classes=1\n[convolutional]\nthresh=.9\n")
         assert _thresh(cfg, HeadKind.YOLO) == expected
     assert _thresh("shapes", HeadKind.REGION) == 0.001
-    cfg.write_text("[yolo]\nthresh=.1\n[yolo]\nclasses=1\n")
+    cfg.write_text("[net]\n[yolo]\nthresh=.1\n[yolo]\nclasses=1\n")
     with pytest.raises(CfgError, match=r"m\.cfg: its heads have thresh=0.1, 0.2; expected one value"):
         _thresh(cfg, HeadKind.YOLO)

@@ -9,7 +9,15 @@ import yolov3_trt
 from tests.training.test_train import little_spec
 from yolov3_trt import SettingError
 from yolov3_trt.data.shapes import write_shapes_data_set
+from yolov3_trt.jobs.train import _best
 from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
+
+
+def test_the_best_epoch_is_the_one_whose_weights_are_kept():
+    epochs = [{"epoch": 1, "AP": 0.1}, {"epoch": 2, "AP": 0.3}, {"epoch": 3, "AP": 0.3}, {"epoch": 4, "AP": None}]
+    assert _best(epochs)["epoch"] == 3  # of a tie the last is saved
+    assert _best([{"epoch": 1, "AP": None}, {"epoch": 2, "AP": None}])["epoch"] == 2  # nothing was validated
+    assert _best([]) == {}
 
 
 def test_what_was_trained_is_a_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

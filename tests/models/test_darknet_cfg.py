@@ -23,8 +23,9 @@ from yolov3_trt.layers import (
     Yolo,
 )
 from yolov3_trt.models import load_spec
-from yolov3_trt.models.architectures import BUILT_IN, YOLOV3_TINY_ANCHORS
+from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.darknet_cfg import parse_cfg, spec_from_cfg
+from yolov3_trt.models.net import TINY_ANCHORS
 from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
 NET = "[net]\nwidth=16\nheight=8\nchannels=3\n"
@@ -115,8 +116,8 @@ def test_no_cfg_of_the_reference_data_is_left_out(data: Path):
 
 def test_built_in_tiny_differs_from_the_published_cfg_in_the_second_heads_anchors_only(data: Path):
     cfg, built_in = spec_from_cfg(data / "models" / "yolov3-tiny.cfg"), BUILT_IN["yolov3-tiny"]()
-    assert cfg.layers[23] == Yolo(YOLOV3_TINY_ANCHORS[:3], 80)
-    assert built_in.layers[23] == Yolo(YOLOV3_TINY_ANCHORS[1:4], 80)
+    assert cfg.layers[23] == Yolo(TINY_ANCHORS[:3], 80)
+    assert built_in.layers[23] == Yolo(TINY_ANCHORS[1:4], 80)
     assert built_in == replace(cfg, layers=(*cfg.layers[:23], built_in.layers[23]))
 
 

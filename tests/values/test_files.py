@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from yolov3_trt import files
 from yolov3_trt.errors import OutputError
 from yolov3_trt.files import check_writable, locked, make_folder, replacing, sha256_of_file, write_bytes, write_text
 
@@ -181,11 +182,30 @@ def test_who_has_to_wait_is_told(tmp_path: Path):
 
 
 def test_a_lock_removes_what_was_left_half_written(tmp_path: Path):
-    for name in (".a.engine.x1.partial", ".b.engine.x1.partial", "a.engine"):
+    for name in (".a.engine.abcdefgh.partial", ".b.engine.abcdefgh.partial", "a.engine"):
         (tmp_path / name).touch()
     with locked(tmp_path / "a.engine"):
-        assert not (tmp_path / ".a.engine.x1.partial").exists()
-    assert {path.name for path in tmp_path.iterdir()} == {".b.engine.x1.partial", "a.engine"}
+        assert not (tmp_path / ".a.engine.abcdefgh.partial").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {".b.engine.abcdefgh.partial", "a.engine"}
+
+
+def test_a_temporary_file_that_another_writer_took_for_left_over_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hold, taken = files._hold, list[Path]()
+
+    def late(handle: int) -> bool:
+        if not taken:  # before the first is held
+            (left,) = tmp_path.glob("*.partial")
+            left.unlink()
+            taken.append(left)
+        return hold(handle)
+
+    monkeypatch.setattr(files, "_hold", late)
+    with replacing(tmp_path / "a") as partial:
+        partial.write_bytes(b"new")
+        assert partial not in taken
+    assert (tmp_path / "a").read_bytes() == b"new" and list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 def test_a_lock_in_a_file_that_is_no_folder_says_so(tmp_path: Path):

@@ -183,7 +183,8 @@ class TensorRTBackend(OpenBackend):
         # Where the GPU has failed for good, so does making its context current; closing the device clears up all the same.
         with suppress(DeviceError), self._device.current():
             for slot in self._slots:  # first: their graphs hold kernels of the engine
-                slot.close()
+                with suppress(DeviceError):
+                    slot.close()
             self._engine.close()
         self._device.close()
         self._running.clear()

@@ -7,7 +7,7 @@ live source and the next of each file, one per source and call, as many as fit i
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -95,7 +95,7 @@ class CameraLoop:
             pass
         return self.statistics
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Generator[Result, None, None]:
         """Each result after the sinks had it; at the end, and when it is closed before, every thread is joined.
 
         A source that fails is told in `statistics`, and the others go on.

@@ -2,7 +2,6 @@
 
 import io
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -22,7 +21,7 @@ from yolov3_trt.cli.demo import demo
 from yolov3_trt.cli.deploy import app as deploy
 from yolov3_trt.cli.detect import detect
 from yolov3_trt.cli.doctor import doctor
-from yolov3_trt.cli.ending import exit_code, sigterm_unwinds
+from yolov3_trt.cli.ending import exit_code, name_of_end, sigterm_unwinds
 from yolov3_trt.cli.eval import evaluate
 from yolov3_trt.cli.examples import epilog_of
 from yolov3_trt.cli.export import export
@@ -93,8 +92,8 @@ def entrypoint(args: Sequence[str] | None = None) -> None:
     try:
         with sigterm_unwinds():
             app(args)
-    except KeyboardInterrupt:  # before Typer looks after it
-        sys.exit(exit_code(signal.SIGINT.name))
+    except KeyboardInterrupt as end:  # before Typer looks after it
+        sys.exit(exit_code(name_of_end(end)))
     except (Yolov3TrtError, OSError) as exc:  # OSError: of the file system, where no better text was found for it
         _fail(str(exc))
     except Exception as exc:

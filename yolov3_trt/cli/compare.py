@@ -68,7 +68,7 @@ def compare(
     text = [_text(result.outputs), *_layers_text(result)]
     if result.accuracy is not None:
         text += [difference_text(*result.accuracy.differences)]
-        text += [f"note: {note}" for note in result.accuracy.rows[0].notes]
+        text += [f"note: {note}" for note in result.accuracy.notes]
     write_result(json, result.to_json(), "\n".join(text))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from yolov3_trt.geometry import HW
+    pass
 
 _Target = TypeVar("_Target", bound=str | Path | None)
 BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv"]
@@ -98,15 +98,6 @@ JsonOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-
-
-def parse_input_hw(text: str | None) -> "HW | None":
-    """`416` or `608x416` (width x height) -> (height, width)."""
-    if text is None:
-        return None
-    from yolov3_trt.arguments import size
-
-    return size("input_size", text)
 
 
 def check_output_suffix(output: Path | None, *suffixes: str) -> None:

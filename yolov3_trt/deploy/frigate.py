@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yolov3_trt.errors import BackendError
 from yolov3_trt.files import replacing, write_text
-from yolov3_trt.meta import InputStage, ModelMeta, RowsLayout
+from yolov3_trt.meta import ROWS_OUTPUT, InputStage, ModelMeta, RowsLayout
 
 _FOLDER = "/config/model_cache"  # in Frigate's container
 
@@ -73,9 +73,9 @@ def _check(artifact: Path, meta: ModelMeta) -> None:
         raise BackendError(f"{artifact}: its batch is {meta.batch}; expected 1, Frigate gives one picture: {again}")
     if meta.frame_hw is not None:
         raise BackendError(f"{artifact}: it takes whole frames; expected the input's size, Frigate scales: {again}")
-    boxes = sum(len(head.anchors_wh) * head.grid_hw[0] * head.grid_hw[1] for head in meta.heads)
-    if boxes <= 4 + meta.num_classes:
+    _, rows, boxes = meta.output_shapes(1)[ROWS_OUTPUT][1]
+    if boxes <= rows:
         raise BackendError(
-            f"{artifact}: it has {boxes} boxes of {meta.num_classes} classes; expected more boxes than {4 + meta.num_classes}, "
+            f"{artifact}: it has {boxes} boxes of {meta.num_classes} classes; expected more boxes than {rows}, "
             "since Frigate takes the larger side of the tensor for the boxes: export it for a larger input size"
         )

@@ -27,6 +27,15 @@ def suspicions(path: Path) -> Iterator[tuple[Path, str, str]]:
                 yield place, fault, fix
 
 
+def why_suspicious(path: Path) -> str | None:
+    """The first of them in words, or why it cannot be known; None where there is none."""
+    try:
+        place, fault, fix = next(suspicions(path), (None, "", ""))
+    except OSError as exc:
+        return f"{path} cannot be looked at ({exc.strerror})"
+    return None if place is None else f"{place} {fault}; {fix}"
+
+
 def _places(path: Path) -> list[Path]:
     """Folders from the root to a file, links and the file itself, as the system finds its way."""
     here, todo, links = Path("/"), list(path.absolute().parts[1:]), 0

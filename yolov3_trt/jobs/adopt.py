@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from yolov3_trt.arguments import path as path_of
@@ -56,8 +55,8 @@ def adopt(
     theirs = load_graph(source)
     meta = replace(model_meta(loaded, GraphSettings()), opset=opset_of(theirs), versions={})
     onnx = adopted(theirs, meta.heads, meta.input_shape(1), str(source))
-    difference, error = verify_graph(onnx, module_from_spec(loaded.spec, loaded.weights), meta)
-    with replacing(Path(target)) as partial:
+    with replacing(target) as partial:  # opened first: a comparison of minutes must not end at an unwritable folder
+        difference, error = verify_graph(onnx, module_from_spec(loaded.spec, loaded.weights), meta)
         partial.write_bytes(onnx.SerializeToString())
     meta = replace(meta, onnx_sha256=sha256_of_file(target))
     save_sidecar(meta, target)

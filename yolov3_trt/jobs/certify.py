@@ -11,13 +11,13 @@ import numpy as np
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.backends.host_path import HostPath
 from yolov3_trt.benchmarking.parity import TOLERANCES, Parity
-from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import load_image
 from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.detector import Detector, open_detector
-from yolov3_trt.errors import MissingDependency, Yolov3TrtError
+from yolov3_trt.errors import SettingError, Yolov3TrtError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
 from yolov3_trt.files import sha256_of_file
+from yolov3_trt.jobs.opening import sets_from
 from yolov3_trt.meta import ModelMeta, OutputStage, Precision, Preprocess
 from yolov3_trt.models import Model
 from yolov3_trt.models.architectures import BUILT_IN
@@ -103,7 +103,9 @@ def certify(
     True
     """
     shown = artifact.spec.name if isinstance(artifact, Model) else os.fspath(artifact)
-    labelled = None if data is None else labelled_set(data, split=split, images=images)
+    if data is None and images is not None:
+        raise SettingError("images", "given without data; leave it out")
+    labelled = sets_from(images, data, split, None, reporter)[1]
     with open_detector(artifact, weights=weights, backend=backend, trust=trust) as detector:
         meta = detector.meta
         model, digest = _weights(meta)
@@ -243,22 +245,32 @@ def _accuracy(
         return Check("AP", None, "there is no built-in network to compare with")
     from yolov3_trt.models import default_weights_path
 
+    at_hand = [default_weights_path(model)]
+    if isinstance(artifact, Model):
+        at_hand.insert(0, artifact.weights_path)
+    elif weights is not None or os.fspath(artifact) not in BUILT_IN:
+        at_hand.insert(0, Path(weights) if weights is not None else Path(artifact).with_suffix(".weights"))
+    own = next((path for path in at_hand if path.is_file() and sha256_of_file(path) == meta.weights_sha256), None)
+    if own is None:
+        return Check(
+            "AP", None, f"the weights of {model} are not at hand, so there is no PyTorch reference to compare with"
+        )
     conf = EVAL_CONF_THRESHOLD if meta.output_stage is OutputStage.HEADS else meta.postprocess.conf
-    beside = artifact.weights_path if isinstance(artifact, Model) else Path(artifact).with_suffix(".weights")
-    own = weights if weights is not None else beside if beside.is_file() else default_weights_path(model)
     truth = labelled.truth_for(meta.class_names)
+    for note in truth.notes:
+        reporter.say(f"note: {note}")
+
+    def ap_of(detector: Detector, what: str) -> float:
+        return float(evaluate(detector, truth, lambda items: reporter.track(items, what, len(truth.images)))["AP"] or 0)
+
     try:
-        with open_detector(model, weights=own, input_size=meta.input_hw, conf=conf) as detector:
-            expected = float(
-                evaluate(
-                    detector, truth, lambda items: reporter.track(items, "AP of the reference", len(truth.images))
-                )["AP"]
-                or 0
-            )
-    except (MissingDependency, Yolov3TrtError) as exc:
+        reference = open_detector(model, weights=own, input_size=meta.input_hw, conf=conf)
+    except Yolov3TrtError as exc:
         return Check("AP", None, f"there is no PyTorch reference to compare with: {exc}")
+    with reference:
+        expected = ap_of(reference, "AP of the reference")
     with open_detector(artifact, weights=weights, conf=conf, **opening) as detector:
-        got = float(evaluate(detector, truth, lambda items: reporter.track(items, "AP", len(truth.images)))["AP"] or 0)
+        got = ap_of(detector, "AP")
     limit = _AP_LOSS[meta.precision]
     text = f"{got:.4f}; the PyTorch reference: {expected:.4f} on these {len(truth.images)} pictures; expected within {limit:g}"
     return Check("AP", got >= expected - limit, text)

@@ -1,6 +1,5 @@
 """How far two artifacts of one network are apart on the same pictures, and from which layer on."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED, RESAMPLES, Evaluat
 from yolov3_trt.jobs.evaluate import evaluated, for_evaluation
 from yolov3_trt.jobs.opening import Artifact, Opening, sets_from
 from yolov3_trt.meta import Precision
+from yolov3_trt.models.darknet_sections import sections_of
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import DetectSettings, settings_from
 
@@ -62,6 +62,7 @@ class Compared:
                     metric: row.accuracy.metrics[metric] for metric in METRICS_RESAMPLED
                 }
             content["accuracy"].update(difference.to_json())
+            content["notes"] = list(self.accuracy.notes)
         return content
 
     def _layers_json(self) -> dict[str, Any] | None:
@@ -185,8 +186,6 @@ def _cfg_line(layer: int, artifacts: Iterable[str]) -> str | None:
     for artifact in artifacts:
         if Path(artifact).suffix != ".cfg":
             continue
-        lines = Path(artifact).read_text(errors="replace").splitlines()
-        sections = [(n, line.strip()) for n, line in enumerate(lines, start=1) if re.match(r"\s*\[", line)]
-        line, kind = sections[layer + 1]  # after [net]
-        return f"{artifact}:{line} {kind}"
+        section = sections_of(Path(artifact).read_bytes(), artifact)[layer + 1]  # after [net]
+        return f"{artifact}:{section.line} [{section.kind}]"
     return None

@@ -147,7 +147,7 @@ def _size_bytes(artifact: str) -> int | None:
 
 def drawn_worst(rows: tuple[Evaluated, ...], count: int, folder: Path | None) -> tuple[WorstPicture, ...]:
     """The worst pictures of all artifacts together, and where there is a folder a file of each in it."""
-    worst = worst_pictures(rows)[:count]
+    worst = worst_pictures(rows)[:count] if count else ()
     if folder is None:
         return tuple(WorstPicture(score) for score in worst)
     make_folder(folder)

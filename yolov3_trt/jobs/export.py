@@ -200,6 +200,8 @@ def artifact_stem(spec: ModelSpec, graph: GraphSettings) -> str:
         parts.append("pixels")
     if graph.output_stage is not OutputStage.HEADS:
         parts.append(graph.output_stage.value)
+    if graph.rows_layout not in (None, RowsLayout.OPENCV):
+        parts.append(graph.rows_layout.value.replace("_", "-"))
     if graph.batch.max > 1:
         parts.append("b" + str(graph.batch).replace(":", "-"))
     return "-".join(parts)

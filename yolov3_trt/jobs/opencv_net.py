@@ -1,7 +1,6 @@
 """Darknet models for OpenCV, whose own importer is gone since version 5."""
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from yolov3_trt.jobs.export import OPENCV_CONF, model_meta
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import Batch, OutputStage, RowsLayout
 from yolov3_trt.models import load_model
+from yolov3_trt.models.darknet_sections import sections_of
 from yolov3_trt.settings import DetectSettings, GraphSettings
 from yolov3_trt.spec import BatchNorm
 
@@ -72,10 +72,9 @@ def _thresh(cfg: str | os.PathLike[str], kind: HeadKind) -> float:
     """Up to which scores the importer had 0: what the heads say."""
     default = _REGION_CONF if kind is HeadKind.REGION else OPENCV_CONF
     path = path_of("cfg", cfg)
-    text = path.read_text(errors="replace") if path.is_file() else ""
-    heads = re.findall(r"(?ms)^\s*\[(?:yolo|region|Gaussian_yolo)\]$(.*?)(?=^\s*\[|\Z)", text.replace("\r", ""))
-    found = [re.search(r"(?m)^\s*thresh\s*=\s*([0-9.eE+-]+)", head) for head in heads]
-    values = {float(one[1]) if one else default for one in found} or {default}
+    sections = sections_of(path.read_bytes(), str(path)) if path.is_file() else []
+    heads = [section for section in sections if section.kind in ("yolo", "region", "Gaussian_yolo")]
+    values = {head.number("thresh", default) for head in heads} or {default}
     if len(values) > 1:
         raise CfgError(
             f"{Path(cfg)}: its heads have thresh={', '.join(f'{value:g}' for value in sorted(values))}; expected one value"

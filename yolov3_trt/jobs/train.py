@@ -1,7 +1,7 @@
 """Train or fine-tune a model on a user's own classes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -154,8 +154,12 @@ def train(
         run.run(watcher)
     except Stopped:
         finished = False
-    best = max(run.history, key=lambda entry: entry.get("AP") or 0.0, default={})
-    return Trained(run.output / f"{run.name}.cfg", best, tuple(run.history), finished)
+    return Trained(run.output / f"{run.name}.cfg", _best(run.history), tuple(run.history), finished)
+
+
+def _best(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The epoch whose weights are kept: the last of the best, and of all where nothing was validated."""
+    return max(reversed(history), key=lambda entry: entry.get("AP") or 0.0, default={})
 
 
 def _read(data: str | os.PathLike[str] | DataSet, split: str | None, reporter: Reporter) -> DataSet:

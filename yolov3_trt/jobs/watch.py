@@ -1,7 +1,7 @@
 """Detect in live cameras, streams and files: an iterator of results."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -136,7 +136,10 @@ def _results(job: _Job) -> Generator[Result | None, None, None]:
             yield None
             if job.stop_reason is not None:
                 job.loop.stop(job.stop_reason)
-            yield from job.loop.results()
+            with closing(job.loop.results()) as results:
+                for result in results:
+                    job.statistics.about["fallbacks"] = list(backend.fallbacks)  # some come to light while running
+                    yield result
         except (Yolov3TrtError, GeneratorExit) as exc:  # what was written so far is kept
             job.error = str(exc) if isinstance(exc, Yolov3TrtError) else None
             job.sinks.close()

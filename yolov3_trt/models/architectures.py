@@ -5,7 +5,7 @@ from collections.abc import Callable
 from yolov3_trt.geometry import HW
 from yolov3_trt.layers import MaxPool
 from yolov3_trt.models.class_names import SHAPE_NAMES
-from yolov3_trt.models.net import Anchors, Net
+from yolov3_trt.models.net import TINY_ANCHORS, Anchors, Net
 from yolov3_trt.models.yolov4 import yolov4, yolov4_tiny, yolov7_tiny
 from yolov3_trt.spec import ModelSpec
 
@@ -21,7 +21,6 @@ SHAPES_ANCHORS: Anchors = (
     (35, 35), (43, 43), (52, 52),
     (64, 64), (82, 82), (108, 108),
 )  # fmt: skip
-YOLOV3_TINY_ANCHORS: Anchors = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 
 
 def darknet53(net: Net) -> tuple[int, int, int]:
@@ -111,9 +110,9 @@ def yolov3_tiny(num_classes: int = 80, input_hw: HW = (416, 416), name: str = "y
     net.add(MaxPool(2, 1))
     net.conv(1024, 3)
     branch = net.conv(256, 1)
-    net.head(512, YOLOV3_TINY_ANCHORS[3:], num_classes)
+    net.head(512, TINY_ANCHORS[3:], num_classes)
     net.upsample_and_join(branch, 128, stride16)
-    net.head(256, YOLOV3_TINY_ANCHORS[1:4], num_classes)
+    net.head(256, TINY_ANCHORS[1:4], num_classes)
     return ModelSpec(name, tuple(net.layers), input_hw)
 
 

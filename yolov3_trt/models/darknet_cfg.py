@@ -6,9 +6,7 @@ skipped. Defaults are Darknet's (AlexeyAB src/parser.c).
 """
 
 import logging
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolov3_trt.errors import CfgError, SpecError
@@ -34,6 +32,7 @@ from yolov3_trt.layers import (
     Upsample,
     Yolo,
 )
+from yolov3_trt.models.darknet_sections import Section, sections_of
 from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ def parse_cfg(
     content: bytes, *, name: str = "model", file: str = "cfg", batch_norm: BatchNorm | None = None
 ) -> ModelSpec:
     """Parse the bytes of a `.cfg`; `file` is what errors call it. See `spec_from_cfg`."""
-    sections = _sections(content, file)
+    sections = sections_of(content, file)
     net, *layer_sections = sections
     if net.kind not in ("net", "network"):
         raise net.error(f"the first section is [{net.kind}]; expected [net]")
@@ -89,175 +88,6 @@ def parse_cfg(
         raise CfgError(f"{file}:{section.line}: [{section.kind}] {exc}") from exc
 
 
-# Keys of every layer section that only training, drawing or Darknet's own bookkeeping reads.
-_IGNORED_EVERYWHERE = frozenset(
-    "stopbackward stopforward dontload dontloadscales dontsave onlyforward numload train_only_bn learning_scale lr "
-    "burnin_update burn_in_update clip dropout_prob grad_centr ema_alpha learning_rate dont_update".split()
-)
-
-# What AlexeyAB's or pjreddie's src/parser.c reads of a layer's section and inference may depend on.
-_READ_BY_DARKNET = frozenset(
-    "B1 B2 activation alpha anchors antialiasing assisted_excitation atoms batch_normalize beta bin_output binary "
-    "cbn channels classes classfix coordconv coords crop_height crop_width deform dilation dot dropblock filters "
-    "flip flipped forced from groups group_id hidden history_size kappa layers logistic lstm_activation map mask "
-    "maxpool_depth maxpool_zero_nonmax mean new_coords nms_kind beta_nms noadjust noloss normalize num out_channels "
-    "output pad padding peephole power probability reorg reverse rotate scale scale_wh scale_x_y share_index shift "
-    "shortcut side size softmax spatial sqrt state_constrain std steps stream stretch stretch_sway stride stride_x "
-    "stride_y sway temperature time_normalizer tree type weights_normalization weights_type xnor yolo_layer "
-    "yolo_point".split()
-)
-
-
-@dataclass
-class _Section:
-    """One `[section]`: its values with their lines, and which of them have been asked for."""
-
-    kind: str
-    file: str
-    line: int
-    values: dict[str, tuple[str, int]] = field(default_factory=dict)
-    comments: dict[str, str] = field(default_factory=dict)  # what follows a value behind `#` or `;`, by key
-    asked: set[str] = field(default_factory=set)
-
-    def error(self, message: str, key: str | None = None) -> CfgError:
-        line = self.values[key][1] if key in self.values else self.line
-        return CfgError(f"{self.file}:{line}: [{self.kind}] {message}")
-
-    def word(self, key: str, default: str) -> str:
-        """A value that Darknet reads as text: to the end of the line, since it knows comments at the start of a line only."""
-        if key in self.comments:
-            raise self.error(
-                f"{key}={self.values[key][0][:40]} has a comment behind it, which Darknet takes for a part of the "
-                "value, and so runs something else; put the comment on a line of its own",
-                key,
-            )
-        return self.text(key, default)
-
-    def text(self, key: str, default: str | None = None) -> str:
-        self.asked.add(key)
-        if key in self.values:
-            return self.values[key][0]
-        if default is None:
-            raise self.error(f"has no {key}=; expected one")
-        return default
-
-    def integer(self, key: str, default: int | None = None, *, minimum: int | None = None) -> int:
-        text = self.text(key, None if default is None else str(default))
-        if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
-            raise self.error(f"{key}={text[:40]!r}; expected a whole number", key)
-        value = int(text)
-        if minimum is not None and value < minimum:
-            raise self.error(f"{key}={value}; expected {minimum} or more", key)
-        return value
-
-    def number(self, key: str, default: float) -> float:
-        return self._parse_number(key, self.text(key, str(default)))
-
-    def numbers(self, key: str) -> list[float]:
-        """Darknet drops white space wherever it is, so that a forgotten comma makes one number of two."""
-        parts = self._parts(key)
-        for part in parts:
-            if re.search(r"\d\s+\d", part):
-                joined = re.sub(r"\s", "", part)
-                _LOG.warning(
-                    "%s:%d: [%s] %s= has no comma in %r; taking %s, as Darknet does",
-                    *(self.file, self.values[key][1], self.kind, key, part, joined),
-                )
-        return [self._parse_number(key, re.sub(r"\s", "", part)) for part in parts]
-
-    def integers(self, key: str) -> list[int]:
-        values = [self._parse_number(key, part) for part in self._parts(key)]
-        if any(value != int(value) for value in values):
-            raise self.error(f"{key}={self.text(key)[:40]!r}; expected whole numbers", key)
-        return [int(value) for value in values]
-
-    def activation(self, default: Activation) -> Activation:
-        text = self.word("activation", default.value)
-        try:
-            return Activation(text)
-        except ValueError:
-            known = ", ".join(activation.value for activation in Activation)
-            raise self.error(
-                f"activation={text[:40]!r} is not supported; expected one of {known}", "activation"
-            ) from None
-
-    def expect(self, **defaults: int) -> None:
-        """Accept a key that is supported in its neutral value only."""
-        for key, neutral in defaults.items():
-            value = self.number(key, neutral)
-            if value != neutral:
-                meaning = _MEANING.get(key, f"this package computes {key}={neutral} only")
-                raise self.error(
-                    f"{key}={value:g} is not supported: {meaning}; the weights were trained with it, so changing the line "
-                    "would change the results without a word",
-                    key,
-                )
-
-    def refuse_unasked(self, ignored: str) -> None:
-        """Refuse a key that some Darknet reads and this package does not; one that none reads changes nothing."""
-        for key, (_, line) in self.values.items():
-            if key in self.asked or key in _IGNORED_EVERYWHERE or key in ignored.split():
-                continue
-            if key in _READ_BY_DARKNET:
-                raise self.error(
-                    f"{key}= is not known here; it may change the results, so remove the line if only training reads it",
-                    key,
-                )
-            _LOG.warning("%s:%d: [%s] %s= is ignored: Darknet does not read it either", self.file, line, self.kind, key)
-
-    def _parts(self, key: str) -> list[str]:
-        if "," in self.comments.get(key, ""):
-            raise self.error(
-                f"{key}= has a comment with a comma behind it, and Darknet counts the commas of the whole line; put the "
-                "comment on a line of its own",
-                key,
-            )
-        return [part.strip() for part in self.text(key).strip(", \t").split(",")]
-
-    def _parse_number(self, key: str, text: str) -> float:
-        if not re.fullmatch(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
-            raise self.error(f"{key}: {text[:40]!r} is not a number", key)
-        return float(text)
-
-
-def _sections(content: bytes, file: str) -> list[_Section]:
-    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()  # comments may be in any encoding
-    sections: list[_Section] = []
-    for number, raw in enumerate(lines, start=1):
-        line, comment = [*re.split("[#;]", raw, maxsplit=1), ""][:2]
-        line = line.strip()
-        if not line:
-            continue
-        if stray := re.search("[\udc80-\udcff]", line):
-            byte = ord(stray[0]) - 0xDC00
-            raise CfgError(f"{file}:{number}: byte {byte:#04x} is not UTF-8 text; expected a Darknet .cfg")
-        if header := re.fullmatch(r"\[\s*([^\[\]]*?)\s*\]", line):
-            if re.search("[#;]", raw):
-                raise CfgError(
-                    f"{file}:{number}: {line[:60]} has a comment behind it, so Darknet does not know this section; put the "
-                    "comment on a line of its own"
-                )
-            sections.append(_Section(_ALIASES.get(header[1], header[1]), file, number))
-            continue
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not key:
-            raise CfgError(f"{file}:{number}: {line[:60]!r} is neither [section] nor key=value")
-        if not sections:
-            raise CfgError(f"{file}:{number}: {line[:60]!r} comes before the first section; expected [net]")
-        section = sections[-1]
-        if key in section.values:
-            _LOG.warning(
-                "%s:%d: [%s] %s= again; Darknet takes the first, so does this", file, number, section.kind, key
-            )
-        else:
-            section.values[key] = (value, number)
-            if re.search("[#;]", raw):
-                section.comments[key] = comment
-    if not sections:
-        raise CfgError(f"{file}:1: there are no sections; expected a Darknet .cfg that starts with [net]")
-    return sections
-
-
 # Keys that AlexeyAB's Darknet reads and pjreddie's does not (src/parser.c of both), of those that cfgs have.
 _ALEXEYABS = frozenset(
     "beta_nms cls_normalizer counters_per_class cutmix dilation dynamic_minibatch ema_alpha focal_loss group_id iou_loss "
@@ -267,7 +97,7 @@ _ALEXEYABS = frozenset(
 )
 
 
-def _resize(net: _Section, sections: list[_Section]) -> Resize:
+def _resize(net: Section, sections: list[Section]) -> Resize:
     """How pictures are fitted: as the Darknet does that a cfg is for, where it does not say."""
     if "letter_box" in net.values:
         return Resize.LETTERBOX if net.integer("letter_box") else Resize.STRETCH
@@ -284,7 +114,7 @@ def _resize(net: _Section, sections: list[_Section]) -> Resize:
     return Resize.LETTERBOX
 
 
-def _layer(section: _Section, index: int) -> Layer:
+def _layer(section: Section, index: int) -> Layer:
     if section.kind in _FAMILIES:
         raise section.error(f"is {_FAMILIES[section.kind]}; this package runs networks that end in [yolo]")
     if section.kind not in _LAYERS:
@@ -295,7 +125,7 @@ def _layer(section: _Section, index: int) -> Layer:
     return layer
 
 
-def _conv(section: _Section, index: int) -> Conv:
+def _conv(section: Section, index: int) -> Conv:
     size = section.integer("size", 1, minimum=1)
     padding = section.integer("padding", 0, minimum=0)
     batch_norm = bool(section.integer("batch_normalize", 0))
@@ -320,37 +150,37 @@ def _conv(section: _Section, index: int) -> Conv:
     )
 
 
-def _maxpool(section: _Section, _index: int) -> MaxPool:
+def _maxpool(section: Section, _index: int) -> MaxPool:
     stride = section.integer("stride", 1, minimum=1)
     size = section.integer("size", stride, minimum=1)
     section.expect(padding=size - 1, stride_x=stride, stride_y=stride, maxpool_depth=0, antialiasing=0)
     return MaxPool(size, stride)
 
 
-def _local_avgpool(section: _Section, _index: int) -> LocalAvgPool:
+def _local_avgpool(section: Section, _index: int) -> LocalAvgPool:
     stride = section.integer("stride", 1, minimum=1)
     size = section.integer("size", stride, minimum=1)
     section.expect(padding=size - 1, stride_x=stride, stride_y=stride)
     return LocalAvgPool(size, stride)
 
 
-def _reorg(section: _Section, _index: int) -> Reorg:
+def _reorg(section: Section, _index: int) -> Reorg:
     section.expect(reverse=0)
     return Reorg(section.integer("stride", 1, minimum=1))
 
 
-def _reorg3d(section: _Section, _index: int) -> SpaceToDepth:
+def _reorg3d(section: Section, _index: int) -> SpaceToDepth:
     section.expect(reverse=0)
     return SpaceToDepth(section.integer("stride", 1, minimum=1))
 
 
-def _upsample(section: _Section, _index: int) -> Upsample:
+def _upsample(section: Section, _index: int) -> Upsample:
     if section.number("scale", 1.0) != 1.0:
         raise section.error(f"scale={section.text('scale')[:40]} is not supported; only scale=1 is", "scale")
     return Upsample(section.integer("stride", 2, minimum=1))
 
 
-def _route(section: _Section, index: int) -> Route:
+def _route(section: Section, index: int) -> Route:
     return Route(
         _sources(section, "layers", index),
         section.integer("groups", 1, minimum=1),
@@ -358,23 +188,23 @@ def _route(section: _Section, index: int) -> Route:
     )
 
 
-def _shortcut(section: _Section, index: int) -> Shortcut:
+def _shortcut(section: Section, index: int) -> Shortcut:
     if (kind := section.word("weights_type", "none")) != "none":
         raise section.error(f"weights_type={kind[:40]} is not supported; only none is", "weights_type")
     section.expect(assisted_excitation=0, alpha=1, beta=1)  # pjreddie's factors, which AlexeyAB's Darknet ignores
     return Shortcut(_sources(section, "from", index), section.activation(Activation.LINEAR))
 
 
-def _scale_channels(section: _Section, index: int) -> ScaleChannels:
+def _scale_channels(section: Section, index: int) -> ScaleChannels:
     section.expect(scale_wh=0)
     return ScaleChannels(_one_source(section, "from", index), _plain_activation(section))
 
 
-def _sam(section: _Section, index: int) -> Sam:
+def _sam(section: Section, index: int) -> Sam:
     return Sam(_one_source(section, "from", index), _plain_activation(section))
 
 
-def _plain_activation(section: _Section) -> Activation:
+def _plain_activation(section: Section) -> Activation:
     activation = section.activation(Activation.LINEAR)
     if activation in (Activation.MISH, Activation.SWISH):
         raise section.error(
@@ -385,28 +215,28 @@ def _plain_activation(section: _Section) -> Activation:
     return activation
 
 
-def _training_only(section: _Section, _index: int) -> TrainingOnly:
+def _training_only(section: Section, _index: int) -> TrainingOnly:
     return TrainingOnly(section.kind)
 
 
-def _dropout(section: _Section, _index: int) -> Dropout:
+def _dropout(section: Section, _index: int) -> Dropout:
     section.expect(dropblock=0)
     return Dropout(section.number("probability", 0.2))
 
 
-def _softmax(section: _Section, _index: int) -> Softmax:
+def _softmax(section: Section, _index: int) -> Softmax:
     if section.number("temperature", 1.0) != 1.0:
         raise section.error("temperature other than 1 is not supported", "temperature")
     section.expect(spatial=0, noloss=0)
     return Softmax(section.integer("groups", 1, minimum=1))
 
 
-def _yolo(section: _Section, _index: int) -> Yolo:
+def _yolo(section: Section, _index: int) -> Yolo:
     kind = HeadKind.SCALED if section.integer("new_coords", 0) else HeadKind.YOLO
     return _masked_head(section, kind)
 
 
-def _gaussian_yolo(section: _Section, _index: int) -> Yolo:
+def _gaussian_yolo(section: Section, _index: int) -> Yolo:
     if (point := section.word("yolo_point", "center")) not in ("center",):
         raise section.error(
             f"yolo_point={point[:40]} is not supported: the box would hang at one of its corners; only center is",
@@ -415,7 +245,7 @@ def _gaussian_yolo(section: _Section, _index: int) -> Yolo:
     return _masked_head(section, HeadKind.GAUSSIAN)
 
 
-def _region(section: _Section, _index: int) -> Yolo:
+def _region(section: Section, _index: int) -> Yolo:
     for key, meaning in (("tree", "a tree of words (YOLO9000)"), ("map", "a map of classes (YOLO9000)")):
         if key in section.values:
             raise section.error(f"{key}= is not supported: {meaning}", key)
@@ -427,7 +257,7 @@ def _region(section: _Section, _index: int) -> Yolo:
     return Yolo(tuple(anchors[:num]), section.integer("classes", 20, minimum=1), kind=HeadKind.REGION)
 
 
-def _masked_head(section: _Section, kind: HeadKind) -> Yolo:
+def _masked_head(section: Section, kind: HeadKind) -> Yolo:
     num = section.integer("num", 1, minimum=1)
     anchors = _anchors(section)
     mask = section.integers("mask") if "mask" in section.values else list(range(num))
@@ -451,7 +281,7 @@ def _masked_head(section: _Section, kind: HeadKind) -> Yolo:
     return Yolo(tuple(anchors[i] for i in mask), section.integer("classes", 20, minimum=1), scale_xy, kind)
 
 
-def _anchors(section: _Section) -> list[tuple[float, float]]:
+def _anchors(section: Section) -> list[tuple[float, float]]:
     """(width, height) of every anchor listed, input px; a head masks some of them."""
     values = section.numbers("anchors")
     if len(values) % 2:
@@ -467,7 +297,7 @@ def _anchors(section: _Section) -> list[tuple[float, float]]:
     return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _nms(section: _Section) -> Nms:
+def _nms(section: Section) -> Nms:
     kind, beta = section.word("nms_kind", "default"), section.number("beta_nms", 0.6)
     try:
         return Nms(NmsKind(kind), beta)
@@ -476,14 +306,14 @@ def _nms(section: _Section) -> Nms:
         raise section.error(f"nms_kind={kind[:40]!r} is not supported; expected one of {known}", "nms_kind") from None
 
 
-def _one_source(section: _Section, key: str, index: int) -> int:
+def _one_source(section: Section, key: str, index: int) -> int:
     sources = _sources(section, key, index)
     if len(sources) != 1:
         raise section.error(f"{key}={section.text(key)[:40]}; expected one layer", key)
     return sources[0]
 
 
-def _sources(section: _Section, key: str, index: int) -> tuple[int, ...]:
+def _sources(section: Section, key: str, index: int) -> tuple[int, ...]:
     sources = []
     for value in section.integers(key):
         source = value if value >= 0 else index + value
@@ -508,15 +338,6 @@ _REGION_TRAINING = (
     "focal_loss bias_match background"
 )
 
-# What keys mean that are supported in one value only, for those that users meet.
-_MEANING = {
-    "softmax": "the classes of this head are not made comparable by a softmax",
-    "xnor": "the convolution has binary weights and inputs (XNOR-Net)",
-    "binary": "the convolution has binary weights",
-    "alpha": "pjreddie's Darknet multiplies this layer's input by it",
-    "beta": "pjreddie's Darknet multiplies the layers of from= by it",
-}
-
 # Sections of other families, by what they are.
 _FAMILIES = {
     "detection": "the head of YOLOv1",
@@ -530,7 +351,7 @@ _FAMILIES = {
 }
 
 # Each layer's parser, and the keys of its section that inference does not read.
-_LAYERS: dict[str, tuple[Callable[[_Section, int], Layer], str]] = {
+_LAYERS: dict[str, tuple[Callable[[Section, int], Layer], str]] = {
     "convolutional": (_conv, "angle wait_stream dilation"),
     "maxpool": (_maxpool, "out_channels"),
     "local_avgpool": (_local_avgpool, ""),
@@ -552,12 +373,4 @@ _LAYERS: dict[str, tuple[Callable[[_Section, int], Layer], str]] = {
         _training_only,
         "classes yolo_layer temperature cls_normalizer max_delta contrastive_neg_max iou_thresh",
     ),
-}
-_ALIASES = {
-    "conv": "convolutional",
-    "max": "maxpool",
-    "avg": "avgpool",
-    "soft": "softmax",
-    "local_avg": "local_avgpool",
-    "conn": "connected",
 }

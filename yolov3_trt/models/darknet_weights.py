@@ -21,6 +21,7 @@ from yolov3_trt.files import check_is_file, replacing
 from yolov3_trt.geometry import FloatArray
 from yolov3_trt.layers import Conv, Yolo
 from yolov3_trt.models.architectures import yolov3_tiny
+from yolov3_trt.models.net import TINY_ANCHORS
 from yolov3_trt.spec import BatchNorm, ModelSpec
 
 _LOG = logging.getLogger(__name__)
@@ -298,12 +299,9 @@ def _check_values(path: Path, arrays: Weights, rule: BatchNorm) -> None:
                 )
 
 
-_TINY_ANCHORS = ((10.0, 14.0), (23.0, 27.0), (37.0, 58.0))  # mask 0,1,2 of the published yolov3-tiny.cfg
-
-
 def _warn_about_tiny_mask(spec: ModelSpec, path: Path) -> None:
     same = spec.num_classes == 80 and spec.layers[:-1] == yolov3_tiny().layers[:-1]
-    if same and spec.heads[1].anchors_wh == _TINY_ANCHORS:
+    if same and spec.heads[1].anchors_wh == TINY_ANCHORS[:3]:
         _LOG.warning(
             "%s: %s gives its second head the anchors of mask=0,1,2, as the published cfg does, but the published weights "
             "were trained with mask=1,2,3 (COCO AP50 .33 with it, .18 without; ultralytics/yolov3#256). If these are the "

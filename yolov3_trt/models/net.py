@@ -4,6 +4,9 @@ from yolov3_trt.layers import Activation, Conv, HeadKind, Layer, MaxPool, Route,
 
 Anchors = tuple[tuple[float, float], ...]
 
+# Of COCO's boxes at 416, input px: those of yolov3-tiny and of yolov4-tiny.
+TINY_ANCHORS: Anchors = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
+
 
 class Net:
     """Each method appends and returns the index of its last layer."""

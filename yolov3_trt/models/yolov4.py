@@ -5,7 +5,7 @@ As AlexeyAB's Darknet has them: pictures are stretched to the input.
 
 from yolov3_trt.geometry import HW, Resize
 from yolov3_trt.layers import Activation, HeadKind, MaxPool, Route, Shortcut, Upsample
-from yolov3_trt.models.net import Anchors, Net
+from yolov3_trt.models.net import TINY_ANCHORS, Anchors, Net
 from yolov3_trt.spec import ModelSpec, Nms, NmsKind
 
 # Of COCO's boxes, input px: at 512 for YOLOv4, at 416 for the tiny ones.
@@ -14,7 +14,6 @@ _YOLOV4_ANCHORS: Anchors = (
     (36, 75), (76, 55), (72, 146),
     (142, 110), (192, 243), (459, 401),
 )  # fmt: skip
-_TINY_ANCHORS: Anchors = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 _YOLOV7_ANCHORS: Anchors = (
     (10, 13), (16, 30), (33, 23),
     (30, 61), (62, 45), (59, 119),
@@ -37,8 +36,10 @@ def yolov4(num_classes: int = 80, input_hw: HW = (608, 608), name: str = "yolov4
     for filters, size in ((512, 1), (1024, 3)):
         net.conv(filters, size)
     top = net.conv(512, 1)
-    middle = _join_finer(net, 256, stride16)
-    fine = _join_finer(net, 128, stride8)
+    _join_finer(net, 256, stride16)
+    middle = net.pyramid(256)
+    _join_finer(net, 128, stride8)
+    fine = net.pyramid(128)
     net.head(256, _YOLOV4_ANCHORS[:3], num_classes, 1.2)
     middle = _join_coarser(net, fine, 256, middle)
     net.head(512, _YOLOV4_ANCHORS[3:6], num_classes, 1.1)
@@ -67,14 +68,13 @@ def _csp_stage(net: Net, filters: int, blocks: int, *, whole: bool = False) -> i
     return net.conv(filters, 1, activation=mish)
 
 
-def _join_finer(net: Net, filters: int, skip: int) -> int:
+def _join_finer(net: Net, filters: int, skip: int) -> None:
     """The last map squeezed and doubled in size, behind the backbone's squeezed map of that size."""
     net.conv(filters, 1)
     upsampled = net.add(Upsample(2))
     net.route(skip)
     squeezed = net.conv(filters, 1)
     net.route(squeezed, upsampled)
-    return net.pyramid(filters)
 
 
 def _join_coarser(net: Net, finer: int, filters: int, coarser: int) -> int:
@@ -100,9 +100,9 @@ def yolov4_tiny(num_classes: int = 80, input_hw: HW = (416, 416), name: str = "y
         net.add(MaxPool(2, 2))
     net.conv(512, 3)
     branch = net.conv(256, 1)
-    net.head(512, _TINY_ANCHORS[3:], num_classes, 1.05)
+    net.head(512, TINY_ANCHORS[3:], num_classes, 1.05)
     net.upsample_and_join(branch, 128, stride16)
-    net.head(256, _TINY_ANCHORS[1:4], num_classes, 1.05)
+    net.head(256, TINY_ANCHORS[1:4], num_classes, 1.05)
     return _spec(net, name, input_hw, NmsKind.GREEDY)
 
 
@@ -123,8 +123,10 @@ def yolov7_tiny(num_classes: int = 80, input_hw: HW = (416, 416), name: str = "y
     pooled = net.conv(256, 1)
     net.route(squeezed, pooled)
     top = net.conv(256, 1)
-    middle = _elan_finer(net, 128, stride16)
-    fine = _elan_finer(net, 64, stride8)
+    _join_finer(net, 128, stride16)
+    middle = _elan(net, 64)
+    _join_finer(net, 64, stride8)
+    fine = _elan(net, 32)
     halved = net.conv(128, 3, 2)
     net.route(halved, middle)
     middle = _elan(net, 64)
@@ -146,16 +148,6 @@ def _elan(net: Net, filters: int) -> int:
     steps = [net.conv(filters, 1), net.conv(filters, 3), net.conv(filters, 3)]
     net.route(around, *steps)
     return net.conv(2 * filters, 1)
-
-
-def _elan_finer(net: Net, filters: int, skip: int) -> int:
-    """The last map squeezed and doubled in size, behind the backbone's squeezed map of that size."""
-    net.conv(filters, 1)
-    upsampled = net.add(Upsample(2))
-    net.route(skip)
-    squeezed = net.conv(filters, 1)
-    net.route(squeezed, upsampled)
-    return _elan(net, filters // 2)
 
 
 def _spec(net: Net, name: str, input_hw: HW, nms: NmsKind) -> ModelSpec:

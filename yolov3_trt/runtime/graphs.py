@@ -33,14 +33,14 @@ class Graphs:
         """
         self._device, self._stream = device, stream
         self._graphs: OrderedDict[Hashable, Graph | None] = OrderedDict()  # None: the work came once
-        self._failures = 0
+        self._failures = 0  # in a row
         self.why_not = why_not
 
     def run(self, key: Hashable, body: Callable[[], None]) -> None:
         """Put work into the stream: as it is when it comes for the first time, and as a graph from then on.
 
-        What happens only at the first use of a kernel or of a shape could not be captured. Where capturing fails three times,
-        it is not tried again, and `why_not` and the log say so.
+        What happens only at the first use of a kernel or of a shape could not be captured. Where capturing fails three times
+        in a row, it is not tried again, and `why_not` and the log say so.
 
         Args:
             key: equal for equal work.
@@ -79,6 +79,7 @@ class Graphs:
             self.why_not = f"capturing failed: {exc}"
             _LOG.warning("no CUDA graphs, so each frame takes more of the CPU's time: %s", self.why_not)
         else:
+            self._failures = 0
             _LOG.info("captured a CUDA graph for %s", key)
         finally:
             if was_collecting:

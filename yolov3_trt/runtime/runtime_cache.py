@@ -6,7 +6,7 @@ from typing import Any
 
 from yolov3_trt.engine.flavor import Flavor
 from yolov3_trt.engine.plan import Plan
-from yolov3_trt.engine.trust import suspicions
+from yolov3_trt.engine.trust import why_suspicious
 from yolov3_trt.errors import OutputError
 from yolov3_trt.files import write_bytes
 from yolov3_trt.runtime.device import Device
@@ -30,16 +30,23 @@ class RuntimeCache:
         self.config = engine.create_runtime_config()
         self.config.cuda_graph_strategy = strategy
         self._cache = self.config.create_runtime_cache()
-        self._saved = self.path.read_bytes() if self.path.is_file() and self._is_trusted() else b""
+        self._saved = self._load()
         if self._saved and not self._cache.deserialize(self._saved):
             _LOG.info("%s: of another driver or machine; compiling anew", self.path)
         self.config.set_runtime_cache(self._cache)
 
-    def _is_trusted(self) -> bool:
-        for place, fault, fix in suspicions(self.path):
-            _LOG.warning("%s: this cache holds code and is not loaded: %s %s; %s", self.path, place, fault, fix)
-            return False
-        return True
+    def _load(self) -> bytes:
+        """What was kept; nothing where others could have put it there, as it is code, or where it cannot be read."""
+        if not self.path.is_file():
+            return b""
+        if (reason := why_suspicious(self.path)) is not None:
+            _LOG.warning("%s: this cache holds code and is not loaded: %s", self.path, reason)
+            return b""
+        try:
+            return self.path.read_bytes()
+        except OSError as exc:
+            _LOG.warning("%s: this cache cannot be read (%s); compiling anew", self.path, exc.strerror)
+            return b""
 
     def save(self) -> None:
         """Keep it, if there is anything new; a folder that cannot be written is only a note."""

@@ -49,6 +49,8 @@ class TritonPictureBackend(OpenBackend):
         """
         self.meta: ModelMeta = remote.contract.meta
         self.num_slots = in_flight
+        wanted = outputs_of(remote.contract.variant, self.meta)
+        self._outputs = tuple(replace(tensor, dims=(1, *tensor.dims)) for tensor in wanted)
         self._remote = remote
         self._encoding = encoding
         self._calls: deque[_Call] = deque()
@@ -139,10 +141,7 @@ class TritonPictureBackend(OpenBackend):
         return self._remote.begin(inputs)
 
     def _detections(self, outputs: Outputs, image_hw: HW) -> Detections:
-        row = {
-            wanted.name: array_of(outputs, replace(wanted, dims=(1, *wanted.dims)))[0]
-            for wanted in outputs_of(self._remote.contract.variant, self.meta)
-        }
+        row = {wanted.name: array_of(outputs, wanted)[0] for wanted in self._outputs}
         row["num_detections"] = row["num_detections"][0]
         xyxy, scores, class_ids = checked_detections(row, self.meta)
         height, width = image_hw

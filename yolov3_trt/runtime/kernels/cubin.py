@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.engine.trust import suspicions
+from yolov3_trt.engine.trust import why_suspicious
 from yolov3_trt.errors import DeviceError, OutputError
 from yolov3_trt.files import cache_folder, write_bytes
 from yolov3_trt.runtime.kernels.source import COMPILE_OPTIONS, FOLDER, MODULE, source, source_sha256
@@ -72,16 +72,9 @@ def cubin_path(folder: Path, compute_capability: tuple[int, int], nvcc_version: 
 def load_cubin(path: Path) -> bytes | None:
     """The compiled kernels of a file; None where there is none, none that is whole, or others could have put it there."""
     try:
-        if path.exists():
-            for place, fault, fix in suspicions(path):
-                _LOG.warning(
-                    "%s: these compiled kernels are not loaded, they are compiled again: %s %s; %s",
-                    path,
-                    place,
-                    fault,
-                    fix,
-                )
-                return None
+        if path.exists() and (reason := why_suspicious(path)) is not None:
+            _LOG.warning("%s: these compiled kernels are not loaded, they are compiled again: %s", path, reason)
+            return None
         content = path.read_bytes()
     except FileNotFoundError:
         return None
