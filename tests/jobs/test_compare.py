@@ -290,4 +290,4 @@ def test_annotations_want_one_folder(run: Run, graphs: dict[Precision, Path], ph
     fp32 = graphs[Precision.FP32]
     outcome = run("compare", fp32, fp32, "--images", photo, "--annotations", photo)
     assert outcome.code == 2
-    assert "--annotations wants --images once" in outcome.usage_error
+    assert "given with labels; expected the one folder of their pictures" in outcome.usage_error

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yolov3_trt.cli.data_options import CocoImagesOption, DataOption, SplitOption, labelled_from_options
+from yolov3_trt.cli.data_options import CocoImagesOption, DataOption, SplitOption, faults_told
 from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, TrustOption, WeightsOption, readable
 from yolov3_trt.cli.output import reporter, write_result
 
@@ -38,16 +38,18 @@ def certify(
     """
     from yolov3_trt.jobs.certify import certify as job
 
-    labelled = labelled_from_options(data, split, images, None)
-    result = job(
-        artifact,
-        picture=picture,
-        data=labelled,
-        weights=weights,
-        backend=backend,
-        trust=trust,
-        reporter=reporter(),
-    )
+    with faults_told():
+        result = job(
+            artifact,
+            picture=picture,
+            data=data,
+            split=split,
+            images=images,
+            weights=weights,
+            backend=backend,
+            trust=trust,
+            reporter=reporter(),
+        )
     write_result(json, result.to_json(), _text(result))
     if not result.passed:
         raise typer.Exit(1)

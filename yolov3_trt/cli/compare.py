@@ -9,7 +9,7 @@ from yolov3_trt.cli.data_options import (
     DataOption,
     SkipFaultyOption,
     SplitOption,
-    pictures_from_options,
+    sets_from_options,
 )
 from yolov3_trt.cli.eval import difference_text
 from yolov3_trt.cli.groups import ModelOptions, takes
@@ -51,7 +51,7 @@ def compare(
     """
     from yolov3_trt.jobs.compare import compare as job
 
-    pictures, labelled = pictures_from_options(images, data, split, annotations, skip_faulty=skip_faulty)
+    pictures, labelled = sets_from_options(images, data, split, annotations, skip_faulty=skip_faulty)
     if pictures is None:
         raise typer.BadParameter("expected pictures (or --data SET)", param_hint="--images")
     result = job(

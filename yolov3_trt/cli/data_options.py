@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from yolov3_trt.cli.options import readable
-from yolov3_trt.cli.output import say, track
+from yolov3_trt.cli.output import reporter, say, track
 
 if TYPE_CHECKING:
     from yolov3_trt.data.labelled import LabelledSet
@@ -61,63 +61,30 @@ SkipFaultyOption = Annotated[
 ]
 
 
-def labelled_from_options(
+def sets_from_options(
+    images: Path | Sequence[str] | None,
     data: Path | None,
     split: str | None,
-    images: Path | None,
     annotations: Path | None,
     images_option: str = "--images",
     *,
     skip_faulty: bool = False,
-) -> "LabelledSet | None":
-    """The labelled pictures that these options name; None where they name none. Faults and notes are told."""
-    from yolov3_trt.data import labelled_set
+) -> "tuple[PictureSet | None, LabelledSet | None]":
+    """What `sets_from` makes of these options; faults, notes and what was skipped are told."""
     from yolov3_trt.errors import SettingError
+    from yolov3_trt.jobs.opening import sets_from
 
-    if data is not None and annotations is not None:
-        raise typer.BadParameter("goes not with --annotations; give one of them", param_hint="--data")
-    if data is None and annotations is None:
-        if split is not None:
-            raise typer.BadParameter("goes with --data", param_hint="--split")
-        return None
-    if annotations is not None and images is None:
-        raise typer.BadParameter(f"wants {images_option} with the folder of its images", param_hint="--annotations")
     try:
         with faults_told():
-            found = labelled_set(
-                data or annotations or "", split=split, images=images, skip_faulty=skip_faulty, progress=checking
+            pictures, labelled = sets_from(
+                images or None, data, split, annotations, reporter(), skip_faulty=skip_faulty
             )
     except SettingError as exc:
-        raise typer.BadParameter(
-            exc.problem, param_hint=images_option if exc.setting == "images" else f"--{exc.setting}"
-        ) from None
-    tell_notes(found.notes)
-    list_skipped(found.path, found.skipped)
-    return found
-
-
-def pictures_from_options(
-    images: Sequence[str] | None,
-    data: Path | None,
-    split: str | None,
-    annotations: Path | None,
-    *,
-    skip_faulty: bool = False,
-) -> "tuple[PictureSet | None, LabelledSet | None]":
-    """The pictures that these options name, and the labelled ones; None where they name none.
-
-    Without `--images` the labelled ones are the pictures; with a COCO JSON `--images` is the folder of its images.
-    """
-    from yolov3_trt.data import picture_set
-
-    folder = None
-    if images and (data is not None or annotations is not None):
-        option = "--annotations" if annotations is not None else "--data"
-        if len(images) != 1 or not Path(images[0]).is_dir():
-            raise typer.BadParameter(f"{option} wants --images once, the folder of its images", param_hint="--images")
-        folder = Path(images[0])
-    labelled = labelled_from_options(data, split, folder, annotations, skip_faulty=skip_faulty)
-    return (picture_set(images) if images else labelled), labelled
+        option = images_option if exc.setting == "images" else f"--{exc.setting}"
+        raise typer.BadParameter(exc.problem, param_hint=option) from None
+    if labelled is not None:
+        list_skipped(labelled.path, labelled.skipped)
+    return pictures, labelled
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from yolov3_trt.cli.data_options import (
     DataOption,
     SkipFaultyOption,
     SplitOption,
-    labelled_from_options,
+    sets_from_options,
 )
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import BackendOption, JsonOption, ThreadsOption, TrustOption, writable
@@ -72,7 +72,7 @@ def evaluate(
         check_report_path(report)
     if bool(worst) != bool(output) and not (worst and report):
         raise typer.BadParameter("--worst N wants -o DIR or --report FILE, and -o wants --worst", param_hint="--worst")
-    labelled = labelled_from_options(data, split, images, annotations, skip_faulty=skip_faulty)
+    labelled = sets_from_options(images, data, split, annotations, skip_faulty=skip_faulty)[1]
     if labelled is None:
         raise typer.BadParameter(
             "expected a labelled set, e.g. a data.yaml or a COCO JSON (or --images DIR --annotations FILE)",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, labelled_from_options
+from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, sets_from_options
 from yolov3_trt.cli.export import report_text
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, readable, writable
@@ -75,7 +75,7 @@ def quantize(
     """
     from yolov3_trt.jobs.quantize import quantize as job
 
-    labelled = labelled_from_options(data, split, val_images, annotations, "--val-images", skip_faulty=skip_faulty)
+    labelled = sets_from_options(val_images, data, split, annotations, "--val-images", skip_faulty=skip_faulty)[1]
     if labelled is None:
         raise typer.BadParameter(
             "expected a data.yaml or a COCO JSON (or --val-images FOLDER --annotations FILE)", param_hint="--data"

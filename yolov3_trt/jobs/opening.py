@@ -72,6 +72,8 @@ def sets_from(
     split: str | None,
     annotations: Artifact | None,
     reporter: Reporter,
+    *,
+    skip_faulty: bool = False,
 ) -> tuple[PictureSet | None, LabelledSet | None]:
     """The pictures that a caller names, and the labelled ones; None where none are named.
 
@@ -96,6 +98,7 @@ def sets_from(
         path("annotations", annotations) if data is None else data,
         split=split,
         images=folder,
+        skip_faulty=skip_faulty,
         progress=lambda items: reporter.track(items, "checking pictures", None),
     )
     for note in () if labelled is data else labelled.notes:
