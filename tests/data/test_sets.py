@@ -132,6 +132,20 @@ def test_what_is_not_there_is_told_by_its_name(text: str, source: Source):
     assert source_of(text) is source
 
 
+@pytest.mark.parametrize("stray", ["a.json", "a.yaml", "a.data", "a.xml"])
+def test_a_stray_file_makes_no_labelled_set_of_pictures(stray: str, tmp_path: Path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / stray).write_text("{}")
+    assert source_of(str(tmp_path)) is Source.FOLDER and names(picture_set(tmp_path)) == ["a.png"]
+    (tmp_path / "obj.data").write_text("train = l.txt\nnames = n")
+    (tmp_path / "l.txt").write_text("a.png")
+    (tmp_path / "n").write_text("cat")
+    assert source_of(str(tmp_path)) is Source.DATA and names(picture_set(tmp_path)) == ["a.png"]
+    (tmp_path / "a.png").rename(tmp_path / "a")
+    (tmp_path / "obj.data").unlink()
+    assert source_of(str(tmp_path)) is Source.DATA  # without pictures any name will do
+
+
 def test_what_names_no_set_is_refused(data_set: Path, tmp_path: Path):
     with pytest.raises(ImageError, match="no pictures given"):
         picture_set([])

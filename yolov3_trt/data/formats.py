@@ -9,6 +9,7 @@ from yolov3_trt.data.darknet_data import describe_darknet
 from yolov3_trt.data.data_yaml import describe_yaml
 from yolov3_trt.data.description import Description, Wanted
 from yolov3_trt.data.findings import Findings
+from yolov3_trt.data.images import has_pictures
 from yolov3_trt.data.voc import describe_voc, voc_root
 from yolov3_trt.errors import SettingError
 
@@ -35,7 +36,7 @@ def format_of(path: Path) -> tuple[SetFormat, Path] | None:
     """The format of a set and the file or folder that describes it; None where there is no labelled set.
 
     A file is told by its suffix, a folder by what lies in it: a data.yaml, a Darknet .data file, VOC's XMLs, COCO JSONs,
-    labels beside pictures, whichever comes first.
+    labels beside pictures, whichever comes first. Beside pictures the usual names come before all others.
     """
     suffix = path.suffix.lower()
     if not path.is_dir():
@@ -44,20 +45,30 @@ def format_of(path: Path) -> tuple[SetFormat, Path] | None:
         if suffix in (_COCO_SUFFIX, _DARKNET_SUFFIX):
             return SetFormat.COCO if suffix == _COCO_SUFFIX else SetFormat.DARKNET, path
         return (SetFormat.BESIDE, path) if suffix in _LIST_SUFFIXES and path.is_file() else None
-    return _described_in(path)
+    return (described_in(path, usual_only=True) if has_pictures(path) else None) or described_in(path)
 
 
-def _described_in(folder: Path) -> tuple[SetFormat, Path] | None:
+def described_in(folder: Path, *, usual_only: bool = False) -> tuple[SetFormat, Path] | None:
+    """`format_of` for a folder.
+
+    Args:
+        folder: there is one.
+        usual_only: count only what has the usual name: data.yaml, obj.data, Annotations, a COCO JSON called after its split.
+    """
     for format_, patterns in ((SetFormat.YOLO, ("*.yaml", "*.yml")), (SetFormat.DARKNET, ("*.data", "data/*.data"))):
         usual = folder / ("data.yaml" if format_ is SetFormat.YOLO else "obj.data")
-        found = [usual] if usual.is_file() else [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+        others = () if usual_only else patterns
+        found = [usual] if usual.is_file() else [path for pattern in others for path in sorted(folder.glob(pattern))]
         if len(found) == 1:
             return format_, found[0]
-    if voc_root(folder) is not None:
+    root = voc_root(folder)
+    if root is not None and (not usual_only or (root / "Annotations").is_dir()):
         return SetFormat.VOC, folder
-    jsons = sorted(folder.glob("*.json"))
     if split_files(folder):
         return SetFormat.COCO, folder
+    if usual_only:
+        return None
+    jsons = sorted(folder.glob("*.json"))
     if len(jsons) == 1:
         return SetFormat.COCO, jsons[0]
     return (SetFormat.BESIDE, folder) if has_labels_beside(folder) else None

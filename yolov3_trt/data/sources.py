@@ -4,7 +4,7 @@ import glob
 from enum import Enum
 from pathlib import Path
 
-from yolov3_trt.data.formats import SetFormat, format_of
+from yolov3_trt.data.formats import SetFormat, described_in, format_of
 from yolov3_trt.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_sources, has_pictures
 from yolov3_trt.data.pictures import FilePictures, PictureSet, ShapesPictures
 from yolov3_trt.errors import CalibrationError, SettingError
@@ -27,7 +27,8 @@ class Source(str, Enum):
 def source_of(text: str) -> Source:
     """What a user names: `shapes` (`./shapes` for a folder of that name), else told by what is there and by its suffix.
 
-    Label files beside pictures make no other set of them: a folder is its own pictures, a list what it names.
+    Label files beside pictures make no other set of them, nor does a stray JSON: a folder is its own pictures, unless what it
+    holds has the usual name of a labelled set's description; a list is what it names.
     """
     path = Path(text)
     suffix = path.suffix.lower()
@@ -75,8 +76,10 @@ def open_source(
 
 def _is_described(path: Path) -> bool:
     """Whether this is a labelled set: what something describes, or a folder that has its pictures in parts."""
+    if path.is_dir():
+        return described_in(path, usual_only=has_pictures(path)) is not None
     found = format_of(path)
-    return found is not None and (found[0] is not SetFormat.BESIDE or (path.is_dir() and not has_pictures(path)))
+    return found is not None and found[0] is not SetFormat.BESIDE
 
 
 def _is_binary(path: Path) -> bool:
