@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolov3_trt.errors import WeightsError
+from yolov3_trt.errors import CfgError, WeightsError
 from yolov3_trt.models import load_model, load_spec
 from yolov3_trt.models.class_names import COCO_NAMES
 from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
@@ -56,6 +56,20 @@ def test_weights_of_other_classes_give_all_but_the_classes(cfg: Path, tmp_path: 
     np.testing.assert_array_equal(head[:5], old[:5])
     np.testing.assert_array_equal(head[5 + 1], old[5 + COCO_NAMES.index("person")])
     assert "instead of 80" in start.notes[1] and "of the same name: Person; new: hammer" in start.notes[1]
+
+
+def test_names_of_weights_of_other_classes_may_be_given(cfg: Path, tmp_path: Path):
+    three = spec_with_classes(load_spec(cfg), 3)
+    weights = initial_weights(three, 5)
+    save_darknet_weights(three, weights, tmp_path / "three.weights")
+    (tmp_path / "three.names").write_text("a\nb\nhammer\n")
+    given = {"weights": tmp_path / "three.weights", "names": str(tmp_path / "three.names")}
+    start = starting_point(str(cfg), NAMES, 0, **given)
+    head, old = (arrays["layers.1.conv.weight"] for arrays in (start.weights, weights))
+    np.testing.assert_array_equal(head[5], old[5 + 2])
+    assert "of the same name: hammer; new: Person" in start.notes[1]
+    with pytest.raises(CfgError, match="80 class names; expected 3"):
+        starting_point(str(cfg), NAMES, 0, **{**given, "names": "coco"})
 
 
 def test_the_first_layers_start_from_a_partial_file_and_the_rest_anew(cfg: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ from yolov3_trt.errors import WeightsError
 from yolov3_trt.geometry import HW
 from yolov3_trt.layers import Conv
 from yolov3_trt.models import Model, load_model, load_spec
-from yolov3_trt.models.class_names import COCO_NAMES, numbered
+from yolov3_trt.models.class_names import COCO_NAMES, load_class_names, numbered
 from yolov3_trt.models.darknet_weights import (
     Weights,
     classes_of_file,
@@ -52,7 +52,7 @@ def starting_point(
         seed: of what starts anew.
         weights: Darknet weights; by default those of the model. A file that ends behind a layer, as `darknet partial` writes it
             (`darknet53.conv.74`), gives its layers; one of the same network with other classes gives all but the classes.
-        names: of the model's own classes; see `load_model`.
+        names: of the classes that the weights are of; see `load_model`.
         input_size: px.
 
     Raises:
@@ -62,17 +62,24 @@ def starting_point(
     if weights is not None:
         path, spec = Path(weights), _sized(load_spec(model), input_size)
         if (num_classes := classes_of_file(spec, path)) is not None and num_classes != spec.num_classes:
-            return _of_other_classes(spec, path, num_classes, class_names, seed)
+            return _of_other_classes(spec, path, _own_names(names, num_classes), class_names, seed)
         if (partial := partial_weights_from_darknet(spec, path)) is not None:
             return _of_first_layers(spec, path, partial, class_names, seed)
     return _carried_over(load_model(model, weights, names, input_size), class_names, seed)
 
 
-def _of_other_classes(spec: ModelSpec, path: Path, num_classes: int, class_names: Sequence[str], seed: int) -> Start:
-    trained = spec_with_classes(spec, num_classes)
+def _own_names(names: str | None, num_classes: int) -> tuple[str, ...]:
+    if names is not None:
+        return load_class_names(names, num_classes)
+    return COCO_NAMES if num_classes == len(COCO_NAMES) else numbered(num_classes).names
+
+
+def _of_other_classes(
+    spec: ModelSpec, path: Path, own_names: tuple[str, ...], class_names: Sequence[str], seed: int
+) -> Start:
+    trained = spec_with_classes(spec, len(own_names))
     arrays = weights_from_darknet(trained, path).arrays
-    names = COCO_NAMES if num_classes == len(COCO_NAMES) else numbered(num_classes).names
-    return _carried_over(Model(trained, arrays, names, path), class_names, seed)
+    return _carried_over(Model(trained, arrays, own_names, path), class_names, seed)
 
 
 def _of_first_layers(spec: ModelSpec, path: Path, partial: Weights, class_names: Sequence[str], seed: int) -> Start:
