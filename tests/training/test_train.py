@@ -93,6 +93,7 @@ def test_what_a_cfg_says_of_training_is_told_to_be_unused():
         "max_batches=500200 of the cfg is not used: --epochs 7 is",
         "random=1 of the cfg is not used: all pictures come at the cfg's width and height",
     ]
+    assert not list(unused_keys(b"[yolo]\nrandom=0\n", TrainSettings()))
 
 
 def test_every_format_trains_the_same_weights(few: DataSet, tmp_path: Path):
@@ -291,6 +292,29 @@ def test_a_checkpoint_that_cannot_be_read(few: DataSet, tmp_path: Path, content:
         (tmp_path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(TrainingError, match=reason):
         TrainingRun.resume(tmp_path, few)
+
+
+def test_only_what_reads_the_state_calls_a_checkpoint_damaged(
+    few: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    start(few, tmp_path, TrainSettings(epochs=1))
+
+    def fails_with(error: Exception) -> Callable[..., Any]:
+        def fail(*args: Any, **kwargs: Any) -> Any:
+            raise error
+
+        return fail
+
+    full, other = torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("no threads left")
+    for place, error, expected in (
+        ("Learner.restore", KeyError("scale"), TrainingError),
+        ("Learner.restore", full, torch.OutOfMemoryError),
+        ("Batches.__init__", other, RuntimeError),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(expected) as caught:
+            patch.setattr(f"yolov3_trt.training.train.{place}", fails_with(error))
+            TrainingRun.resume(tmp_path, few)
+        assert ("its checkpoint is damaged (KeyError" in str(caught.value)) == (expected is TrainingError)
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path):

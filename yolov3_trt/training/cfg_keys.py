@@ -21,6 +21,8 @@ def unused_keys(content: bytes, settings: TrainSettings) -> Iterator[str]:
         if not equals or key in seen or key not in instead:
             continue
         seen.add(key)
+        if key == "random" and value == "0":  # the same
+            continue
         used = instead[key]
         if isinstance(used, float):
             try:

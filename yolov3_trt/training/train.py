@@ -9,6 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,13 @@ class TrainingRun:
     ) -> None:  # use `start` or `resume`
         self.resources = resources or Resources()
         self.output, self.data, self.name, self.cfg = output, data, state.name, state.cfg
-        self.settings = TrainSettings.from_plain(state.settings)
-        self.spec = parse_cfg(self.cfg.encode(), name=state.name, file=f"{output / state.name}.cfg")
+        with _damage_told(output):
+            self.settings = TrainSettings.from_plain(state.settings)
+            self.spec = parse_cfg(self.cfg.encode(), name=state.name, file=f"{output / state.name}.cfg")
         self.device = torch.device(self.resources.device)
         self._learner = Learner(self.spec, self.settings, self.device, output)
-        self._learner.restore(state)
+        with _damage_told(output):
+            self._learner.restore(state)
         self._sums = list(state.sums)
         self.history = copy.deepcopy(state.history)
         samples = Samples(
@@ -157,13 +160,7 @@ class TrainingRun:
                 f"{output}: the data set {data.path} has changed since this run began (classes, pictures or labels); start "
                 f"a new one with --weights {output / state.name}-last.weights"
             )
-        try:
-            return cls(state, data, output, resources)
-        except Yolov3TrtError:
-            raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as exc:
-            reason = f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}"
-            raise TrainingError(f"{output}: its checkpoint is damaged ({reason}); start anew with --weights") from exc
+        return cls(state, data, output, resources)
 
     def run(self, watcher: Watcher | None = None) -> list[dict[str, Any]]:
         """Train until the last epoch is over; returns the history, an entry per epoch.
@@ -275,6 +272,18 @@ class TrainingRun:
         )
         save_checkpoint(state, self.output / "checkpoint.pt")
         self._saved_at = time.monotonic()
+
+
+@contextmanager
+def _damage_told(output: Path) -> Iterator[None]:
+    """For what reads the state: whatever it raises is the checkpoint's fault, but for a GPU that is full."""
+    try:
+        yield
+    except (Yolov3TrtError, torch.OutOfMemoryError):
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+        reason = f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}"
+        raise TrainingError(f"{output}: its checkpoint is damaged ({reason}); start anew with --weights") from exc
 
 
 def _training_keys(settings: TrainSettings, num_images: int) -> dict[str, object]:
