@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from yolov3_trt.data.checking import check_set
 from yolov3_trt.data.labelled import DataSet
 from yolov3_trt.data.reading import load_data_set, load_set, pictures_of_split
 from yolov3_trt.errors import DataSetError
@@ -280,6 +281,20 @@ def test_a_fault_in_the_yaml_says_what_is_expected(tmp_path: Path, yaml: str | b
 def test_an_odd_yaml_tag_is_a_fault_and_not_a_traceback(tmp_path: Path, tag: str):
     (fault,) = faults(data_set(tmp_path, yaml=f"train: {tag}"))
     assert fault.startswith("data.yaml:") and "not YAML" in fault
+
+
+def test_a_set_without_pictures_is_not_good(tmp_path: Path):
+    path = data_set(tmp_path, yaml="trian: images/train\nnames: [cat, dog]")
+    with pytest.raises(DataSetError, match=r"data.yaml: no pictures in train, val, test; expected some in one of them"):
+        check_set(path)
+    path.write_text("train: images/train\nnames: [cat, dog]")
+    (tmp_path / "images/train/a.png").write_text("no picture")
+    with pytest.raises(DataSetError) as caught:
+        check_set(path)
+    assert [fault.partition("; ")[0] for fault in caught.value.faults] == [
+        f"{path}: no pictures in train, val, test",
+        f"{tmp_path}/images/train/a.png: not a picture that OpenCV can read, or damaged",
+    ]
 
 
 def test_a_missing_yaml_is_a_fault(tmp_path: Path):

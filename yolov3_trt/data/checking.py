@@ -76,15 +76,15 @@ def check_set(path: Path, progress: Progress = iter) -> CheckedSet:
     """Read all parts of a set and decode every picture.
 
     Raises:
-        DataSetError: the set as a whole is wrong, e.g. its description or the kind of its boxes.
+        DataSetError: the set as a whole is wrong, e.g. its description or the kind of its boxes, or holds no picture.
         SettingError: there is no such set.
     """
     sets, findings = load_splits(path, progress, decode=True)
-    first = next(iter(sets.values()), None)
+    first = next(iter(sets.values()))
     leaks, duplicates = _same_files(sets)
     return CheckedSet(
-        path if first is None else first.path,
-        () if first is None else first.class_names,
+        first.path,
+        first.class_names,
         {name: _figures(one) for name, one in sets.items()},
         findings.skipped,
         tuple(findings.notes),

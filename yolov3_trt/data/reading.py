@@ -83,13 +83,17 @@ def load_splits(
     """All parts that a set has, without what is faulty, and what was found to be wrong; a set of one part is its `train`.
 
     Raises:
-        DataSetError: there are faults of the set as a whole.
+        DataSetError: there are faults of the set as a whole, or no part has a picture.
         SettingError: see `formats.describe`.
     """
     findings = Findings(skip_faulty=True)
     wanted = Wanted(SPLITS, may_lack=True)
     description = describe(Path(os.path.abspath(path)), wanted, findings)
     parts = _read(description, wanted, findings, progress, decode=decode)
+    if not any(parts):
+        findings.faults.append(f"{description.path}: no pictures in {', '.join(SPLITS)}; expected some in one of them")
+        findings.skip_faulty = False  # where pictures are faulty, that is why none is left
+        findings.refuse(description.path)
     return {
         split: LabelledSet(description.path, files, description.class_names, named=description.named)
         for split, files in zip(SPLITS, parts, strict=True)
@@ -161,8 +165,7 @@ def _labelled(
     xywh, good, clipped = boxes_in_picture(labels, image_hw, faults)
     areas = None
     if any(area is not None for area in labels.areas):
-        own = [area if good[row] else None for row, area in enumerate(labels.areas)]
-        kept = [area for row, area in enumerate(own) if good[row]]
+        kept = [area for area, is_good in zip(labels.areas, good, strict=True) if is_good]
         boxes = (xywh[:, 2] * xywh[:, 3]).tolist()
         areas = np.array([box if area is None else area for area, box in zip(kept, boxes, strict=True)], np.float64)
     return LabelledFile(
