@@ -13,6 +13,7 @@ import pytest
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.classes import match_classes
 from yolov3_trt.data.labelled import LabelledSet
+from yolov3_trt.data.reading import load_data_set
 from yolov3_trt.errors import DataSetError, EvaluationError
 
 Change = Callable[[dict[str, Any]], object]
@@ -203,6 +204,19 @@ def test_classes_go_by_name_and_by_order_only_where_no_name_says_otherwise(set_n
 def test_classes_that_contradict_are_refused(set_names):
     with pytest.raises(EvaluationError, match=r"s: .*expected the same name"):
         match_classes(Path("s"), set_names, [9] * len(set_names), NAMES)
+
+
+def test_a_picture_in_two_parts_is_noted_and_has_the_same_labels_in_both(folder: Path, tmp_path: Path):
+    (tmp_path / "images").symlink_to(folder)
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(CONTENT))
+    assert any("pictures in both train and val: 4 " in note for note in load_data_set(tmp_path).notes)
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][1]["bbox"][0] += 1
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    with pytest.raises(DataSetError, match=r"in several parts with other labels in each: 1 \(.*/2.png\); expected"):
+        load_data_set(tmp_path)
+    assert len(labelled_set(tmp_path, split="val")) == 4  # it alone is no contradiction
 
 
 def test_cocos_words_are_darknets():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from yolov3_trt.data.description import SPLITS, Description, Wanted, keys_of, note_on_both
+from yolov3_trt.data.description import SPLITS, Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.labels import Labels, label_paths, read_labels
 from yolov3_trt.data.places import names_beside, pictures_below, pictures_of_list, without_repeats
@@ -16,7 +16,6 @@ def describe_beside(path: Path, wanted: Wanted, findings: Findings) -> Descripti
     """
     root = path if path.is_dir() else path.parent
     has_splits, splits = _pictures(path, wanted, findings)
-    note_on_both(path, splits, findings.notes)
     first = splits[wanted.splits[0]]
     places = dict.fromkeys([root, *(label_paths(picture)[0].parent for picture in first[:1]), root.parent])
     class_names, names_from = next(

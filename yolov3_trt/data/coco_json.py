@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from yolov3_trt.data.description import Description, Wanted, keys_of
+from yolov3_trt.data.description import SPLITS, Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings, data_set_error
 from yolov3_trt.data.images import IMAGE_SUFFIXES
 from yolov3_trt.data.labels import Box, Labels, finite, first_few, shown
@@ -67,9 +67,17 @@ def describe_coco(path: Path, wanted: Wanted, findings: Findings, images: Path |
                 f"{files[split]}: its categories ({first_few(part.class_names)}) are not those of "
                 f"{wanted.splits[0]} ({first_few(class_names)}); expected the same"
             )
-    by_picture = {
-        picture: part for part in parts.values() for pictures in part.pictures.values() for picture in pictures
-    }
+    by_picture: dict[Path, Description] = {}
+    differing: set[Path] = set()
+    for split, part in parts.items():
+        for picture in part.pictures[split]:
+            if _objects(by_picture.setdefault(picture, part), picture) != _objects(part, picture):
+                differing.add(picture)
+    if differing:
+        findings.faults.append(
+            f"{path}: pictures in several parts with other labels in each: {len(differing)} "
+            f"({first_few(sorted(differing))}); expected the same, or each picture in one part"
+        )
 
     def labels(picture: Path, faults: list[str]) -> Labels:
         return by_picture[picture].labels(picture, faults)
@@ -86,11 +94,16 @@ def describe_coco(path: Path, wanted: Wanted, findings: Findings, images: Path |
     )
 
 
+def _objects(part: Description, picture: Path) -> set[tuple[object, ...]]:
+    found = part.labels(picture, [])
+    return set(zip(found.class_ids, found.boxes, found.crowds, found.areas, strict=True))
+
+
 def split_files(folder: Path) -> dict[str, Path]:
     """The JSONs of a folder by split: `annotations/instances_val2017.json`, `val.json`, `valid/_annotations.coco.json`."""
     found: dict[str, Path] = {}
     places = [*sorted(folder.glob("annotations/*.json")), *sorted(folder.glob("*.json"))]
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         for name in keys_of(split):
             inside = [folder / name / "_annotations.coco.json", *sorted((folder / name).glob("*.json"))]
             named = [file for file in places if _word_of(file.stem) == name]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from yolov3_trt.data.description import Description, Wanted, keys_of, note_on_both
+from yolov3_trt.data.description import Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.labels import Labels, label_paths, read_labels, shown, text_lines
 from yolov3_trt.data.places import Places, pictures_of_entry, read_names, without_repeats
@@ -35,7 +35,6 @@ def describe_darknet(path: Path, wanted: Wanted, findings: Findings) -> Descript
                 splits[split] = without_repeats(pictures, where, findings.notes)
             elif wanted.must(split) and not findings.faults:
                 findings.faults.append(f"{path}: {_KEYS.get(split, split)}= is missing; expected a list of pictures")
-    note_on_both(path, splits, findings.notes)
 
     def labels(picture: Path, faults: list[str]) -> Labels:
         return read_labels(picture, class_names, path.name, faults)

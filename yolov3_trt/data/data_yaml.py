@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.data.description import Description, Wanted, keys_of, note_on_both
+from yolov3_trt.data.description import Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings, data_set_error
 from yolov3_trt.data.labels import Labels, label_paths, read_labels, shown, text_lines
 from yolov3_trt.data.places import Places, checked_names, pictures_of_entry, read_names, without_repeats
@@ -27,7 +27,6 @@ def describe_yaml(path: Path, wanted: Wanted, findings: Findings) -> Description
     if wanted.check(path, findings) and root is not None:
         for split in wanted.splits:
             splits[split] = _pictures_of_split(content, split, wanted.must(split), path, root, findings)
-    note_on_both(path, splits, findings.notes)
 
     def labels(picture: Path, faults: list[str]) -> Labels:
         return read_labels(picture, class_names, path.name, faults, point_values)

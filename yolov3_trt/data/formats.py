@@ -7,7 +7,7 @@ from yolov3_trt.data.beside import describe_beside, has_labels_beside
 from yolov3_trt.data.coco_json import describe_coco, split_files
 from yolov3_trt.data.darknet_data import describe_darknet
 from yolov3_trt.data.data_yaml import describe_yaml
-from yolov3_trt.data.description import Description, Wanted
+from yolov3_trt.data.description import Description, Wanted, note_on_both
 from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.images import has_pictures
 from yolov3_trt.data.voc import describe_voc, voc_root
@@ -106,6 +106,7 @@ def describe(path: Path, wanted: Wanted, findings: Findings, images: Path | None
             SetFormat.BESIDE: describe_beside,
         }[format_]
         description = reader(path, wanted, findings)
+    note_on_both(path, description.pictures, findings.notes)
     if wanted.is_asked and not description.has_splits:
         raise SettingError(
             "split", f"got {wanted.splits[0]!r} with {path}, which is one set; leave it out, or give one with parts"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from yolov3_trt.data.description import Description, Wanted, keys_of, note_on_both
+from yolov3_trt.data.description import Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.labels import Labels, finite, shown, text_lines
 from yolov3_trt.data.places import names_beside, pictures_below, without_repeats
@@ -50,7 +50,6 @@ def describe_voc(path: Path, wanted: Wanted, findings: Findings) -> Description:
     """
     root = voc_root(path) or path
     has_splits, pictures = _pictures(root, wanted, findings)
-    note_on_both(path, pictures, findings.notes)
     pages = {picture: _page(picture, root, findings) for part in pictures.values() for picture in part}
     class_names, names_from = names_beside(root, findings.faults)
     if not class_names:
