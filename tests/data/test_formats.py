@@ -165,6 +165,35 @@ def test_voc_counts_pixels_from_1_unless_its_corners_say_otherwise(tmp_path: Pat
     assert "edges counted from 0" in found.notes[0]
 
 
+def test_a_part_of_voc_means_the_same_alone_as_with_the_others(tmp_path: Path):
+    for split, name, box in (("train", "dog", "0 5 10 15"), ("val", "cat", "10 10 50 40"), ("test", "ape", "1 1 9 9")):
+        shutil.copytree(voc(tmp_path / f"{split}-alone", (name, box)) / "JPEGImages", tmp_path / split)
+        shutil.copy(tmp_path / f"{split}-alone/Annotations/a.xml", tmp_path / split)
+    alone, together = labelled_set(tmp_path, split="val"), load_data_set(tmp_path)
+    assert alone.class_names == together.class_names == load_splits(tmp_path)[0]["val"].class_names
+    assert alone.class_names == ("ape", "cat", "dog")
+    assert alone.files[0].xywh.tolist() == together.val[0].xywh.tolist() == [[10, 10, 40, 30]]
+
+
+def test_a_fault_in_another_part_of_voc_is_passed_over(tmp_path: Path):
+    for split in ("train", "val"):
+        voc(tmp_path, ("cat", "1 1 9 9"))
+        for file in ("JPEGImages/a.jpg", "Annotations/a.xml"):
+            (tmp_path / file).rename((tmp_path / file).with_stem(split))
+        text(tmp_path / f"ImageSets/Main/{split}.txt", split)
+    text(tmp_path / "Annotations/train.xml", "no XML")
+    assert labelled_set(tmp_path, split="val").class_names == ("cat",)
+    with pytest.raises(DataSetError, match=r"train\.xml: not XML"):
+        load_data_set(tmp_path)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_names_of_classes_come_back_as_they_were(format_: str, fractions: dict[str, LabelledSet], tmp_path: Path):
+    names = ("background", "a:b", "# c", "Ampel 🚦", 'say "no"', "d & <e>")
+    splits = {split: LabelledSet(one.path, one.files, names) for split, one in fractions.items()}
+    assert labelled_set(convert_set(splits, format_, tmp_path / "new")).class_names == names
+
+
 @pytest.mark.parametrize(
     "objects, size, fault",
     [

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from yolov3_trt.data.darknet_data import darknet_key
 from yolov3_trt.data.labelled import LabelledFile, LabelledSet, instances
 from yolov3_trt.errors import OutputError, SettingError
 from yolov3_trt.files import make_folder, write_text
@@ -130,17 +131,19 @@ def _yolo(splits: Mapping[str, LabelledSet], places: _Places, folder: Path) -> P
         make_folder(folder / "labels" / split)
         for file in one.files:
             (folder / "labels" / split / places[id(file)].with_suffix(".txt").name).write_text(_relative_lines(file))
-    names = "".join(f"  {class_id}: {json.dumps(name)}\n" for class_id, name in enumerate(_names(splits)))
+    # As it is: YAML does not join the two escapes that JSON has for an emoji.
+    names = "".join(
+        f"  {class_id}: {json.dumps(name, ensure_ascii=False)}\n" for class_id, name in enumerate(_names(splits))
+    )
     path = folder / "data.yaml"
     write_text(path, "".join(f"{split}: images/{split}\n" for split in splits) + f"names:\n{names}")
     return path
 
 
 def _darknet(splits: Mapping[str, LabelledSet], places: _Places, folder: Path) -> Path:
-    keys = {"val": "valid"}
     lines = [f"classes = {len(_names(splits))}\n"]
     for split, one in splits.items():
-        key = keys.get(split, split)
+        key = darknet_key(split)
         for file in one.files:
             (folder / places[id(file)]).with_suffix(".txt").write_text(_relative_lines(file))
         write_text(folder / f"{key}.txt", "".join(f"{places[id(file)].as_posix()}\n" for file in one.files))
@@ -164,10 +167,7 @@ def _voc(splits: Mapping[str, LabelledSet], places: _Places, folder: Path) -> Pa
             (folder / "Annotations" / place.with_suffix(".xml").name).write_text(xml, encoding="utf-8")
         stems = "".join(f"{places[id(file)].stem}\n" for file in one.files)
         write_text(folder / "ImageSets" / "Main" / f"{split}.txt", stems)
-    write_text(
-        folder / "labelmap.txt",
-        "# label:color_rgb:parts:actions\n" + "".join(f"{name}:::\n" for name in _names(splits)),
-    )
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in _names(splits)))  # labelmap.txt cuts at a colon
     return folder
 
 

@@ -7,7 +7,10 @@ from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.labels import Labels, label_paths, read_labels, shown, text_lines
 from yolov3_trt.data.places import Places, pictures_of_entry, read_names, without_repeats
 
-_KEYS = {"val": "valid"}
+
+def darknet_key(split: str) -> str:
+    """What Darknet itself calls a split."""
+    return "valid" if split == "val" else split
 
 
 def describe_darknet(path: Path, wanted: Wanted, findings: Findings) -> Description:
@@ -34,7 +37,7 @@ def describe_darknet(path: Path, wanted: Wanted, findings: Findings) -> Descript
                 pictures = pictures_of_entry(values[named], path.parent, where, lists, findings.notes)
                 splits[split] = without_repeats(pictures, where, findings.notes)
             elif wanted.must(split) and not findings.faults:
-                findings.faults.append(f"{path}: {_KEYS.get(split, split)}= is missing; expected a list of pictures")
+                findings.faults.append(f"{path}: {darknet_key(split)}= is missing; expected a list of pictures")
 
     def labels(picture: Path, faults: list[str]) -> Labels:
         return read_labels(picture, class_names, path.name, faults)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from yolov3_trt.data.description import Description, Wanted, keys_of
+from yolov3_trt.data.description import SPLITS, Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings
 from yolov3_trt.data.labels import Labels, finite, shown, text_lines
 from yolov3_trt.data.places import names_beside, pictures_below, without_repeats
@@ -38,7 +38,7 @@ def voc_root(folder: Path) -> Path | None:
     for root in (folder, *sorted(folder.glob("VOC*")), *sorted(folder.glob("VOCdevkit/VOC*"))):
         if (root / "Annotations").is_dir() and next((root / "Annotations").rglob("*.xml"), None) is not None:
             return root
-    beside = (folder, *(folder / name for split in ("train", "val", "test") for name in keys_of(split)))
+    beside = (folder, *(folder / name for split in SPLITS for name in keys_of(split)))
     return folder if any(next(place.glob("*.xml"), None) for place in beside if place.is_dir()) else None
 
 
@@ -51,11 +51,16 @@ def describe_voc(path: Path, wanted: Wanted, findings: Findings) -> Description:
     root = voc_root(path) or path
     has_splits, pictures = _pictures(root, wanted, findings)
     pages = {picture: _page(picture, root, findings) for part in pictures.values() for picture in part}
+    # Decided by all parts of the set, so that a part means the same whichever others are read with it.
+    unasked = Findings()
+    everything = _pictures(root, Wanted(SPLITS, may_lack=True), unasked)[1]
+    others = {picture for part in everything.values() for picture in part} - pages.keys()
+    of_set = [*pages.values(), *(_page(picture, root, unasked) for picture in others)]
     class_names, names_from = names_beside(root, findings.faults)
     if not class_names:
-        class_names = tuple(sorted({one.name for page in pages.values() for one in page.objects}))
+        class_names = tuple(sorted({one.name for page in of_set for one in page.objects}))
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
-    from_edges = any(page.is_fraction for page in pages.values())
+    from_edges = any(page.is_fraction for page in of_set)
     if any(page.objects for page in pages.values()):
         how = "edges counted from 0, as they have points or zeros" if from_edges else "pixels counted from 1"
         findings.notes.append(f"{path}: the corners of its boxes are taken for {how}")
@@ -89,10 +94,8 @@ def describe_voc(path: Path, wanted: Wanted, findings: Findings) -> Description:
 def _pictures(root: Path, wanted: Wanted, findings: Findings) -> tuple[bool, dict[str, tuple[Path, ...]]]:
     splits: dict[str, tuple[Path, ...]] = {split: () for split in wanted.splits}
     lists = root / "ImageSets" / "Main"
-    folders = {
-        split: [root / name for name in keys_of(split) if (root / name).is_dir()] for split in ("train", "val", "test")
-    }
-    by_list = any((lists / f"{name}.txt").is_file() for split in ("train", "val", "test") for name in keys_of(split))
+    folders = {split: [root / name for name in keys_of(split) if (root / name).is_dir()] for split in SPLITS}
+    by_list = any((lists / f"{name}.txt").is_file() for split in SPLITS for name in keys_of(split))
     if not by_list and not any(folders.values()):
         folder = next((root / name for name in ("JPEGImages", "images") if (root / name).is_dir()), root)
         splits[wanted.splits[0]] = tuple(sorted(pictures_below(folder, findings.faults)))
