@@ -1,9 +1,12 @@
 """Data sets on which evaluations went wrong: the right AP, or one line that says why not. Needs the reference data."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from yolov3_trt.data import labelled_set
@@ -79,11 +82,16 @@ def test_layouts_of_other_tools_are_found(cases: Path, ap_of: Callable[..., floa
     assert ap_of(models / "labels-2px-outside/d.yaml", split="train") > 0.7
 
 
-def test_jsons_that_broke_the_reader_are_refused_or_read(cases: Path):
-    for path in sorted((cases / "attacks").glob("coco_*.json")):
+def test_jsons_that_broke_the_reader_are_refused_or_read(cases: Path, tmp_path: Path):
+    attacks = cases / "attacks"
+    for image in json.loads((attacks / "coco_no_ids.json").read_text())["images"]:  # those of all of them
+        cv2.imwrite(str(tmp_path / image["file_name"]), np.zeros((image["height"], image["width"], 3), np.uint8))
+    read, paths = set(), sorted(attacks.glob("coco_*.json"))
+    for path in paths:
         try:
-            labelled_set(path, images=cases / "models/pictures").truth_for(SHAPE_NAMES)
+            labelled_set(path, images=tmp_path).truth_for(SHAPE_NAMES)
+            read.add(path.stem)
         except (DataSetError, EvaluationError) as exc:
-            assert "\n" not in str(exc)
-        else:
-            assert path.stem in ("coco_no_ids", "coco_image_id_text"), path.stem
+            assert str(exc).startswith(str(path)) and "\n" not in str(exc)
+    assert read == {"coco_no_ids", "coco_same_ids", "coco_image_id_text", "coco_bbox_text"}
+    assert len(paths) > len(read)
