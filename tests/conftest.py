@@ -14,6 +14,13 @@ from yolov3_trt.models import Model, load_model
 if TYPE_CHECKING:
     from tests.cli_runner import Run
 
+# The same examples in every run, so that a change fails by what it changed; `--hypothesis-profile default` draws new ones.
+if importlib.util.find_spec("hypothesis") is not None:  # a machine with a GPU may lack it
+    from hypothesis import settings
+
+    settings.register_profile("same", derandomize=True, database=None)
+    settings.load_profile("same")
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # where several processes share the tests: the name of this one
 if WORKER is not None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; see `one_thread_each`
