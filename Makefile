@@ -48,7 +48,7 @@ lint: $(VENV)/installed
 legs: $(VENV)/installed
 	$(BIN)/python .ci/legs.py $(LEGS)
 
-# The same on emulated aarch64; needs root, debootstrap and qemu-user-static, and about 15 minutes the first time.
+# One of them: emulated aarch64, which needs root, mmdebstrap and qemu-user-static, and about four minutes.
 arm64: $(VENV)/installed
 	$(BIN)/python .ci/legs.py arm64
 
