@@ -42,7 +42,7 @@ for glibc in 17 24 26 27 28 31 34 35; do platforms+=("manylinux_2_${glibc}_aarch
 rm -rf "$root/smoke"
 mkdir -p "$root/smoke/wheels" "$root/smoke/run"
 "$python" -m pip download --quiet --only-binary=:all: --python-version 3.11 --implementation cp "${platforms[@]/#/--platform=}" \
-	--constraint "$here/../constraints-jetpack6.txt" --dest "$root/smoke/wheels" "$wheel[cpu,onnx,eval,rtx]" 2>&1 | grep -v WARNING || true
+	--constraint "$here/../constraints-jetpack6.txt" --dest "$root/smoke/wheels" "$wheel[cpu,onnx,rtx]" 2>&1 | grep -v WARNING || true
 cp -r "$material" "$root/smoke/material"
 cp "$here/smoke.py" "$root/smoke/"
 unshare --mount bash -c "
@@ -51,5 +51,5 @@ unshare --mount bash -c "
 		unset PIP_FIND_LINKS PIP_CONFIG_FILE
 		cd /smoke
 		python3 -m venv --system-site-packages --clear venv
-		venv/bin/pip install --quiet --no-index --no-compile --find-links wheels \"yolov3-trt[cpu,onnx,eval,rtx]\" >&2
+		venv/bin/pip install --quiet --no-index --no-compile --find-links wheels \"yolov3-trt[cpu,onnx,rtx]\" >&2
 		cd run && exec ../venv/bin/python3 ../smoke.py --exact --only package,models,graphs,build,detect,camera,doctor ../material'"

@@ -54,13 +54,13 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-NEWEST = "opencv-headless,cpu,eval,rtx"
+NEWEST = "opencv-headless,cpu,rtx"
 LEGS = (
     Leg("newest-3.11", CPU_TORCH_PYTHON, f"{NEWEST},export", (CPU_TORCH,), demo=True),
     Leg("newest-3.13", "3.13", f"{NEWEST},onnx,triton,nvml,supervision"),
     Leg("newest-3.12", "3.12", f"{NEWEST},onnx"),
     Leg("lowest-3.10", "3.10", f"{NEWEST},onnx,triton,nvml,supervision", constraints="constraints-lowest.txt"),
-    Leg("debian-12", "/usr/bin/python3", "cpu,eval,rtx,onnx", constraints="constraints-jetpack6.txt", system=True),
+    Leg("debian-12", "/usr/bin/python3", "cpu,rtx,onnx", constraints="constraints-jetpack6.txt", system=True),
 )
 # What the base and each extra alone say of what they lack: the verb, and what its one line must name.
 DETECT, CALIBRATE, DEMO = "detect shapes-fp32.onnx .", "calibrate shapes-fp32.onnx --images .", "demo -o demo"
@@ -70,21 +70,16 @@ MESSAGES = {
         CALIBRATE: ("opencv", "onnx", "onnxruntime"),
         "detect shapes .": ("opencv", "torch", "[export,opencv-headless]"),
         "detect triton://127.0.0.1:1/m .": ("opencv", "tritonclient"),
-        "eval shapes-fp32.onnx --images . --annotations shapes-fp32.onnx.json": (
-            "opencv",
-            "pycocotools",
-            "onnxruntime",
-        ),
+        "eval shapes-fp32.onnx --images . --annotations shapes-fp32.onnx.json": ("opencv", "onnxruntime"),
         "build shapes-fp32.onnx": ("tensorrt", "[rtx]"),
         "build shapes-256-fp16": ("tensorrt", "torch", "onnx", "onnxscript"),
-        "train --data data.yaml -o out": ("opencv", "torch", "pyyaml", "pycocotools"),
+        "train --data data.yaml -o out": ("opencv", "torch", "pyyaml"),
         "shapes -o data": ("opencv", "[opencv-headless]"),
-        DEMO: ("opencv", "torch", "onnx", "onnxscript", "onnxruntime", "pycocotools"),
+        DEMO: ("opencv", "torch", "onnx", "onnxscript", "onnxruntime"),
     },
     "opencv-headless": {DETECT: ("onnxruntime", "[cpu]")},
     "cpu": {DETECT: ("opencv", "[opencv-headless]"), CALIBRATE: ("opencv", "onnx", "[onnx,opencv-headless]")},
     "onnx": {CALIBRATE: ("opencv", "onnxruntime", "[cpu,opencv-headless]")},
-    "eval": {"eval shapes-fp32.onnx --images . --annotations shapes-fp32.onnx.json": ("opencv", "onnxruntime")},
     "rtx": {"build shapes-256-fp16": ("torch", "onnx", "onnxscript", "onnxruntime", "[cpu,export]")},
     "triton": {"detect triton://127.0.0.1:1/m .": ("opencv", "[opencv-headless]")},
     "export,train": {
@@ -341,7 +336,7 @@ def clean() -> dict[str, str]:
     }
 
 
-SHOWN = ("numpy", "opencv", "onnxruntime", "onnx", "torch", "tensorrt_rtx", "pydantic", "typer", "pycocotools")
+SHOWN = ("numpy", "opencv", "onnxruntime", "onnx", "torch", "tensorrt_rtx", "pydantic", "typer")
 _ASK = """
 import importlib.metadata, json, platform
 import cv2

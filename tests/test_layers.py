@@ -51,7 +51,7 @@ HOMES = {
     "grpc": {"backends/triton/wire.py"},
     "tritonclient": {"backends/triton/wire.py", "backends/triton/model_config.py"},
     "google": {"backends/triton/model_config.py", "graph"},
-    "pycocotools": {"evaluation"},
+    "pycocotools": set(),
     "pynvml": {"benchmarking/power.py"},
     "yaml": {"data/data_yaml.py"},
     "triton_python_backend_utils": {"deploy/python_model.py"},

@@ -30,7 +30,7 @@ def test_every_verb_of_the_table_exists_and_takes_the_parameters_it_names():
         ("detect", {"artifact": "m.engine"}, {"opencv"}),
         ("camera", {"artifact": "triton://host:8001/m"}, {"opencv", "tritonclient"}),
         ("compare", {"a": "shapes", "b": "m.onnx"}, {"opencv", "torch", "onnxruntime"}),
-        ("eval", {"artifacts": ["m.onnx", "n.onnx"]}, {"opencv", "pycocotools", "onnxruntime"}),
+        ("eval", {"artifacts": ["m.onnx", "n.onnx"]}, {"opencv", "onnxruntime"}),
         ("build", {"source": "m.onnx", "flavor": "auto"}, {"tensorrt"}),
         ("build", {"source": "m.onnx", "flavor": "tensorrt_rtx"}, {"tensorrt_rtx"}),
         ("build", {"source": "m.toml", "flavor": "auto"}, {"tensorrt", "torch", "onnx", "onnxscript", "onnxruntime"}),
@@ -50,8 +50,8 @@ def test_all_that_is_missing_is_named_in_one_line_before_anything_is_written(
     monkeypatch.setenv("DISPLAY", ":0")
     assert call("demo", "-o", tmp_path / "demo") == 1
     assert capsys.readouterr().err == (
-        "yolov3_trt: demo needs opencv, torch, onnx, onnxscript, onnxruntime and pycocotools, which are not installed; "
-        "run: pip install 'yolov3-trt[cpu,eval,export,opencv]'\n"
+        "yolov3_trt: demo needs opencv, torch, onnx, onnxscript and onnxruntime, which are not installed; "
+        "run: pip install 'yolov3-trt[cpu,export,opencv]'\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -124,6 +124,36 @@ def test_metrics_and_classes_are_pycocotools(
     assert mean == pytest.approx(own.stats[0], abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_crowds_ties_sizes_and_many_detections_count_as_in_pycocotools(seed: int):
+    # Few places, so that boxes lie on several objects with equal IoU; few scores, so that they tie; more than 100 of a class.
+    rng = np.random.default_rng(seed)
+    ids = [30, 7, 12]  # of pictures, not in their order
+
+    def box() -> list[float]:
+        return [*rng.integers(0, 6, 2) * 10.0, *rng.choice([20.0, 30.0, 40.0, 110.0], 2)]
+
+    annotations: Results = []
+    for number in range(1, 40):
+        row = {"id": number, "image_id": int(rng.choice(ids[:2])), "category_id": int(rng.choice([3, 9]))}
+        annotations.append(
+            {**row, "iscrowd": int(rng.random() < 0.2), "bbox": box(), "area": float(rng.integers(300, 12000))}
+        )
+    content = {
+        "images": [{"id": one, "file_name": f"{one}.jpg"} for one in ids],
+        "annotations": annotations,
+        "categories": [{"id": one, "name": str(one)} for one in (9, 3, 5)],
+    }
+    results: Results = [
+        {"image_id": int(rng.choice(ids, p=[0.8, 0.1, 0.1])), "category_id": int(rng.choice([3, 9, 5])), "bbox": box()}
+        | {"score": float(rng.integers(1, 20)) / 20}
+        for _ in range(600)
+    ]
+    own = pycocotools_evaluation(content, results).stats[:6]
+    found = [-1 if value is None else value for value in score(content, results).metrics.values()]
+    assert found == pytest.approx(own.tolist(), abs=1e-12)
+
+
 def test_average_precision_by_hand():
     # Two objects; the best detection is wrong, the next two are right: precision 1/2 at recall 1/2, 2/3 at recall 1. The
     # curve takes the highest precision from there on: 2/3 throughout.

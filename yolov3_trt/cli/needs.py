@@ -27,21 +27,21 @@ NEEDS = {
     "export": Needs(_EXPORT),
     "adopt": Needs(_EXPORT),
     "calibrate": Needs(("opencv", "onnx", "onnxruntime"), builds="source"),
-    "quantize": Needs(("opencv", *_EXPORT, "pycocotools")),
+    "quantize": Needs(("opencv", *_EXPORT)),
     "build": Needs(("tensorrt",), builds="source"),
     "detect": Needs(("opencv",), artifacts=("artifact",)),
     "camera": Needs(("opencv",), artifacts=("artifact",)),
     "compare": Needs(("opencv",), artifacts=("a", "b")),
     "certify": Needs(("opencv",), artifacts=("artifact",)),
     "bench": Needs(("opencv",), artifacts=("artifacts",)),
-    "eval": Needs(("opencv", "pycocotools"), artifacts=("artifacts",)),
-    "train": Needs(("opencv", "torch", "pyyaml", "pycocotools")),
+    "eval": Needs(("opencv",), artifacts=("artifacts",)),
+    "train": Needs(("opencv", "torch", "pyyaml")),
     "check": Needs(("opencv",)),  # of `data`, as the next three
     "convert": Needs(("opencv",)),
     "anchors": Needs(("opencv",)),
     "shapes": Needs(("opencv",)),
     "triton": Needs(("opencv", "tritonclient")),  # of `deploy`
-    "demo": Needs(("opencv", *_EXPORT, "pycocotools")),
+    "demo": Needs(("opencv", *_EXPORT)),
 }
 
 

@@ -1,4 +1,4 @@
-"""COCO average precision of a detector, by pycocotools."""
+"""COCO average precision of a detector."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,8 @@ from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.data.coco import TruePicture, coco_instances
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
-from yolov3_trt.evaluation.scores import METRICS, ClassScore, Scores, average_precision, coco_results, score
+from yolov3_trt.evaluation.columns import Index, found_by
+from yolov3_trt.evaluation.scores import METRICS, ClassScore, Scores, average_precision, coco_results, score, scored
 from yolov3_trt.preprocess import Image
 
 __all__ = [
@@ -61,12 +62,8 @@ def detect_all(
 
 def score_detections(annotations: Annotations, found: Mapping[Any, Detections]) -> Scores:
     """COCO's evaluation of the detections of all images."""
-    results = [
-        row
-        for image_id, detections in found.items()
-        for row in coco_results(image_id, detections, annotations.category_ids)
-    ]
-    return score(annotations.content, results)
+    index = Index.of(annotations.content)
+    return scored(annotations.content, index, found_by(found, annotations.category_ids, index))
 
 
 def evaluate_labelled(

@@ -1,7 +1,5 @@
-"""Average precision by pycocotools, as a whole, by class, and with what a bootstrap needs."""
+"""Average precision as a whole, by class, and with what a bootstrap needs."""
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from yolov3_trt.detections import Detections
-from yolov3_trt.errors import EvaluationError, require
 from yolov3_trt.evaluation.bootstrap import ClassMatches
+from yolov3_trt.evaluation.coco import evaluate_class
+from yolov3_trt.evaluation.columns import Floats, Found, Index, Ints, Objects, check_finite, found_in, objects_of
 from yolov3_trt.geometry import xyxy_to_xywh
 
 METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
@@ -27,25 +26,31 @@ class ClassScore:
 
 
 @dataclass(frozen=True, eq=False)
+class Pairs:
+    """Objects and detections of a set, and which stand for the same at an IoU of 0.5."""
+
+    objects: Objects
+    found: Found  # those that count, by class and there best first
+    taken: Ints  # (D,) the object of each detection, or -1
+
+
+@dataclass(frozen=True, eq=False)
 class Scores:
     """What COCO's evaluation says of some detections."""
 
     metrics: Mapping[str, float | None]  # METRICS, as fractions; None where COCO defines none
     per_class: tuple[ClassScore, ...]
     matches: tuple[ClassMatches, ...]  # by class
+    pairs: Pairs | None = None
 
 
 def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int | None]) -> list[dict[str, Any]]:
     """Detections of one image in COCO's result format; those of classes without a category are left out.
 
     Raises:
-        EvaluationError: a score or a box is not a finite number: such a box would match any object.
+        EvaluationError: see `check_finite`.
     """
-    if not (np.isfinite(detections.scores).all() and np.isfinite(detections.xyxy).all()):
-        raise EvaluationError(
-            f"image {image_id}: a detection whose score or box is not a finite number; expected numbers: the artifact is "
-            "damaged, or overflows in its precision"
-        )
+    check_finite(image_id, detections)
     boxes = xyxy_to_xywh(detections.xyxy).astype(float).tolist()
     rows = zip(boxes, detections.scores.tolist(), detections.class_ids.tolist(), strict=True)
     return [
@@ -56,81 +61,46 @@ def coco_results(image_id: int, detections: Detections, category_ids: Sequence[i
 
 
 def average_precision(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """METRICS of COCO results against COCO annotations; 100 detections an image count."""
+    """METRICS of COCO results against COCO annotations."""
     return dict(score(content, results).metrics)
 
 
 def score(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Scores:
-    """COCO's evaluation of COCO results against COCO annotations; 100 detections an image count."""
-    evaluation = _evaluated(content, results)
-    stats = np.asarray(evaluation.stats[: len(METRICS)], float)
-    metrics = {metric: _defined(value) for metric, value in zip(METRICS, stats, strict=True)}
+    """COCO's evaluation of COCO results against COCO annotations."""
+    index = Index.of(content)
+    return scored(content, index, found_in(results, index))
+
+
+def scored(content: Mapping[str, Any], index: Index, found: Found) -> Scores:
+    """COCO's evaluation; 100 detections of a class count in a picture.
+
+    Raises:
+        EvaluationError: a box of the annotations is not of finite numbers.
+    """
+    objects = objects_of(content, index)
     names = {category["id"]: str(category["name"]) for category in content["categories"]}
-    matches = tuple(_matches(evaluation, index) for index in range(len(evaluation.params.catIds)))
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (T, R, K): all sizes, 100 detections an image
+    classes = [
+        (names[category_id], evaluate_class(objects, found, place, len(index.images)))
+        for category_id, place in index.classes.items()
+    ]
+    precision = np.stack([result.precision for _, result in classes], axis=2)  # (T, R, K, A)
     per_class = tuple(
         ClassScore(
-            names[category_id],
-            int(matches[index].objects.sum()),
-            _defined(precision[:, :, index].mean()),
-            _defined(precision[0, :, index].mean()),
+            name,
+            int(result.matches.objects.sum()),
+            _mean(result.precision[..., 0]),
+            _mean(result.precision[0, :, 0]),
         )
-        for index, category_id in enumerate(evaluation.params.catIds)
+        for name, result in classes
     )
-    return Scores(metrics, per_class, matches)
+    parts = (precision[..., 0], precision[0, ..., 0], precision[5, ..., 0], *(precision[..., n] for n in (1, 2, 3)))
+    metrics = {metric: _mean(part) for metric, part in zip(METRICS, parts, strict=True)}
+    rows, taken = (np.concatenate([getattr(result, name) for _, result in classes]) for name in ("rows", "taken"))
+    pairs = Pairs(objects, found[rows], taken)
+    return Scores(metrics, per_class, tuple(result.matches for _, result in classes), pairs)
 
 
-def _evaluated(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Any:
-    """A COCOeval that has done its work."""
-    coco_module = require("pycocotools.coco", extra="eval")
-    cocoeval = require("pycocotools.cocoeval", extra="eval")
-    rows = [row["bbox"] for row in content["annotations"]]
-    if not np.isfinite(np.array(rows, np.float64)).all():  # a box of NaN would match any other
-        raise EvaluationError("annotations with a box that is not of finite numbers; expected px")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth = coco_module.COCO()
-        # loadRes wants `info`. iscrowd and id are optional in the files of many tools; ids that repeat, or a 0, would be
-        # miscounted without a word.
-        annotations = [
-            {"iscrowd": 0, **row, "id": number} for number, row in enumerate(content["annotations"], start=1)
-        ]
-        truth.dataset = {"info": {}, **content, "annotations": annotations}
-        truth.createIndex()
-        evaluation = cocoeval.COCOeval(truth, _loaded(truth, results, coco_module), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
-
-
-def _loaded(truth: Any, results: Sequence[Mapping[str, Any]], coco_module: Any) -> Any:
-    """Results as pycocotools wants them; its own loadRes fails where there are none, and writes into what it gets."""
-    if results:
-        return truth.loadRes([dict(row) for row in results])
-    found = coco_module.COCO()
-    found.dataset = {**truth.dataset, "annotations": []}
-    found.createIndex()
-    return found
-
-
-def _matches(evaluation: Any, index: int) -> ClassMatches:
-    """What `evaluate` of pycocotools noted of one class in all images, whatever the size of objects."""
-    params = evaluation.params
-    num_images, thresholds = len(params.imgIds), len(params.iouThrs)
-    start = index * len(params.areaRng) * num_images
-    notes = evaluation.evalImgs[start : start + num_images]
-    objects = np.array([0 if note is None else np.count_nonzero(note["gtIgnore"] == 0) for note in notes], np.int64)
-    there = [(number, note) for number, note in enumerate(notes) if note is not None and len(note["dtScores"])]
-    if not there:
-        nothing = np.zeros((thresholds, 0), bool)
-        return ClassMatches(np.zeros(0, np.int64), nothing, nothing, objects)
-    best_first = np.argsort(-np.concatenate([note["dtScores"] for _, note in there]), kind="mergesort")
-    image = np.concatenate([np.full(len(note["dtScores"]), number) for number, note in there])
-    hit = np.concatenate([note["dtMatches"] for _, note in there], axis=1) > 0
-    ignored = np.concatenate([note["dtIgnore"] for _, note in there], axis=1).astype(bool)
-    return ClassMatches(image[best_first], hit[:, best_first], ignored[:, best_first], objects)
-
-
-def _defined(value: float) -> float | None:
-    """None for the -1 that stands for no objects."""
-    return None if value < 0 else float(value)
+def _mean(precision: Floats) -> float | None:
+    """Over all that is defined; -1 stands for no objects."""
+    defined = precision[precision > -1]
+    return float(np.mean(defined)) if defined.size else None
