@@ -1,8 +1,14 @@
 """What the installed OpenCV was built with, which package brought it, and how large a picture it decodes."""
 
+import base64
+import functools
 import importlib.metadata
 import os
 import re
+import tempfile
+from pathlib import Path
+
+from yolov3_trt.errors import require
 
 # OpenCV's own limit, which its decoders keep by themselves: a file of a hundred kilobytes can say that it holds gigabytes.
 # OpenCV reads it once, as it is imported, so `yolov3_trt/__init__.py` sets it, unless the user has.
@@ -13,6 +19,14 @@ PIP_PACKAGES = (
     "opencv-python-headless",
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
+)
+
+
+# Two grey pictures of 32x32 px as interlaced MPEG-2. The OpenCV wheels from 4.13 on have FFmpeg 8, whose swscale refuses what
+# they ask of it for interlaced frames: `read` says that all is well and gives black, or what lay in memory before.
+INTERLACED_M2V = (
+    "AAABswIAIBP//+AYAAABtRSCAAEAAAAAAbgACABAAAABAAAP//gAAAG1j//zAAAAAAEBEy0pSItKUpEQAAABAhMtKUiLSlKREAAAAbMCACAT///gGAAAAbUUggAB"
+    "AAAAAAG4AAgAwAAAAQAAD//4AAABtY//8wAAAAABARMtKUiLSlKREAAAAQITLSlIi0pSkRA="
 )
 
 
@@ -47,3 +61,16 @@ def too_large(what: str) -> str:
         f"{what}; expected at most {max_pixels() / 1e6:g} megapixels: make it smaller, or allow more by the environment "
         f"variable {PIXEL_LIMIT}"
     )
+
+
+@functools.cache
+def spoils_interlaced() -> bool:
+    """Whether this OpenCV gives black or old pictures of interlaced video without an error; tried once with a tiny clip."""
+    cv2 = require("cv2", extra="opencv")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "interlaced.m2v")
+        path.write_bytes(base64.b64decode(INTERLACED_M2V))
+        video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        is_read, picture = video.read()
+        video.release()
+    return bool(is_read and not 112 < picture.min() <= picture.max() < 144)

@@ -166,6 +166,8 @@ def test_lines_are_json_with_detections_as_detect_writes_them(tmp_path: Path):
         {
             "source": "list",
             "index": index,
+            "width": 64,
+            "height": 48,
             "captured_s": round(sink.frames[index].captured_s, 6),
             "detections": [
                 {"class_id": 0, "class_name": "level", "score": 0.9, "xyxy": [0.0, 0.0, float(level), 10.0]}
@@ -181,7 +183,8 @@ def test_frame_without_detections_is_a_line_too(tmp_path: Path):
         sink.write(result_of(frame(0, 3)))
     text = (tmp_path / "found.jsonl").read_text()
     assert re.sub('"time": "[^"]+"', '"time": ""', text) == (
-        '{"source": "list", "index": 3, "captured_s": 4.25, "time": "", "age_ms": 0.0, "detections": []}\n'
+        '{"source": "list", "index": 3, "width": 64, "height": 48, '
+        '"captured_s": 4.25, "time": "", "age_ms": 0.0, "detections": []}\n'
     )
 
 

@@ -326,4 +326,7 @@ def test_damaged_video_is_refused(tmp_path: Path):
     path.write_bytes(b"not a video")
     with pytest.raises(ImageError) as caught:
         list(iter_images([path]))
-    assert str(caught.value) == f"{path}: not a video that OpenCV can read, or damaged"
+    assert (
+        str(caught.value)
+        == f"{path}: not a video that OpenCV can read, or damaged; copy it again, or convert it to an .mp4 with H.264"
+    )

@@ -593,7 +593,7 @@ def test_this_machine_is_reported_without_changing_it(tmp_path: Path, monkeypatc
 def test_an_opencv_that_spoils_interlaced_video_is_found_by_trying(tmp_path: Path):
     """The little clip in the check is interlaced, and its pictures are grey where OpenCV can read them."""
     clip = tmp_path / "a.m2v"
-    clip.write_bytes(base64.b64decode(vision._INTERLACED))
+    clip.write_bytes(base64.b64decode(vision.INTERLACED_M2V))
     is_read, picture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG).read()
     assert is_read and picture.shape == (32, 32, 3)
     is_ffmpeg_8 = re.search(r"avcodec:\s+YES \(62\.", cv2.getBuildInformation()) is not None

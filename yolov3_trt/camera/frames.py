@@ -14,6 +14,7 @@ class Frame:
     source: str  # `Source.name`
     index: int  # 0 for the first of its source; gaps are frames that were dropped
     captured_s: float  # time.monotonic() when the source had it; of a file, when the loop took it
+    position_s: float | None = None  # of a file: from the begin of the video
 
 
 @dataclass(frozen=True)

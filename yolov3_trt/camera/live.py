@@ -11,6 +11,7 @@ from yolov3_trt.camera.mailbox import Mailbox
 from yolov3_trt.camera.sources import Capture, LiveSource
 from yolov3_trt.camera.statistics import SourceStatistics
 from yolov3_trt.errors import CameraError
+from yolov3_trt.geometry import HW
 
 _LOG = logging.getLogger(__name__)
 
@@ -145,9 +146,21 @@ class LiveInlet(Inlet):
         self._attempt = Attempt(self._source, self.mailbox)
         self._attempt.start()
 
+    def _note_size(self, image_hw: HW) -> None:
+        before = self.counts.image_hw
+        if before is not None and image_hw != before:
+            _LOG.warning(
+                "%s: its pictures are %dx%d px now, and were %dx%d",
+                self._source.name,
+                *image_hw[::-1],
+                *before[::-1],
+            )
+        self.counts.image_hw = image_hw
+
     def _note_frames(self, attempt: Attempt) -> None:
         self._last_frame_s = max(self._last_frame_s, attempt.active_s)
         if self.counts.state == "running":
+            self._note_size(attempt.image_hw)
             return
         capture = attempt.capture
         assert capture is not None

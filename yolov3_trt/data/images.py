@@ -1,5 +1,6 @@
 """Pictures from files: single ones, folders, globs and the frames of videos, read by OpenCV."""
 
+import functools
 import glob
 import logging
 import os
@@ -8,9 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from yolov3_trt.data.video import VideoReader, has_video_start, is_video
 from yolov3_trt.errors import ImageError, OutputError, require
 from yolov3_trt.files import check_is_file, write_bytes
 from yolov3_trt.opencv import too_large
@@ -19,8 +23,8 @@ from yolov3_trt.preprocess import Image
 _LOG = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
+_USED_BITS = (12, 14, 16)  # of 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FOLDERS_LOOKED_INTO = 1000  # for pictures that nobody asked for
 
@@ -31,6 +35,7 @@ class NamedImage:
 
     name: str
     pixels: Image  # uint8 (H, W, 3) BGR
+    position_s: float | None = None  # of a frame, from the begin of its video
 
 
 def load_image(path: Path) -> Image:
@@ -66,7 +71,7 @@ def decode_image(content: bytes) -> Image:
     if content.startswith(_PNG) and _is_png_cut_short(content):
         raise ImageError("this PNG is cut short; copy the file again")
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as exc:
         if "CV_IO_MAX_IMAGE" not in str(exc):
             raise ImageError(f"OpenCV refuses this picture ({exc.err})") from exc
@@ -76,9 +81,29 @@ def decode_image(content: bytes) -> Image:
         raise ImageError("this JPEG is cut short; copy the file again")
     if pixels is None and content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
         raise ImageError("a HEIC or AVIF picture, as phones take them, which OpenCV does not read; convert it to JPEG")
+    if pixels is None and has_video_start(content[:1024]):
+        raise ImageError("a video; expected a picture: give it a name that ends in .mp4, or none that is a picture's")
     if pixels is None:
         raise ImageError("not a picture that OpenCV can read, or damaged")
-    return np.asarray(pixels)
+    return _in_8_bits(np.asarray(pixels))
+
+
+def _in_8_bits(pixels: NDArray[Any]) -> Image:
+    """Of 16 bits those that are used: thermal and industrial cameras fill 12 or 14, and the upper 8 would be black."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype != np.uint16:
+        raise ImageError(f"a picture of {pixels.dtype} values; expected 8 or 16 bits a value: convert it to PNG")
+    used = next(bits for bits in _USED_BITS if pixels.max() < 1 << bits)
+    if used < 16:
+        _say_depth(used)
+    return (pixels >> (used - 8)).astype(np.uint8)
+
+
+@functools.cache
+def _say_depth(bits: int) -> None:
+    """Once, not for each of thousands."""
+    _LOG.warning("pictures of 16 bits a value whose values take %d: they are read as pictures of %d bits", bits, bits)
 
 
 def save_image(pixels: Image, path: Path) -> None:
@@ -131,7 +156,7 @@ def count_images(paths: Sequence[Path]) -> int | None:
 
     Videos are opened for it, pictures are not.
     """
-    videos = [path for path in paths if _is_video(path)]
+    videos = [path for path in paths if is_film(path)]
     frames = [_announced_frames(path) for path in videos]
     return None if 0 in frames else len(paths) - len(videos) + sum(frames)
 
@@ -141,15 +166,16 @@ def iter_images(paths: Sequence[Path], skip: Callable[[ImageError], None] | None
 
     Args:
         paths: files, from `find_sources`.
-        skip: told of each file that cannot be read, which is then left out; without it the first one ends the iteration.
+        skip: told of each file that cannot be read, which is then left out, and of each video of which much is missing, at its
+            end; without it the first file that cannot be read ends the iteration.
 
     Raises:
         ImageError: a file cannot be read and there is no `skip`.
     """
     for path in paths:
         try:
-            if _is_video(path):
-                yield from _iter_frames(path)
+            if is_film(path):
+                yield from _iter_frames(path, skip)
             else:
                 yield NamedImage(str(path), load_image(path))
         except ImageError as exc:
@@ -199,48 +225,32 @@ def _pictures_in(folder: Path, recursive: bool) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._")  # macOS keeps notes in such
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES
+def is_film(path: Path) -> bool:
+    """Whether a file is read frame by frame: by its content, unless its suffix is a picture's."""
+    return not _is_picture(path) and is_video(path)
 
 
 def _announced_frames(path: Path) -> int:
-    """What a video says; 0 where it says nothing."""
-    if not path.is_file():  # a pipe, or gone; reading says what is wrong
+    """What a video says; 0 where it says nothing, or cannot be read: reading says why."""
+    try:
+        with VideoReader(path) as video:
+            return video.announced
+    except ImageError:
         return 0
-    cv2 = require("cv2", extra="opencv")
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    finally:
-        capture.release()
 
 
-def _iter_frames(path: Path) -> Iterator[NamedImage]:
-    cv2 = require("cv2", extra="opencv")
-    try:
-        check_is_file(path)
-    except OSError as exc:
-        raise ImageError(f"{path}: cannot be read ({exc.strerror})") from exc
-    capture = cv2.VideoCapture(str(path))
-    try:
-        frames = 0
-        while capture.isOpened():
-            good, pixels = capture.read()
-            if not good:
-                break
-            yield NamedImage(f"{path}#{frames}", pixels)
-            frames += 1
-        if not frames:
-            raise ImageError(f"{path}: not a video that OpenCV can read, or damaged")
-        # What the container announces may be an estimate, so this is a warning and not an error.
-        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if announced > frames:
-            _LOG.warning("%s: %d frames read, %d announced; the video may be cut short", path, frames, announced)
-    finally:
-        capture.release()
+def _iter_frames(path: Path, skip: Callable[[ImageError], None] | None) -> Iterator[NamedImage]:
+    with VideoReader(path) as video:
+        while (frame := video.read()) is not None:
+            yield NamedImage(f"{path}#{video.num_read - 1}", frame.pixels, frame.position_s)
+        if video.has_lost_much:
+            if skip is None:
+                _LOG.warning("%s", video.loss)
+            else:
+                skip(ImageError(f"{video.loss}"))
 
 
 def _is_png_cut_short(content: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from yolov3_trt.data.images import VIDEO_SUFFIXES, NamedImage, iter_images
+from yolov3_trt.data.images import NamedImage, is_film, iter_images
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.shapes import shapes_picture
 
@@ -61,7 +61,7 @@ class FilePictures(PictureSet):
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         self._files = tuple(files)
-        has_video = any(path.suffix.lower() in VIDEO_SUFFIXES for path in self._files)
+        has_video = any(map(is_film, self._files))
         super().__init__(name, None if has_video else self._files)
 
     def __iter__(self) -> Iterator[NamedImage]:

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 
 from yolov3_trt.data.formats import SetFormat, described_in, format_of
-from yolov3_trt.data.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_sources, has_pictures
+from yolov3_trt.data.images import IMAGE_SUFFIXES, find_sources, has_pictures, is_film
 from yolov3_trt.data.pictures import FilePictures, PictureSet, ShapesPictures
 from yolov3_trt.errors import CalibrationError, SettingError
 from yolov3_trt.settings import DEFAULT_NUM_IMAGES
@@ -36,7 +36,7 @@ def source_of(text: str) -> Source:
         return Source.SHAPES
     if path.is_dir():
         return Source.DATA if _is_described(path) else Source.FOLDER
-    if suffix in VIDEO_SUFFIXES:
+    if is_film(path):
         return Source.FILES if glob.has_magic(text) and not path.exists() else Source.VIDEO
     if _is_described(path):
         return Source.DATA
@@ -99,7 +99,7 @@ def _listed(path: Path) -> tuple[Path, ...]:
             f"{path}: cannot be read ({reason}); expected a folder, a video, a data.yaml, or a text file with a path a line"
         ) from exc
     paths = tuple(path.parent / line.strip() for line in lines if line.strip())
-    if videos := [listed for listed in paths if listed.suffix.lower() in VIDEO_SUFFIXES]:
+    if videos := [listed for listed in paths if is_film(listed)]:
         raise CalibrationError(
             f"{path}: {videos[0].name} is a video; expected pictures only (a video is a set of its own)"
         )

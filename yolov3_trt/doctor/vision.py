@@ -5,15 +5,9 @@ from collections.abc import Iterator
 
 from yolov3_trt.doctor.findings import Finding, error, missing, ok, warning
 from yolov3_trt.doctor.probe import Probe, Ran
-from yolov3_trt.opencv import PIP_PACKAGES, is_built_with
+from yolov3_trt.opencv import INTERLACED_M2V, PIP_PACKAGES, is_built_with
 
 _SYSTEM_OPENCV = ("/usr/lib/python3*/dist-packages/cv2", "/usr/lib/python3*/dist-packages/cv2*.so")
-# Two grey pictures of 32x32 px as interlaced MPEG-2. The OpenCV wheels from 4.13 on have FFmpeg 8, whose swscale refuses what
-# they ask of it for interlaced frames: `read` says that all is well and gives black, or what lay in memory before.
-_INTERLACED = (
-    "AAABswIAIBP//+AYAAABtRSCAAEAAAAAAbgACABAAAABAAAP//gAAAG1j//zAAAAAAEBEy0pSItKUpEQAAABAhMtKUiLSlKREAAAAbMCACAT///gGAAAAbUUggAB"
-    "AAAAAAG4AAgAwAAAAQAAD//4AAABtY//8wAAAAABARMtKUiLSlKREAAAAQITLSlIi0pSkRA="
-)
 _SPOILT = "interlaced video: spoilt"
 _DESCRIBE = f"""import cv2
 print(cv2.__version__)
@@ -23,7 +17,7 @@ import base64, os, tempfile
 with tempfile.TemporaryDirectory() as folder:
     name = os.path.join(folder, "interlaced.m2v")
     with open(name, "wb") as file:
-        file.write(base64.b64decode("{_INTERLACED}"))
+        file.write(base64.b64decode("{INTERLACED_M2V}"))
     video = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     is_read, picture = video.read()
     video.release()

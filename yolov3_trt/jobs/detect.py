@@ -19,11 +19,19 @@ class Found:
     file: str  # a path, or `clip.mp4#12` for frame 12 of a video
     image_hw: HW  # px
     detections: Detections  # image px
+    position_s: float | None = None  # of a frame, from the begin of its video
 
     def to_json(self) -> dict[str, Any]:
         """A row of `detect --json` and a line of `detect --jsonl`."""
         height, width = self.image_hw
-        return {"file": self.file, "width": width, "height": height, "detections": self.detections.to_json()}
+        position = {} if self.position_s is None else {"position_s": self.position_s}
+        return {
+            "file": self.file,
+            "width": width,
+            "height": height,
+            **position,
+            "detections": self.detections.to_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Skipped:
 def detect_files(detector: Detector, paths: Sequence[Path], save: Path | None = None) -> Iterator[Found | Skipped]:
     """Detect in pictures and in the frames of videos, and give each result as soon as it is there.
 
-    A damaged video gives its readable frames, and then is skipped if there were none.
+    A damaged video gives its readable frames; where much is missing it is among the skipped files too.
 
     Args:
         detector: stays its owner's.
@@ -62,7 +70,7 @@ def detect_files(detector: Detector, paths: Sequence[Path], save: Path | None = 
         if isinstance(item, Skipped):
             yield item
             continue
-        found = Found(item.name, item.pixels.shape[:2], detector(item.pixels).shown)
+        found = Found(item.name, item.pixels.shape[:2], detector(item.pixels).shown, item.position_s)
         if gallery is not None:
             gallery.save(item, found.detections)
         yield found
@@ -70,10 +78,9 @@ def detect_files(detector: Detector, paths: Sequence[Path], save: Path | None = 
 
 def _read(paths: Sequence[Path]) -> Iterator[NamedImage | Skipped]:
     for path in paths:
-        try:
-            yield from iter_images([path])
-        except ImageError as exc:
-            yield Skipped(str(path), str(exc))
+        errors: list[ImageError] = []
+        yield from iter_images([path], errors.append)
+        yield from (Skipped(str(path), str(error)) for error in errors)
 
 
 class _Gallery:

@@ -15,15 +15,20 @@ _FLUSH_EVERY_S = 1.0
 
 
 def row_of(result: Result) -> dict[str, Any]:
-    """A frame as a line has it: `source`, `index`, `captured_s`, `time`, `age_ms`, and `detections` as in `detect --json`.
+    """A frame as a line has it.
 
-    `captured_s` is of the clock that all sources share, which begins anywhere; `time` is the same moment in UTC.
+    `source`, `index`, `width` and `height` in px, `captured_s`, `time`, `age_ms`, `position_s` of a video, and `detections` as
+    in `detect --json`. `captured_s` is of the clock that all sources share, which begins anywhere; `time` is the same moment in
+    UTC.
     """
     frame = result.frame
     captured_unix_s = time.time() - (time.monotonic() - frame.captured_s)
     return {
         "source": frame.source,
         "index": frame.index,
+        "width": frame.pixels.shape[1],
+        "height": frame.pixels.shape[0],
+        **({} if frame.position_s is None else {"position_s": frame.position_s}),
         "captured_s": round(frame.captured_s, 6),
         "time": datetime.fromtimestamp(captured_unix_s, timezone.utc).isoformat(timespec="milliseconds"),
         "age_ms": round(result.status.age_ms, 3),

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from yolov3_trt.camera.sources.base import Capture
-from yolov3_trt.errors import CameraError, require
+from yolov3_trt.data.video import PictureGuard
+from yolov3_trt.errors import CameraError, ImageError, require
 from yolov3_trt.geometry import HW
 from yolov3_trt.opencv import installed_pip_packages, is_built_with
 from yolov3_trt.packages import is_jetson
 from yolov3_trt.preprocess import Image
 
 _LOG = logging.getLogger(__name__)
+
+_USUAL_FPS = 30.0  # of one that does not say
 
 
 class OpenCvCapture(Capture):
@@ -29,17 +30,22 @@ class OpenCvCapture(Capture):
         self.image_hw: HW | None = (height, width) if height > 0 and width > 0 else None
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps: float | None = fps if 0 < fps <= 1000 else None  # a stream may give its clock rate instead
+        self._guard = PictureGuard(name, self.fps or _USUAL_FPS)
 
     def read(self) -> Image:
         """Wait for the next picture.
 
         Raises:
-            CameraError: there is none.
+            CameraError: there is none, or what comes cannot be the camera's.
         """
         good, pixels = self._capture.read()
-        if not good:
+        try:
+            picture = self._guard.check(pixels) if good else None
+        except ImageError as exc:
+            raise CameraError(str(exc)) from exc
+        if picture is None:
             raise CameraError(f"{self._name}: no further frame: it ended, or the connection was lost")
-        return np.asarray(pixels)
+        return picture
 
     def close(self) -> None:
         """Give it up."""

@@ -46,7 +46,7 @@ class PicturesSource(Source):
         """
         index, picture = next(self._pictures, (0, None))
         if picture is not None:
-            return Frame(picture.pixels, self.name, index, time.monotonic())
+            return Frame(picture.pixels, self.name, index, time.monotonic(), picture.position_s)
         if self._skipped:
             raise CameraError(
                 f"{self.name}: {len(self._skipped)} of {len(self._paths)} files could not be read; "

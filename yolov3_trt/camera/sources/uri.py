@@ -10,7 +10,8 @@ from yolov3_trt.camera.sources.folder import PicturesSource
 from yolov3_trt.camera.sources.shapes import SHAPES_FORM, shapes_from_uri
 from yolov3_trt.camera.sources.stream import STREAM_SCHEMES, NetworkStream
 from yolov3_trt.camera.sources.video import VideoSource
-from yolov3_trt.data.images import VIDEO_SUFFIXES
+from yolov3_trt.data.images import is_film
+from yolov3_trt.data.video import VIDEO_SUFFIXES
 from yolov3_trt.errors import CameraError
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def open_source(uri: str, options: SourceOptions = _DEFAULT) -> Source | LiveSou
         return NetworkStream(uri, options)
     if scheme or not uri:
         raise CameraError(f"{uri!r}: not a source; {_expected()}")
-    if Path(uri).suffix.lower() in VIDEO_SUFFIXES:
+    if is_film(Path(uri)):
         return VideoSource(Path(uri), is_paced=options.realtime)
     if Path(uri).is_file() or Path(uri).is_dir() or any(character in uri for character in "*?["):
         return PicturesSource(uri, fps=options.fps, is_paced=options.realtime)

@@ -1,17 +1,12 @@
 """Video files as a source."""
 
-import logging
-import math
 import time
 from pathlib import Path
-from typing import NoReturn
 
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.sources.base import Source
-from yolov3_trt.errors import CameraError, require
-from yolov3_trt.files import check_is_file
-
-_LOG = logging.getLogger(__name__)
+from yolov3_trt.data.video import VideoReader
+from yolov3_trt.errors import CameraError, ImageError
 
 
 class VideoSource(Source):
@@ -29,23 +24,13 @@ class VideoSource(Source):
         Raises:
             CameraError: it is missing, no video, or does not say the pace that it is to have.
         """
-        cv2 = require("cv2", extra="opencv")
+        self.name, self.is_paced = str(path), is_paced
         try:
-            check_is_file(path)
-            path.open("rb").close()  # OpenCV gives the same answer for "missing" and "damaged"
-        except OSError as exc:
-            raise CameraError(f"{path}: cannot be read ({exc.strerror}); expected a video file") from exc
-        self.name = str(path)
-        self.is_paced = is_paced
-        self._capture = cv2.VideoCapture(str(path))
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps: float | None = fps if 0 < fps < math.inf else None
-        # What the container announces may be an estimate, so fewer frames are a warning and not an error.
-        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self._index = 0
-        if not self._capture.isOpened():
-            self._refuse()
-        self.pipeline = f"OpenCV {self._capture.getBackendName()}"
+            self._video = VideoReader(path)
+        except ImageError as exc:
+            raise CameraError(str(exc)) from exc
+        self.fps: float | None = self._video.fps
+        self.pipeline = f"OpenCV {self._video.backend}"
         if is_paced and self.fps is None:
             self.close()
             raise CameraError(
@@ -56,28 +41,18 @@ class VideoSource(Source):
         """The next frame, or None after the last.
 
         Raises:
-            CameraError: not even the first can be decoded.
+            CameraError: not even the first can be decoded, or, at the end, much is missing.
         """
-        good, pixels = self._capture.read()
-        if good:
-            frame = Frame(pixels, self.name, self._index, time.monotonic())
-            self._index += 1
-            return frame
-        if not self._index:
-            self._refuse()
-        if self._announced > self._index:
-            _LOG.warning(
-                "%s: %d frames read, %d announced; the video may be cut short", self.name, self._index, self._announced
-            )
-            self._announced = 0  # said once
+        try:
+            frame = self._video.read()
+        except ImageError as exc:
+            raise CameraError(str(exc)) from exc
+        if frame is not None:
+            return Frame(frame.pixels, self.name, self._video.num_read - 1, time.monotonic(), frame.position_s)
+        if self._video.has_lost_much:
+            raise CameraError(f"{self._video.loss}")
         return None
 
     def close(self) -> None:
         """Close the file; harmless when repeated."""
-        self._capture.release()
-
-    def _refuse(self) -> NoReturn:
-        self.close()
-        raise CameraError(
-            f"{self.name}: not a video that OpenCV can decode, or damaged; copy it again, or convert it to an .mp4 with H.264"
-        )
+        self._video.close()
