@@ -85,19 +85,23 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
     Whatever happens inside, `path` is either its old self or complete, and no temporary file stays behind. (A SIGKILL may
-    leave one; its name ends in `.partial`, which no reader takes for a result, and who writes `path` next removes it.)
-    Errors of the body that are about something else come out as they are.
+    leave one; its name begins with a dot and ends in `.partial`, which no reader takes for a result, and who writes `path`
+    next removes it.) Errors of the body that are about something else come out as they are.
+
+    Args:
+        path: of the file.
+        suffix: what the temporary name ends in behind `.partial`, for libraries that go by it: `.mp4`.
 
     Raises:
         OutputError: the folder or the file cannot be written, by the body or here.
     """
     make_folder(path.parent)
     try:
-        handle, partial = _partial(path)
+        handle, partial = _partial(path, suffix)
     except OSError as exc:
         raise OutputError(f"{path}: cannot write here ({exc.strerror}); give a writable folder") from exc
     body_is_over = False
@@ -118,10 +122,10 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _partial(path: Path) -> tuple[int | None, Path]:
+def _partial(path: Path, suffix: str) -> tuple[int | None, Path]:
     """A new temporary file beside a file, and the handle that holds it where there are locks."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".partial{suffix}", dir=path.parent)
         if fcntl is None:
             os.close(handle)
             return None, Path(name)
@@ -144,7 +148,7 @@ def _remove_left_over(path: Path) -> None:
     """Remove the temporary files of killed processes that wrote `path`."""
     if fcntl is None:
         return
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.partial"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.partial*"):
         with suppress(OSError):  # somebody else's, or gone
             handle = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:

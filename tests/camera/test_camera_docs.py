@@ -31,7 +31,7 @@ def commands() -> list[str]:
 
 
 def test_the_page_and_the_examples_have_commands():
-    assert len(commands()) == 10
+    assert len(commands()) == 11
 
 
 @pytest.mark.parametrize("command", commands())
@@ -45,6 +45,7 @@ def test_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest
         assert open_source(uri, SourceOptions()).name
     sinks = [uri for uri in split_uris(parsed["sink"] or ["window"]) if uri.endswith(LOCAL_SINKS)]
     others = set(split_uris(parsed["sink"] or ["window"])) - set(sinks)
-    assert others <= {"window", "http://127.0.0.1:8080", "http://0.0.0.0:8080"}
+    pages = {"http://127.0.0.1:8080", "http://0.0.0.0:8080", "http://0.0.0.0:8080?password_file=page-password"}
+    assert others <= {"window", *pages}
     with open_sinks(sinks, fps=30, stats=dict, sources=sources):
         pass

@@ -258,3 +258,11 @@ def test_page_with_more_sources_than_a_browser_has_connections_shows_them_all(br
         browser.open(sink.address)
         wait_for(lambda: picture_widths(browser) == [64, 65, 66, 67, 68, 69, 70, 71])
         assert [row[".fps"] for row in shown_of(browser)] == [f"{10 + number}.0" for number in range(8)]
+
+
+def test_page_with_a_password_is_shown_to_who_gives_it(browser: Browser):
+    with HttpSink("127.0.0.1", 0, sources=["a"], stats=dict, password="open sesame") as sink:
+        status = FrameStatus(10.0, 41.0, 0, 8)
+        sink.write(Result(Frame(np.full((48, 64, 3), 90, np.uint8), "a", 0, 0.0), Detections.none(), status))
+        browser.open(sink.address.replace("//", "//me:open%20sesame@"))
+        wait_for(lambda: picture_widths(browser) == [64] and [row[".fps"] for row in shown_of(browser)] == ["10.0"])

@@ -1,5 +1,6 @@
 """The HTTP sink, spoken to over loopback: what it answers, and that no viewer slows the loop or another viewer."""
 
+import base64
 import http.client
 import json
 import logging
@@ -505,6 +506,15 @@ def test_a_request_by_another_name_gets_nothing(open_sink, host: str):
         connection.close()
 
 
+def test_names_that_were_given_are_answered_too(open_sink):
+    port = port_of(open_sink("a", names=["Door.example", "cam.example."]))
+    for host, status in (("door.example:80", 200), ("cam.example", 200), ("a.door.example", 403), ("example", 403)):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/healthz", headers={"Host": host})
+        assert connection.getresponse().status == status, host
+        connection.close()
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost:8080", "192.168.1.7:80", "[::1]:8080", socket.gethostname().upper()]
 )
@@ -520,6 +530,31 @@ def test_numbers_and_this_machines_names_are_answered_and_no_page_elsewhere_may_
     connection.request("POST", "/", headers={"Host": host})
     assert connection.getresponse().headers["Cross-Origin-Resource-Policy"] == "same-origin", "errors have them, too"
     connection.close()
+
+
+def test_a_password_is_asked_for_at_every_address_and_any_user_may_give_it(open_sink):
+    port = port_of(open_sink("a", password="pass:wört"))
+
+    def status(path: str, *header: str) -> tuple[int, str | None, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", path, headers={"Authorization": header[0]} if header else {})
+        answer = connection.getresponse()
+        try:
+            return answer.status, answer.headers["WWW-Authenticate"], answer.read()
+        finally:
+            connection.close()
+
+    def basic(text: str) -> str:
+        return "Basic " + base64.b64encode(text.encode()).decode()
+
+    asked = (401, 'Basic realm="yolov3_trt", charset="UTF-8"', b"the password is needed; any user name will do\n")
+    for path in ("/", "/page.js", "/stats.json", "/snapshot.jpg", "/view/0.mjpg", "/healthz", "/nothing"):
+        assert status(path) == asked
+    wrong = ("", "pass:wört", ":pass:wör", ":pass:wörtt", ":PASS:WÖRT", "pass:wört:")
+    for header in (*map(basic, wrong), "Basic", "Basic !!!", basic(":pass:wört").replace("Basic", "Bearer")):
+        assert status("/stats.json", header) == asked, header
+    for header in (basic(":pass:wört"), basic("me:pass:wört"), basic("me:pass:wört").replace("Basic", "basic")):
+        assert status("/healthz", header)[:2] == (200, None)
 
 
 def test_many_connections_that_dribble_or_say_nothing_shut_nobody_out(open_sink, monkeypatch: pytest.MonkeyPatch):

@@ -1,11 +1,15 @@
 """Several sinks at once and by URI; lines on a stream; windows, on a window system that is played."""
 
+import base64
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +302,24 @@ def test_folder_takes_how_many_pictures_and_how_many_to_keep(tmp_path: Path):
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["00000004", "00000006", "00000008"]
 
 
+def test_page_takes_names_and_the_first_line_of_a_file_as_its_password(tmp_path: Path):
+    secret = tmp_path / "page-password"
+    uri = f"http://127.0.0.1:0?password_file={secret}&name=door.example&name=cam.example"
+    for content, fault in ((None, "cannot be read (No such file"), (b"\nfast", "is empty"), (b"\xff\n", "not text")):
+        if content is not None:
+            secret.write_bytes(content)
+        with pytest.raises(CameraError, match=re.escape(fault)):
+            opened(uri)
+    secret.write_text("let me in\r\nsecond line\n")
+    with opened(uri) as group:
+        (address,) = group.addresses
+        asking = urllib.request.Request(f"{address}/healthz", headers={"Host": "cam.example"})
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(asking)
+        asking.add_header("Authorization", f"Basic {base64.b64encode(b'me:let me in').decode()}")
+        assert urllib.request.urlopen(asking).status == 200 and "let me in" not in group.name
+
+
 FORMS = "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi, NAME.jsonl, jsonl (on stdout) or FOLDER/?every=1&keep=1000"
 
 
@@ -309,8 +331,10 @@ FORMS = "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi, NAME.jsonl, jsonl (o
         ("video.mkv", "not a sink"),
         ("rtsp://127.0.0.1:8554/", "not a sink"),
         ("https://127.0.0.1:8080", "not a sink"),
-        ("http://127.0.0.1:8080/view", "more than http://HOST:PORT"),
-        ("http://me@127.0.0.1:8080", "more than http://HOST:PORT"),
+        ("http://127.0.0.1:8080/view", "more than http://HOST:PORT?password_file=FILE&name=HOST"),
+        ("http://me@127.0.0.1:8080", "more than http://HOST:PORT?password_file=FILE&name=HOST"),
+        ("http://127.0.0.1:0?name=", "a page takes password_file once, and name, which may be repeated"),
+        ("http://127.0.0.1:0?password=1", "a page takes password_file once, and name, which may be repeated"),
         ("http://127.0.0.1:x", "Port could not be cast to integer value as 'x'"),
         ("http://127.0.0.1:70000", "Port out of range 0-65535"),
         ("out/?every=0", "every='0' is not a number from 1"),

@@ -419,8 +419,10 @@ def test_a_link_planted_where_a_picture_is_written_leads_nowhere(tmp_path: Path)
     precious = tmp_path / "precious"
     precious.write_text("mine")
     (tmp_path / "frames").mkdir()
-    (tmp_path / "frames" / ".00000000.jpg.partial").symlink_to(precious)
+    (tmp_path / "frames" / ".00000007.jpg.partial").write_text("of a run that was killed")
     sink = FramesSink(tmp_path / "frames", ["a"])
+    assert not any((tmp_path / "frames").iterdir())
+    (tmp_path / "frames" / ".00000000.jpg.partial").symlink_to(precious)
     sink.write(result_of(Frame(grey_pictures([0])[0], "a", 0, 0.0)))
     assert precious.read_text() == "mine" and (tmp_path / "frames" / "00000000.jpg").read_bytes().startswith(
         b"\xff\xd8"

@@ -11,7 +11,7 @@ from tests.soak_camera import soak
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory and threads are read from /proc")
 def test_memory_and_threads_stay_as_they_are(tmp_path: Path):
-    figures = soak(tmp_path, argparse.Namespace(minutes=0.3, fps=10, every=0.5, kills=0))
+    figures = soak(tmp_path, argparse.Namespace(minutes=0.3, fps=10, every=0.5, kills=0, attacks=True, video="mp4"))
     assert figures["exit_code"] == 0
     summary = figures["summary"]
     assert summary["captured"] == summary["processed"] + summary["dropped"] and summary["errors"] == []

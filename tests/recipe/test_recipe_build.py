@@ -1,7 +1,6 @@
 """Recipe -> engine: built once, left alone while nothing changed, whole or absent whatever happens."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -197,17 +196,6 @@ def test_two_processes_build_one_recipe_and_leave_one_engine(tmp_path: Path):
     assert sorted(reasons) == ["nothing changed since it was built", "there was no engine yet"]
     load_engine_meta(engine)
     assert not [name for name in files_in(tmp_path) if name.endswith(".partial")]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_build_killed_at_any_moment_leaves_no_engine_that_is_not_whole(tmp_path: Path):
-    command = [sys.executable, "-m", "tests.kill_builds", str(tmp_path), "30"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert result.returncode == 0, result.stderr[-2000:]
-    seen = json.loads(result.stdout)
-    assert seen["killed"] == 30 and seen.get("whole", 0) > 0
-    assert not [name for name in files_in(tmp_path) if name.endswith(".partial")]  # the last build tidied up
 
 
 @pytest.fixture

@@ -216,11 +216,12 @@ def test_a_lock_in_a_file_that_is_no_folder_says_so(tmp_path: Path):
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_what_another_still_writes_is_not(tmp_path: Path):
     path = tmp_path / "net.onnx"
-    left = tmp_path / ".net.onnx.abcdefgh.partial"
+    left, video = tmp_path / ".net.onnx.abcdefgh.partial", tmp_path / ".net.onnx.abcdefgh.partial.mp4"
     left.write_bytes(b"half")
+    video.write_bytes(b"half")
     (tmp_path / ".other.onnx.abcdefgh.partial").write_bytes(b"not of this file")
-    with replacing(path) as outer:
-        assert not left.exists()
+    with replacing(path, ".mp4") as outer:
+        assert not left.exists() and not video.exists() and outer.name.endswith(".partial.mp4")
         write_bytes(path, b"whole")
         assert outer.exists()
         outer.write_bytes(b"newer")

@@ -66,8 +66,8 @@ class _Discarded(Exception):
 class FileSink(Sink):
     """A file that is renamed into place when it is closed; without a single frame there is none, and a warning."""
 
-    def __init__(self, path: Path) -> None:
-        """Claim a temporary file beside `path`, so that a folder that cannot be written is known at once.
+    def __init__(self, path: Path, partial_suffix: str = "") -> None:
+        """Claim a temporary file beside `path`, so that a folder that cannot be written is known at once; see `replacing`.
 
         Raises:
             OutputError: it cannot.
@@ -77,7 +77,7 @@ class FileSink(Sink):
         self._frames = 0
         self._is_open = True
         self._resources = ExitStack()
-        self._partial = self._resources.enter_context(replacing(path))
+        self._partial = self._resources.enter_context(replacing(path, partial_suffix))
 
     def close(self) -> None:
         """Put the file in place; harmless when repeated.

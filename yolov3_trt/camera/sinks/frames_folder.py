@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from yolov3_trt.camera.draw import annotated
@@ -33,6 +34,9 @@ class FramesSink(Sink):
         self.name = f"{folder}/"
         if any(make_folder(folder).glob("*.jpg")):
             raise CameraError(f"{folder}: there are JPEGs in it; give an empty folder or a new one")
+        for left in folder.glob(".*.jpg.partial"):  # of a run that was killed
+            with suppress(OSError):
+                left.unlink()
         self._folder, self._every, self._keep = folder, every, keep
         self._prefixes = {source: f"{n}-" if len(sources) > 1 else "" for n, source in enumerate(sources)}
         self._seen: Counter[str] = Counter()

@@ -37,6 +37,8 @@ class HttpSink(Sink):
         sources: Sequence[str],
         stats: Callable[[], dict[str, Any]],
         max_viewers: int = _MAX_VIEWERS,
+        names: Sequence[str] = (),
+        password: str | None = None,
     ) -> None:
         """Listen.
 
@@ -46,13 +48,15 @@ class HttpSink(Sink):
             sources: names of all sources, the first as `/view/0.mjpg`.
             stats: of the loop, plain values for `/stats.json`; called by any thread.
             max_viewers: of live views at a time; one more is refused.
+            names: host names by which it may be asked for besides this machine's own, as behind a proxy.
+            password: that every request must have (HTTP Basic, with any user name); None: none.
 
         Raises:
             CameraError: the address cannot be had.
         """
         self._views = {source: LiveView(source) for source in sources}
         try:
-            self._server = ViewServer(host, port, tuple(self._views.values()), stats, max_viewers)
+            self._server = ViewServer(host, port, tuple(self._views.values()), stats, max_viewers, names, password)
         except (OSError, OverflowError) as exc:
             self._close_views()
             reason = exc.strerror if isinstance(exc, OSError) else exc
@@ -65,7 +69,8 @@ class HttpSink(Sink):
         self._is_open = True
         _LOG.info("%s: the live view", self.address)
         if not ipaddress.ip_address(self._server.bound_to[0]).is_loopback:
-            _LOG.warning("%s: whoever reaches this machine can watch, without a password", self.address)
+            how = "without a password" if password is None else "with the password, which travels unencrypted"
+            _LOG.warning("%s: whoever reaches this machine can watch, %s", self.address, how)
 
     def write(self, result: Result) -> None:
         """Hand over a frame; it is encoded when somebody watches.

@@ -1,5 +1,8 @@
 """What the HTTP sink answers, and the threads that do."""
 
+import base64
+import hashlib
+import hmac
 import ipaddress
 import json
 import logging
@@ -66,9 +69,16 @@ class ViewServer(HTTPServer):
     request_queue_size = 1024  # connections that the system holds while this is busy; it may allow fewer
 
     def __init__(
-        self, host: str, port: int, views: Sequence[LiveView], stats: Callable[[], dict[str, Any]], max_viewers: int
+        self,
+        host: str,
+        port: int,
+        views: Sequence[LiveView],
+        stats: Callable[[], dict[str, Any]],
+        max_viewers: int,
+        names: Sequence[str],
+        password: str | None,
     ) -> None:
-        """Listen.
+        """Listen; for the last two see `HttpSink`.
 
         Raises:
             OSError: the address cannot be had.
@@ -77,7 +87,9 @@ class ViewServer(HTTPServer):
         self.views, self.stats = views, stats
         self.free_viewers = threading.BoundedSemaphore(max_viewers)
         self.files = {path: (_file(name), kind) for path, (name, kind) in _PAGE.items()}
-        self._names = {"localhost", host.lower(), socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+        own = socket.gethostname()
+        self._names = {name.lower().rstrip(".") for name in ("localhost", host, own, f"{own}.local", *names)}
+        self._password = None if password is None else _digest(password.encode())
         self._connections: dict[threading.Thread, _Connection] = {}
         self._lock = threading.Lock()
         super().__init__((host, port), _Handler)
@@ -154,6 +166,18 @@ class ViewServer(HTTPServer):
         with self._lock:
             self._connections[threading.current_thread()].waits_since_s = time.monotonic() if waits else None
 
+    def may_watch(self, authorization: str) -> bool:
+        """Whether a request's `Authorization` has the password, with whatever user name; true where none is asked for."""
+        if self._password is None:
+            return True
+        scheme, _, given = authorization.partition(" ")
+        try:
+            _, _, password = base64.b64decode(given, validate=True).partition(b":")
+        except ValueError:
+            return False
+        # Digests have one length, and are compared in a time that says nothing about where they differ.
+        return scheme.lower() == "basic" and hmac.compare_digest(_digest(password), self._password)
+
     def is_own_name(self, host: str) -> bool:
         """Whether a request's `Host` is a number, or a name of this machine.
 
@@ -208,9 +232,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._refuse(
                 HTTPStatus.FORBIDDEN,
-                "this machine has another name; use its address, its host name or localhost, and let a proxy "
-                "send one of them as Host",
+                "this machine has another name; use its address, its host name or localhost, or allow this one with "
+                "?name= behind the address of the sink",
             )
+            return False
+        if is_good and not self.server.may_watch(self.headers.get("Authorization", "")):
+            self.close_connection = True
+            self._refuse(HTTPStatus.UNAUTHORIZED, "the password is needed; any user name will do")
             return False
         return is_good
 
@@ -293,6 +321,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         if length is not None:
             self.send_header("Content-Length", str(length))
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Basic realm="yolov3_trt", charset="UTF-8"')
         if self.close_connection:
             self.send_header("Connection", "close")
         self.send_header("Cache-Control", "no-store")
@@ -320,6 +350,10 @@ def _state(view: LiveView) -> dict[str, Any]:
         "dropped": None if status is None else status.dropped,
         "stale_s": view.stale_s,
     }
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def _file(name: str) -> bytes:

@@ -63,7 +63,7 @@ function complain(message) {
 
 async function poll() {
   try {
-    const answer = await fetch("/stats.json", { cache: "no-store", signal: AbortSignal.timeout(5 * POLL_MS) });
+    const answer = await fetch(`${location.origin}/stats.json`, { cache: "no-store", signal: AbortSignal.timeout(5 * POLL_MS) });
     if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
     const stats = await answer.json();
     const sources = new Map((stats.sources ?? []).map((source) => [source.source, source]));

@@ -64,9 +64,10 @@ def open_sinks(
     group's `fallbacks`.
 
     Args:
-        uris: `window`, `http://HOST:PORT` (port 0 is any free one), `NAME.mp4` or `NAME.avi` (with several sources a video for
-            each, `NAME-0.mp4` on), `NAME.jsonl` (all sources in one file), `jsonl` for stdout, `FOLDER/` for pictures, of which
-            `?every=10&keep=1000` writes every tenth and keeps the newest thousand.
+        uris: `window`, `http://HOST:PORT` (port 0 is any free one; with `?password_file=FILE` who watches needs the password
+            that is the first line of a file, and with `name=NAME` the page answers to that host name too), `NAME.mp4` or
+            `NAME.avi` (with several sources a video for each, `NAME-0.mp4` on), `NAME.jsonl` (all sources in one file), `jsonl`
+            for stdout, `FOLDER/` for pictures, of which `?every=10&keep=1000` writes every tenth and keeps the newest thousand.
         fps: of videos of sources that name none.
         stats: of the loop, plain values for `/stats.json`; called by any thread. `nominal_fps` of its `sources` is the rate of
             a source's video.
@@ -97,8 +98,7 @@ def _open(uri: str, loop: _Loop) -> list[Sink]:
     if uri == "jsonl":
         return [JsonLinesStream(sys.stdout)]
     if uri.startswith("http://"):
-        host, port = _address(uri)
-        return [HttpSink(host, port, sources=loop.sources, stats=loop.stats)]
+        return [_page(uri, loop)]
     if "://" not in uri and path.endswith("/"):
         return [_folder(uri, path, query, loop)]
     if "://" not in uri and Path(uri).suffix.lower() == ".jsonl":
@@ -127,15 +127,39 @@ def _page_at_free_port(loop: _Loop) -> HttpSink:
     return HttpSink("127.0.0.1", 0, sources=loop.sources, stats=loop.stats)
 
 
-def _address(uri: str) -> tuple[str, int]:
+def _page(uri: str, loop: _Loop) -> Sink:
     try:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as exc:
         _refuse(uri, str(exc))
-    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        _refuse(uri, "more than http://HOST:PORT")
-    return parts.hostname or "127.0.0.1", 8080 if port is None else port
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    names = [value for key, value in given if key == "name"]
+    files = [value for key, value in given if key == "password_file"]
+    if parts.path not in ("", "/") or parts.fragment or parts.username is not None:
+        _refuse(uri, "more than http://HOST:PORT?password_file=FILE&name=HOST")
+    if len(names) + len(files) < len(given) or len(files) > 1 or not all(names):
+        _refuse(uri, "a page takes password_file once, and name, which may be repeated")
+    return HttpSink(
+        parts.hostname or "127.0.0.1",
+        8080 if port is None else port,
+        sources=loop.sources,
+        stats=loop.stats,
+        names=names,
+        password=_password(Path(files[0])) if files else None,
+    )
+
+
+def _password(path: Path) -> str:
+    """The first line of a file, which is in no list of processes as an option would be."""
+    try:
+        password = path.read_text().partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not text in UTF-8"
+        raise CameraError(f"{path}: this password cannot be read ({reason}); write it into that file") from exc
+    if not password:
+        raise CameraError(f"{path}: the first line is empty; write the password there")
+    return password
 
 
 def _videos(path: Path, loop: _Loop) -> list[Sink]:

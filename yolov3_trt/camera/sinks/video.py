@@ -48,12 +48,9 @@ class VideoSink(FileSink):
             raise CameraError(f"{path}: videos are written as {' or '.join(_CODECS)}; give a name that ends so")
         if not callable(fps) and not 0 < fps < math.inf:
             raise CameraError(f"{path}: fps={fps}; expected a number above 0")
-        super().__init__(path)
+        super().__init__(path, suffix)  # OpenCV chooses the container by it
         self._codec, self._given_fps = _CODECS[suffix], fps
         self._fps = math.nan  # until the first frame
-        # OpenCV chooses the container by the suffix, which the temporary file has not.
-        self._video = self._partial.with_name(self._partial.name + suffix)
-        self._resources.callback(self._video.unlink, missing_ok=True)
         self._writer: Any = None
         self._image_hw: HW = (0, 0)
         self._last: tuple[int, Image] | None = None  # the index of the last frame, and what the video shows of it
@@ -105,7 +102,7 @@ class VideoSink(FileSink):
         cv2 = require("cv2", extra="opencv")
         height, width = self._image_hw
         self._fps = self._given_fps() if callable(self._given_fps) else self._given_fps
-        writer = cv2.VideoWriter(str(self._video), cv2.VideoWriter_fourcc(*self._codec), self._fps, (width, height))
+        writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter_fourcc(*self._codec), self._fps, (width, height))
         if not writer.isOpened():
             raise CameraError(
                 f"{self._path}: this OpenCV cannot write {height}x{width} px at {self._fps:g} fps as {self._codec}; try "
@@ -119,7 +116,6 @@ class VideoSink(FileSink):
         self._writer.release()
         if is_by_ffmpeg and not self._reaches_last_frame():
             raise CameraError(f"{self._path}: the video could not be completed; is the disk full?")
-        self._video.replace(self._partial)
 
     def _reaches_last_frame(self) -> bool:
         """Whether all frames are in the video: OpenCV goes on without a word when the disk is full.
@@ -127,7 +123,7 @@ class VideoSink(FileSink):
         The announced number of frames would not tell; it may be written after frames that were lost.
         """
         cv2 = require("cv2", extra="opencv")
-        capture = cv2.VideoCapture(str(self._video), cv2.CAP_FFMPEG)
+        capture = cv2.VideoCapture(str(self._partial), cv2.CAP_FFMPEG)
         capture.set(cv2.CAP_PROP_POS_FRAMES, self._frames - 1)
         capture.grab()
         position = capture.get(cv2.CAP_PROP_POS_FRAMES)
