@@ -145,7 +145,7 @@ def check(out: Path, known: dict[str, bytes]) -> set[str]:
     """Read each file under its final name; says whether there are whole ones and refused ones."""
     found = set()
     for path in out.rglob("*"):
-        if path.is_file() and not path.name.startswith("."):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(out).parts):
             try:
                 assert_whole(path, known)
             except MetaError:
