@@ -14,6 +14,7 @@ import yolov3_trt
 from tests.cli.test_cli import TINY_CFG, write_weights
 from tests.engine.test_engine import needs_rtx
 from yolov3_trt import BuildRecipe, CalibrationSettings, DetectSettings, EngineSettings, GraphSettings, SettingError
+from yolov3_trt.errors import BackendError, ImageError
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision, load_model_meta
 from yolov3_trt.models import load_spec
 from yolov3_trt.recipe import load_recipe, recipe_from, save_recipe
@@ -147,6 +148,14 @@ def test_a_setting_becomes_what_it_stands_for(settings: Any, name: str, value: A
         ),
         (lambda: yolov3_trt.load_model("shapes", input_size=(0, 32)), "input_size: got (0, 32); expected 1 to 99999 px"),
         (lambda: yolov3_trt.load_model("shapes", 3), "weights: got 3; expected a path"),
+        (lambda: yolov3_trt.evaluate("shapes", data=3), "data: got 3; expected a path"),
+        (lambda: yolov3_trt.fetch(3), "name: got 3; expected a text"),
+        (lambda: yolov3_trt.certify(3), "artifact: got 3; expected a text"),
+        (lambda: yolov3_trt.load_recipe(3), "path: got 3; expected a path"),
+        (lambda: yolov3_trt.open_detector(3), "artifact: got 3; expected a text"),
+        (lambda: yolov3_trt.open_detector("shapes", threads=0), "threads: got 0; expected 1 to 1024"),
+        (lambda: yolov3_trt.open_detector("shapes", device="tpu"), "device: got 'tpu'; expected one of auto, cpu, cuda"),
+        (lambda: yolov3_trt.read_net_from_darknet(3, 4), "model: got 3; expected a text"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_one_line_that_begins_with_its_name(make: Callable[[], Any], text: str):
@@ -179,6 +188,36 @@ def test_one_default_precision_for_graphs_and_one_for_engines():
     assert given.with_precision(Precision.FP32, float_precision=Precision.FP32).float_precision is Precision.FP16
 
 
+# --- pictures ---
+
+
+def test_pictures_come_as_arrays_and_paths_and_nothing_else(tmp_path: Path):
+    picture, array = tmp_path / "a.png", np.full((40, 60, 3), 90, np.uint8)
+    pytest.importorskip("cv2").imwrite(str(picture), array)
+    with yolov3_trt.open_detector("shapes", nms="plain", input_size=64) as detect:
+        alone = detect(str(picture))
+        assert [list(found) for found in detect([array, picture])] == [list(alone)] * 2 and detect([]) == []
+        for wrong, text in (
+            (array[:, :, 0], "an image is uint8 (40, 60); expected uint8 (height, width, 3) BGR"),
+            (array.astype(np.float32), "an image is float32 (40, 60, 3); expected uint8"),
+            (picture.read_bytes(), "got bytes; expected a picture, uint8 (height, width, 3) BGR, the path of one"),
+            (3, "got int; expected a picture"),
+            (None, "got None (as OpenCV's imread gives for a file that it cannot read); expected a picture"),
+            (
+                "http://door/a.jpg",
+                "http://door/a.jpg: an address; expected a file (`watch` takes streams and snapshots)",
+            ),
+            (tmp_path, f"{tmp_path}: cannot be read (Is a directory)"),
+        ):
+            with pytest.raises(ImageError) as caught:
+                detect(wrong)
+            assert str(caught.value).startswith(text)
+        with pytest.raises(ImageError, match=r"an image is a str; expected uint8 \(height, width, 3\) BGR"):
+            yolov3_trt.draw_detections(str(picture), alone)
+    with pytest.raises(BackendError, match="shapes: this torch backend is closed; open the artifact again"):
+        detect(array)
+
+
 # --- jobs ---
 
 
@@ -200,6 +239,7 @@ def test_a_precision_given_as_text_is_that_of_the_graph_and_of_its_sidecar(tiny:
     exported = yolov3_trt.export(str(tiny), str(tmp_path / "s.onnx"), precision="fp16")
     assert "FLOAT16" in types_of_initializers(exported.path)
     assert load_model_meta(exported.path).precision is Precision.FP16
+    assert repr(exported) == f"<Exported {tmp_path / 's.onnx'}>"
     assert exported.to_json()["meta"]["precision"] == "fp16" and exported.to_json()["onnx"] == str(tmp_path / "s.onnx")
     plain = yolov3_trt.export(tiny, tmp_path / "plain.onnx")
     assert types_of_initializers(plain.path) <= {"FLOAT", "INT64"} and plain.meta.precision is Precision.FP32

@@ -102,7 +102,7 @@ class Detector:
             ImageError: a picture is of another shape or type, or its file cannot be read.
             BackendError: running it failed, or the detector is closed.
         """
-        if not isinstance(images, Iterable):
+        if isinstance(images, (bytes, bytearray)) or not isinstance(images, Iterable):
             raise _no_picture(images)
         waiting, step = list(images), self.meta.batch.max
         calls = []
@@ -238,6 +238,8 @@ def _source(artifact: Any, weights: Any, names: Any, input_size: Any) -> str | M
 def _read(image: Any) -> Image:
     if not isinstance(image, (str, os.PathLike)):
         raise _no_picture(image)
+    if "://" in os.fsdecode(image):
+        raise ImageError(f"{image}: an address; expected a file (`watch` takes streams and snapshots)")
     return load_image(Path(image))
 
 

@@ -22,6 +22,23 @@ except ImportError:  # Windows
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
+class Written:
+    """A result that goes wherever the path of what was written does.
+
+    Attributes:
+        path: of it.
+    """
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        """Short, whatever the result holds besides."""
+        return f"<{type(self).__name__} {self.path}>"
+
+
 def sha256_of_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in pieces."""
     return digest_of_file(path, "sha256")

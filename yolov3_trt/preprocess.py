@@ -134,5 +134,7 @@ def check_image(image: Image) -> None:
     Raises:
         ImageError: it is not uint8 (H, W, 3) with at least one pixel.
     """
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"an image is a {type(image).__name__}; expected uint8 (height, width, 3) BGR")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ImageError(f"an image is {image.dtype} {image.shape}; expected uint8 (height, width, 3) BGR")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from yolov3_trt.camera.frames import FrameStatus, Result
 from yolov3_trt.detections import Detection, Detections
 from yolov3_trt.errors import require
-from yolov3_trt.preprocess import Image
+from yolov3_trt.preprocess import Image, check_image
 
 Color = tuple[int, int, int]  # BGR
 
@@ -36,9 +36,13 @@ def class_color(class_id: int) -> Color:
 def draw_detections(image: Image, detections: Detections) -> Image:
     """A copy of a picture, uint8 (H, W, 3) BGR, with boxes, class names and scores; lines grow with the picture.
 
+    Raises:
+        ImageError: it is no such array.
+
     >>> picture = cv2.imread("dog.jpg")
     >>> cv2.imwrite("boxes.jpg", yolov3_trt.draw_detections(picture, detect(picture)))
     """
+    check_image(image)
     canvas = image.copy()
     for row in reversed(list(detections)):  # the best last, on top
         _draw_object(canvas, row)

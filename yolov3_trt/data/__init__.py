@@ -82,13 +82,14 @@ def labelled_set(
 
     >>> truth = labelled_set("data.yaml", split="val").truth_for(detector.meta.class_names)  # doctest: +SKIP
     """
+    from yolov3_trt.arguments import path
     from yolov3_trt.data.labelled import LabelledSet
     from yolov3_trt.data.reading import load_set
 
     if isinstance(data, LabelledSet):
         return data
-    folder = None if images is None else Path(images)
-    return load_set(Path(data), split, images=folder, skip_faulty=skip_faulty, progress=progress)
+    folder = None if images is None else path("images", images)
+    return load_set(path("data", data), split, images=folder, skip_faulty=skip_faulty, progress=progress)
 
 
 def calibration_pictures(

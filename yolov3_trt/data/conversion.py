@@ -14,14 +14,14 @@ import numpy as np
 from yolov3_trt.data.darknet_data import darknet_key
 from yolov3_trt.data.labelled import LabelledFile, LabelledSet, instances
 from yolov3_trt.errors import OutputError, SettingError
-from yolov3_trt.files import make_folder, write_text
+from yolov3_trt.files import Written, make_folder, write_text
 
 FORMATS = ("yolo", "darknet", "voc", "coco")
 Progress = Callable[[Iterable[LabelledFile]], Iterable[LabelledFile]]
 
 
-@dataclass(frozen=True)
-class Converted:
+@dataclass(frozen=True, repr=False)
+class Converted(Written):
     """What was written.
 
     Attributes:
@@ -33,9 +33,6 @@ class Converted:
     path: Path
     pictures: Mapping[str, int]
     notes: tuple[str, ...]
-
-    def __fspath__(self) -> str:
-        return str(self.path)
 
 
 def convert_set(

@@ -18,7 +18,7 @@ from yolov3_trt.builder.resources import memory_bytes_needed, plan_bytes_needed
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
 from yolov3_trt.errors import MetaError, SettingError
-from yolov3_trt.files import locked, sha256_of_file
+from yolov3_trt.files import Written, locked, sha256_of_file
 from yolov3_trt.jobs.calibrate import table_for
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_meta, write_graph
 from yolov3_trt.meta import Batch, EngineMeta, Precision, load_engine_meta, load_model_meta, to_json
@@ -28,8 +28,8 @@ from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import EngineSettings, GraphSettings, check_engine, settings_from
 
 
-@dataclass(frozen=True)
-class Built:
+@dataclass(frozen=True, repr=False)
+class Built(Written):
     """An engine that is there now; goes wherever the path of one does.
 
     Attributes:
@@ -50,9 +50,6 @@ class Built:
     def reused(self) -> bool:
         """Nothing was built."""
         return self.engine is None
-
-    def __fspath__(self) -> str:
-        return str(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """As `build --json` writes it."""

@@ -25,7 +25,7 @@ from yolov3_trt.data.calibration_set import ChosenPictures
 from yolov3_trt.data.fingerprints import hashes_of, repeat_warnings, set_warnings
 from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.errors import CalibrationError, SettingError, require
-from yolov3_trt.files import sha256_of_file
+from yolov3_trt.files import Written, sha256_of_file
 from yolov3_trt.jobs.export import model_from, model_meta, write_graph
 from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, Precision, load_model_meta
 from yolov3_trt.models import Model, is_model
@@ -39,8 +39,8 @@ from yolov3_trt.settings import (
 )
 
 
-@dataclass(frozen=True)
-class Calibrated:
+@dataclass(frozen=True, repr=False)
+class Calibrated(Written):
     """A table of ranges, new or reused, and the pictures behind it; goes wherever the path of a table does.
 
     Attributes:
@@ -54,9 +54,6 @@ class Calibrated:
     table: CalibrationTable
     pictures: ChosenPictures
     reused: bool
-
-    def __fspath__(self) -> str:
-        return str(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """As `calibrate --json` writes it."""

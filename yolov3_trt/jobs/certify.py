@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from yolov3_trt.arguments import path as path_of
+from yolov3_trt.arguments import text
 from yolov3_trt.backends.host_path import HostPath
 from yolov3_trt.benchmarking.parity import TOLERANCES, Parity
 from yolov3_trt.data.images import load_image
@@ -102,7 +103,7 @@ def certify(
     >>> certify("yolov3-tiny").passed  # doctest: +SKIP
     True
     """
-    shown = artifact.spec.name if isinstance(artifact, Model) else os.fspath(artifact)
+    shown = artifact.spec.name if isinstance(artifact, Model) else text("artifact", artifact)
     if data is None and images is not None:
         raise SettingError("images", "given without data; leave it out")
     labelled = sets_from(images, data, split, None, reporter)[1]

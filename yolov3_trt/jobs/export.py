@@ -12,7 +12,7 @@ from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import size_text
 from yolov3_trt.calibration.table import CalibrationTable, check_table, load_table
 from yolov3_trt.errors import SettingError, require
-from yolov3_trt.files import replacing, sha256_of_file
+from yolov3_trt.files import Written, replacing, sha256_of_file
 from yolov3_trt.jobs.verify import verify_graph
 from yolov3_trt.meta import (
     InputStage,
@@ -32,8 +32,8 @@ from yolov3_trt.spec import ModelSpec
 OPENCV_CONF = 0.2  # up to which OpenCV's Darknet importer had 0 for scores
 
 
-@dataclass(frozen=True)
-class Exported:
+@dataclass(frozen=True, repr=False)
+class Exported(Written):
     """A written ONNX graph and how far it is from its reference; goes wherever the path of a graph does.
 
     Attributes:
@@ -50,9 +50,6 @@ class Exported:
     num_bytes: int
     max_difference: Mapping[str, float]
     relative_error: Mapping[str, float]
-
-    def __fspath__(self) -> str:
-        return str(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """As `export --json` writes it."""

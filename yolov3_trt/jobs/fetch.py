@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from yolov3_trt.arguments import text
 from yolov3_trt.errors import FetchError, OutputError
 from yolov3_trt.files import cache_folder, digest_of_file, locked, replacing
 from yolov3_trt.jobs.download import download
@@ -67,7 +68,7 @@ def fetch(
         FetchError: no such model, no digest, no server that has the file, or a file of another digest.
         OutputError: the destination cannot be written.
     """
-    published = _expected(name, url, sha256)
+    published = _expected(text("name", name), url, sha256)
     path = _destination(name, destination)
     with locked(path, lambda: reporter.say(f"{path}: another process is fetching this; waiting ...")):
         came_from = None

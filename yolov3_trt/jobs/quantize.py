@@ -15,6 +15,7 @@ from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
+from yolov3_trt.files import Written
 from yolov3_trt.jobs.calibrate import calibrated_at, open_pictures
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_from, write_graph
 from yolov3_trt.meta import Precision
@@ -36,8 +37,8 @@ WORST_LAYERS = 10  # of which AP is measured as well
 _SENSITIVITY_IMAGES = 8
 
 
-@dataclass(frozen=True)
-class Quantized:
+@dataclass(frozen=True, repr=False)
+class Quantized(Written):
     """An INT8 graph within its accuracy budget; goes wherever the path of a graph does.
 
     Attributes:
@@ -67,12 +68,9 @@ class Quantized:
     sensitivities: tuple[Sensitivity, ...]
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Path:  # type: ignore[override]  # that of frozen classes is read-only too
         """Of the graph."""
         return self.export.path
-
-    def __fspath__(self) -> str:
-        return str(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """As `quantize --json` writes it."""

@@ -13,6 +13,7 @@ from yolov3_trt.backends import DeviceName
 from yolov3_trt.data.labelled import DataSet
 from yolov3_trt.data.reading import load_data_set
 from yolov3_trt.errors import SettingError
+from yolov3_trt.files import Written
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import MAX_COUNT
 from yolov3_trt.training.augment import Augmentation
@@ -35,8 +36,8 @@ _NUMBERS = {
 _MAX_CACHE_MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, repr=False)
+class Trained(Written):
     """A trained network; goes wherever the path of a `.cfg` does: its weights and names lie beside it.
 
     Attributes:
@@ -50,9 +51,6 @@ class Trained:
     best: Mapping[str, Any]
     history: tuple[Mapping[str, Any], ...]
     finished: bool = True
-
-    def __fspath__(self) -> str:
-        return str(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """As `train --json` writes it."""

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import shown
 from yolov3_trt.errors import RecipeError, SettingError
 from yolov3_trt.files import write_text
@@ -29,7 +30,7 @@ def load_recipe(path: str | os.PathLike[str]) -> BuildRecipe:
     Raises:
         RecipeError: it is missing, no TOML, says what no recipe does, or what cannot be built.
     """
-    path = Path(path)
+    path = path_of("path", path)
     content = _toml(path)
     found = content.pop("format", None)
     if found != RECIPE_FORMAT:
