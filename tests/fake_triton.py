@@ -50,7 +50,11 @@ class FakeServer:
     """A server at a port of its own. It runs, hangs, refuses with `fault`, or is killed and started again."""
 
     def __init__(
-        self, model: ModelConfig | None = None, run: Callable[[Arrays], Arrays | Fault] = detect, takes_s: float = 0.0
+        self,
+        model: ModelConfig | None = None,
+        run: Callable[[Arrays], Arrays | Fault] = detect,
+        takes_s: float = 0.0,
+        credentials: Any = None,
     ) -> None:
         self.model = model or served_model()
         self.run, self.takes_s = run, takes_s
@@ -60,6 +64,7 @@ class FakeServer:
         self.questions = self.running = self.most_running = 0
         self._lock = threading.Lock()
         self._port = 0
+        self._credentials = credentials  # of grpc.ssl_server_credentials; None: not encrypted
         self.start()
 
     @property
@@ -82,7 +87,10 @@ class FakeServer:
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers)]
         )
-        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        if self._credentials is None:
+            self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        else:
+            self._port = self._server.add_secure_port(f"127.0.0.1:{self._port}", self._credentials)
         self._server.start()
 
     def kill(self) -> None:

@@ -34,6 +34,10 @@ def config_of(meta: ModelMeta = META, variant: Variant = Variant.PYTHON) -> Conf
             "triton://a/m?deadline_ms=250&retries=0&in_flight=16&encoding=jpeg",
             TritonAddress(("a:8001",), "m", "", CallOptions(250, 0, 16, Encoding.JPEG)),
         ),
+        (
+            "tritons://a/m?ca=ca.pem&certificate=me.pem&key=me.key",
+            TritonAddress(("a:8001",), "m", "", CallOptions(ca="ca.pem", certificate="me.pem", key="me.key"), True),
+        ),
     ],
 )
 def test_an_address_names_servers_a_model_and_how_to_call_it(text: str, address: TritonAddress):
@@ -51,14 +55,16 @@ def test_an_address_names_servers_a_model_and_how_to_call_it(text: str, address:
         ("triton://me@gpu1/m", "'me@gpu1' names no server"),
         ("triton://gpu1:http/m", "expected host:port"),
         ("triton://gpu1:99999/m", "expected host:port"),
-        ("triton://[::1/m", "expected triton://host:port"),
+        ("triton://[::1/m", "expected triton[s]://host:port"),
         ("triton://a/m?speed=high", "speed: there is no such option; expected deadline_ms, retries"),
         ("triton://a/m?retries=-1", "retries: got '-1'; expected a whole number, 0 to 1000"),
         ("triton://a/m?retries=9999", "retries: got 9999; expected 0 to 1000"),
         ("triton://a/m?deadline_ms=0", "deadline_ms: got 0; expected 1 to 3600000"),
         ("triton://a/m?in_flight=0", "in_flight: got 0; expected 1 to 1024"),
         ("triton://a/m?encoding=gif", "encoding: got 'gif'; expected one of raw, png, jpeg"),
-        ("triton://a/m?retries", "expected triton://host:port"),
+        ("triton://a/m?retries", "expected triton[s]://host:port"),
+        ("triton://a/m?ca=ca.pem", "ca: triton:// is not encrypted; write tritons://"),
+        ("tritons://a/m?key=me.key", "certificate: it goes with its key, and the key with its certificate; give both"),
     ],
 )
 def test_an_address_of_another_form_is_refused(text: str, error: str):

@@ -23,7 +23,7 @@ from yolov3_trt.preprocess import Image
 
 # Where the time of a picture goes, by the clock of the host; they add up to its latency.
 STAGES = ("preprocess", "inference", "postprocess")
-TRITON_SCHEME = "triton://"
+TRITON_SCHEMES = ("triton://", "tritons://")  # the second is encrypted
 
 
 class BackendName(str, Enum):
@@ -198,7 +198,7 @@ def open_backend(
 
     Args:
         artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx`, an `.engine`, or
-            `triton://host:port[,host:port]/model[:version]`, see `backends.triton`.
+            `triton://host:port[,host:port]/model[:version]` (encrypted: `tritons://`), see `backends.triton`.
         backend: `auto`, or the one that it must be.
         device: `cpu`, `cuda`, or `auto` for the GPU where the backend has one, else the CPU.
         threads: CPU threads; by default the backend's choice.
@@ -266,7 +266,7 @@ def natural_backend(artifact: str | Path | Model) -> BackendName:
     """
     if isinstance(artifact, Model) or is_model(artifact):
         return BackendName.TORCH
-    if str(artifact).startswith(TRITON_SCHEME):
+    if str(artifact).startswith(TRITON_SCHEMES):
         return BackendName.TRITON
     by_suffix = {".onnx": BackendName.ONNXRUNTIME, ".engine": BackendName.TENSORRT, ".plan": BackendName.TENSORRT}
     suffix = Path(artifact).suffix

@@ -93,7 +93,7 @@ def needed_by(verb: str, params: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _to_run(artifact: str) -> tuple[str, ...]:
     """An engine's own verdict says what it lacks, and a name that is none of these is refused by its verb."""
-    if artifact.startswith("triton://"):
+    if artifact.startswith(("triton://", "tritons://")):
         return ("tritonclient",)
     if artifact.endswith(".onnx"):
         return ("onnxruntime",)

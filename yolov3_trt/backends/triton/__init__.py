@@ -1,4 +1,4 @@
-"""Triton Inference Server as a backend: `triton://host:port[,host:port]/model[:version]`.
+"""Triton Inference Server as a backend: `triton://host:port[,host:port]/model[:version]`, or `tritons://` with TLS.
 
 The server's configuration says which model it is and how to feed it (`contract.py`). Requests go by gRPC (`wire.py`), and are
 repeated on another server when one fails (`remote.py`, `servers.py`).

@@ -1,4 +1,4 @@
-"""What a `triton://` artifact names: servers, a model, and how to call it."""
+"""What a `triton://` or `tritons://` artifact names: servers, a model, and how to call it."""
 
 import re
 from dataclasses import dataclass, fields
@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from yolov3_trt.arguments import integer, one_of
-from yolov3_trt.backends import TRITON_SCHEME
+from yolov3_trt.backends import TRITON_SCHEMES
 from yolov3_trt.errors import BackendError, SettingError
 
 GRPC_PORT = 8001  # Triton's own; its HTTP is at 8000
-_FORM = "triton://host:port[,host:port]/model[:version][?option=value&...]"
+_FORM = "triton[s]://host:port[,host:port]/model[:version][?option=value&...]"
 _WHOLE = re.compile(r"[0-9]{1,9}")
 
 
@@ -31,11 +31,17 @@ class CallOptions:
     retries: int = 8  # of a request, on other servers or on one that comes back
     in_flight: int = 4  # requests on their way at a time, and calls of `submit`
     encoding: Encoding = Encoding.RAW
+    # Of tritons://, PEM files. Who the server may be signed by, by default the authorities that gRPC knows; who this client is.
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         for name, least, most in (("deadline_ms", 1, 3_600_000), ("retries", 0, 1000), ("in_flight", 1, 1024)):
             object.__setattr__(self, name, integer(name, getattr(self, name), least, most))
         object.__setattr__(self, "encoding", one_of("encoding", self.encoding, Encoding))
+        if bool(self.certificate) is not bool(self.key):
+            raise SettingError("certificate", "it goes with its key, and the key with its certificate; give both")
 
     @property
     def deadline_s(self) -> float:
@@ -51,13 +57,14 @@ class TritonAddress:
     model: str
     version: str = ""  # empty: the one that the server's policy prefers
     options: CallOptions = CallOptions()
+    has_tls: bool = False
 
     def __str__(self) -> str:
-        return f"{TRITON_SCHEME}{','.join(self.servers)}/{self.model}{':' * bool(self.version)}{self.version}"
+        return f"{TRITON_SCHEMES[self.has_tls]}{','.join(self.servers)}/{self.model}{':' * bool(self.version)}{self.version}"
 
 
 def parse_address(text: str) -> TritonAddress:
-    """Read `triton://host:port[,host:port]/model[:version]`; its options are those of `CallOptions`.
+    """Read `triton[s]://host:port[,host:port]/model[:version]`; its options are those of `CallOptions`.
 
     Raises:
         BackendError: it is of another form, or an option is unknown or out of its range.
@@ -71,8 +78,11 @@ def parse_address(text: str) -> TritonAddress:
     model, _, version = parts.path.removeprefix("/").partition(":")
     if not model or "/" in model or parts.fragment or (":" in parts.path and not version.isdecimal()):
         raise BackendError(f"{text}: {parts.path!r} names no model or version; expected {_FORM}, the version a number")
+    has_tls = text.startswith(TRITON_SCHEMES[1])
     try:
-        return TritonAddress(servers, model, version, _call_options(dict(options)))
+        if not has_tls and (files := {"ca", "certificate", "key"} & dict(options).keys()):
+            raise SettingError(min(files), "triton:// is not encrypted; write tritons://")
+        return TritonAddress(servers, model, version, _call_options(dict(options)), has_tls)
     except SettingError as exc:
         raise BackendError(f"{text}: {exc}") from exc
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from yolov3_trt.backends.triton.address import TritonAddress
 from yolov3_trt.backends.triton.contract import Contract, contract_of
-from yolov3_trt.backends.triton.wire import CallError, Connection
+from yolov3_trt.backends.triton.wire import CallError, Connection, tls_credentials
 from yolov3_trt.errors import BackendError
 
 _LOG = logging.getLogger(__name__)
@@ -66,10 +66,11 @@ class Servers:
         """Ask each for the model; those that do not answer rest.
 
         Raises:
-            BackendError: none serves it, or two serve different ones.
+            BackendError: none serves it, or two serve different ones; or a certificate cannot be read.
             MissingDependency: tritonclient is not installed.
         """
-        self.all = [Server(Connection(name, address.model, address.version)) for name in address.servers]
+        credentials = _credentials(address) if address.has_tls else None
+        self.all = [Server(Connection(name, address.model, address.version, credentials)) for name in address.servers]
         self.repeats = self.failovers = 0  # requests that were sent again, and to another server
         self._changed = threading.Condition()  # guards all of this
         self._is_closed = False
@@ -196,6 +197,18 @@ class Servers:
             if error:
                 self._rest(server, error)
             self._changed.notify_all()
+
+
+def _credentials(address: TritonAddress) -> Any:
+    options = address.options
+    try:
+        return tls_credentials(options.ca, options.certificate, options.key)
+    except OSError as exc:
+        files = {"ca": options.ca, "certificate": options.certificate, "key": options.key}
+        given = ", ".join(f"{name}={value}" for name, value in files.items() if value)
+        raise BackendError(
+            f"{address}: {given}: {exc.strerror or exc}; give PEM files, the key without a password"
+        ) from exc
 
 
 def _contract_or_error(server: Server, timeout_s: float) -> Contract | CallError:

@@ -1,8 +1,10 @@
 """gRPC to one Triton server, by the stubs that tritonclient carries."""
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,20 +58,22 @@ class Answer:
 
 
 class Connection:
-    """An unencrypted gRPC channel to a model on one server; any thread may use it."""
+    """A gRPC channel to a model on one server; any thread may use it."""
 
-    def __init__(self, server: str, model: str, version: str = "") -> None:
+    def __init__(self, server: str, model: str, version: str = "", credentials: Any = None) -> None:
         """Prepare a channel; nothing is sent before the first call.
 
         Args:
             server: host:port.
             model: its name there.
             version: of it, or an empty text for the one that the server prefers.
+            credentials: of `tls_credentials`; None: the channel is not encrypted.
 
         Raises:
             MissingDependency: tritonclient or grpcio is not installed.
         """
         self.server, self.model, self.version = server, model, version
+        self._credentials = credentials
         self._grpc: Any = require("grpc", extra="triton")
         self._messages: Any = require("tritonclient.grpc.service_pb2", extra="triton")
         stubs: Any = require("tritonclient.grpc.service_pb2_grpc", extra="triton")
@@ -83,7 +87,10 @@ class Connection:
 
     def _connect(self, largest: int) -> None:
         options = (*_OPTIONS, ("grpc.max_receive_message_length", min(largest, _LARGEST)))
-        self._channel = self._grpc.insecure_channel(self.server, options=options)
+        if self._credentials is None:
+            self._channel = self._grpc.insecure_channel(self.server, options=options)
+        else:
+            self._channel = self._grpc.secure_channel(self.server, self._credentials, options=options)
         self._stub = self._new_stub(self._channel)
 
     def config(self, timeout_s: float) -> ModelConfig:
@@ -132,6 +139,20 @@ class Connection:
             raise CallError(exc.code().name, exc.details() or "") from exc
         except ValueError as exc:  # gRPC's error for a channel that was closed
             raise CallError("CANCELLED", str(exc)) from exc
+
+
+def tls_credentials(ca: str, certificate: str, key: str) -> Any:
+    """How a channel is encrypted, from PEM files; an empty name is none.
+
+    Raises:
+        OSError: a file cannot be read, is no PEM, or the key is not the certificate's; gRPC would only say that none answers.
+        MissingDependency: grpcio is not installed.
+    """
+    context = ssl.create_default_context(cafile=ca or None)
+    if certificate:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # a key with a password would be asked for here
+    contents = [Path(name).read_bytes() if name else None for name in (ca, key, certificate)]
+    return require("grpc", extra="triton").ssl_channel_credentials(*contents)
 
 
 def infer_request(model: str, version: str, inputs: Inputs) -> Any:
