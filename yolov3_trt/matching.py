@@ -48,6 +48,12 @@ class MatchedPairs:
         return pairs
 
     @property
+    def agreement(self) -> float:
+        """Share of all detections that have a partner, 0..1; 1 where there are none at all."""
+        detections = self.detections_a + self.detections_b
+        return 2 * self.matched / detections if detections else 1.0
+
+    @property
     def max_score_difference(self) -> float:
         """The largest of a matched pair; 0 where there is none."""
         return max(self.score_differences, default=0.0)

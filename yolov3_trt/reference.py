@@ -5,7 +5,7 @@ what every other form of the model is measured against.
 """
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import cast
 
 import numpy as np
@@ -91,12 +91,19 @@ def run_module(network: "YoloNetwork", images: NDArray[np.float32]) -> tuple[NDA
 
 
 def run_layers(
-    network: "YoloNetwork", images: NDArray[np.float32], layers: Collection[int]
+    network: "YoloNetwork",
+    images: NDArray[np.float32],
+    layers: Collection[int],
+    given: Mapping[int, NDArray[np.float32]] | None = None,
 ) -> dict[int, NDArray[np.float32]]:
-    """Outputs (N, C', H', W') of some layers of a network, by index, for images (N, C, H, W) float32."""
+    """Outputs (N, C', H', W') of some layers of a network, by index, for images (N, C, H, W) float32.
+
+    Layers of `given` give those maps instead of what they compute.
+    """
     device = next(network.parameters()).device
     with torch.inference_mode():
-        kept = network.run(torch.from_numpy(images).to(device), layers)
+        instead = {index: torch.from_numpy(array).to(device) for index, array in (given or {}).items()}
+        kept = network.run(torch.from_numpy(images).to(device), layers, instead)
         return {index: output.cpu().numpy() for index, output in kept.items()}
 
 
@@ -124,14 +131,17 @@ class YoloNetwork(nn.Module):
         kept = self.run(images, self.spec.outputs)
         return tuple(kept[index] for index in self.spec.outputs)
 
-    def run(self, images: Tensor, keep: Collection[int]) -> dict[int, Tensor]:
-        """Outputs of the layers in `keep`, by index; all others are freed after their last use."""
+    def run(
+        self, images: Tensor, keep: Collection[int], given: Mapping[int, Tensor] | None = None
+    ) -> dict[int, Tensor]:
+        """Outputs of the layers in `keep`, by index; all others are freed after their last use. `given`: see `run_layers`."""
         maps: dict[int, Tensor] = {IMAGE: images}
         needed = self.spec.needed_for(keep)
         for index, layer in enumerate(self.layers):
             if index not in needed:
                 continue
-            maps[index] = layer(*(maps[source] for source in self.spec.sources(index)))
+            instead = None if given is None else given.get(index)
+            maps[index] = layer(*(maps[source] for source in self.spec.sources(index))) if instead is None else instead
             for source in self._last_use.get(index, ()):
                 if source not in keep:
                     maps.pop(source, None)

@@ -21,7 +21,7 @@ from yolov3_trt.comparison.layers import (
     LayerComparison,
     LayerError,
     LayerProbe,
-    Maps,
+    LayerRunner,
     ModelProbe,
     compare_layers,
     has_departed,
@@ -67,10 +67,11 @@ class Kept:
 
     def __init__(self, probe: ModelProbe, images: np.ndarray) -> None:
         self.layers, self.sources, self.names = probe.layers, probe.sources, probe.names
-        self._maps = probe.maps(images, probe.layers)
+        self._maps = probe.runner(probe.layers)(images)
 
-    def maps(self, images: np.ndarray, layers: Collection[int]) -> Maps:
-        return {layer: self._maps[layer] for layer in layers}
+    def runner(self, layers: Collection[int], given: int | None = None) -> LayerRunner:
+        assert given is None
+        return lambda images: {layer: self._maps[layer] for layer in layers}
 
 
 @pytest.fixture(scope="module")

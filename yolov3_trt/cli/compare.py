@@ -19,6 +19,7 @@ from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
     from yolov3_trt.comparison import Comparison
+    from yolov3_trt.comparison.explain import Explanation
     from yolov3_trt.jobs.compare import Compared
 
 _INPUT_ERROR = 1e-3
@@ -42,10 +43,13 @@ def compare(
         bool | None,
         typer.Option("--layers/--no-layers", help="Find the first layer that departs; default: where results do."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Find what the two differ in, and what each of that costs alone.")
+    ] = False,
     json: JsonOption = None,
     **settings: Any,
 ) -> None:
-    """Run two artifacts on the same images and show how far they are apart, and from which layer on.
+    """Run two artifacts on the same images and show how far they are apart, from which layer on, and why.
 
     --weights, --names and --input-size are for whichever of the two is a model.
     """
@@ -60,6 +64,7 @@ def compare(
         images=pictures,
         data=labelled,
         layers=layers,
+        explain=explain,
         backend=backend,
         trust=trust,
         reporter=reporter(),
@@ -69,7 +74,25 @@ def compare(
     if result.accuracy is not None:
         text += [difference_text(*result.accuracy.differences)]
         text += [f"note: {note}" for note in result.accuracy.notes]
+    if result.explanation is not None:
+        text += _explanation_text(result.explanation)
     write_result(json, result.to_json(), "\n".join(text))
+
+
+def _explanation_text(found: "Explanation") -> list[str]:
+    """A row for A, one for A with each thing of B's, and one for B."""
+    labelled = found.ap[0] is not None
+
+    def row(what: str, a: str, b: str, figures: tuple[float | None, float, float | None]) -> tuple[str, ...]:
+        ap, agreement, cost = ("" if figure is None else f"{figure:.4f}" for figure in figures)
+        return (what, a, b, *([ap] if labelled else []), agreement, cost)
+
+    rows = [row("A", "", "", (found.ap[0], 1.0, None))]
+    rows += [row(f"A with B's {d.what}", d.a, d.b, (d.ap, d.agreement, d.cost)) for d in found.differences]
+    rows += [row("B", "", "", (found.ap[1], found.agreement, None))]
+    header = ("", "in A", "in B", *(["AP"] if labelled else []), "agrees with A", "costs")
+    lines = [table(header, rows), *(f"note: {note}" for note in found.notes)]
+    return lines if found.differences else [*lines, "nothing was found in which the two differ"]
 
 
 def _layers_text(result: "Compared") -> list[str]:

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from yolov3_trt.models import Model
 
 Maps = Mapping[int, NDArray[Any]]  # by layer, (N, C, H, W)
+LayerRunner = Callable[..., Maps]  # images, and the map of the given layer where there is one
 
 # Largest error of a layer, and the error that rounding makes in a single one.
 TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 3e-2, Precision.INT8: 0.5}
-_ROUNDING = {Precision.FP32: 2e-7, Precision.FP16: 3e-4, Precision.INT8: 5e-3}
+ROUNDING = {Precision.FP32: 2e-7, Precision.FP16: 3e-4, Precision.INT8: 5e-3}
 JUMP = 10.0
 MAX_DOUBLINGS = 9  # that `graph.equalise` multiplies a channel by, at most
 _LAYERS_AT_A_TIME = 16  # so many maps of both sides are in memory
@@ -41,8 +42,13 @@ class LayerProbe(Protocol):
     sources: Mapping[int, Sequence[int]]  # of a layer: those that it reads
     names: Mapping[int, str]  # of a layer: what it does
 
-    def maps(self, images: NDArray[Any], layers: Collection[int]) -> Maps:
-        """What some layers give for the input of the artifact."""
+    def runner(self, layers: Collection[int], given: int | None = None) -> "LayerRunner":
+        """What gives some layers for an input of the artifact.
+
+        Args:
+            layers: to give.
+            given: a layer whose map comes from elsewhere, with each input, in place of its own.
+        """
         ...
 
 
@@ -95,14 +101,22 @@ class GraphProbe:
         self.sources: Mapping[int, Sequence[int]] = layer_sources(self._graph)
         self.names: Mapping[int, str] = layer_operators(self._graph)
 
-    def maps(self, images: NDArray[Any], layers: Collection[int]) -> Maps:
+    def runner(self, layers: Collection[int], given: int | None = None) -> LayerRunner:
         """See `LayerProbe`."""
-        from yolov3_trt.backends.ort import run_graph
-        from yolov3_trt.graph.probe import probed
+        from yolov3_trt.backends.ort import graph_runner
+        from yolov3_trt.graph.probe import GIVEN, probed
 
-        wanted = {layer: self._values[layer] for layer in layers}
-        outputs = run_graph(probed(self._graph, tuple(wanted.values())).SerializeToString(), {INPUT_NAME: images})
-        return {layer: outputs[value] for layer, value in wanted.items()}
+        wanted = {layer: self._values[layer] for layer in layers if layer != given}
+        graph = probed(self._graph, tuple(wanted.values()), None if given is None else self._values[given])
+        run = graph_runner(graph.SerializeToString()) if wanted else None
+
+        def maps(images: NDArray[Any], of_given: NDArray[Any] | None = None) -> Maps:
+            feeds = {INPUT_NAME: images} if of_given is None else {INPUT_NAME: images, GIVEN: of_given}
+            outputs = {} if run is None else run(feeds)
+            found = {layer: outputs[value] for layer, value in wanted.items()}
+            return found if given is None or of_given is None else {**found, given: of_given}
+
+        return maps
 
 
 class ModelProbe:
@@ -119,11 +133,15 @@ class ModelProbe:
         }
         self.names: Mapping[int, str] = {layer: type(spec.layers[layer]).__name__ for layer in self.layers}
 
-    def maps(self, images: NDArray[Any], layers: Collection[int]) -> Maps:
+    def runner(self, layers: Collection[int], given: int | None = None) -> LayerRunner:
         """See `LayerProbe`."""
         from yolov3_trt.reference import run_layers
 
-        return run_layers(self._network, images, layers)
+        def maps(images: NDArray[Any], of_given: NDArray[Any] | None = None) -> Maps:
+            instead = None if given is None or of_given is None else {given: of_given}
+            return run_layers(self._network, images, layers, instead)
+
+        return maps
 
 
 def compare_layers(
@@ -148,7 +166,7 @@ def compare_layers(
     errors: list[LayerError] = []
     departed = None
     for group in progress(groups):
-        maps_a, maps_b = a.maps(inputs[0], group), b.maps(inputs[1], group)
+        maps_a, maps_b = a.runner(group)(inputs[0]), b.runner(group)(inputs[1])
         for layer in group:
             known[layer] = relative_error(maps_a[layer], maps_b[layer], equalised=precision is Precision.INT8)
             before = max((known[source] for source in b.sources.get(layer, ()) if source in known), default=None)
@@ -163,7 +181,7 @@ def compare_layers(
 
 def has_departed(found: LayerError, precision: Precision) -> bool:
     """Whether a layer's error is more than its precision and what it reads explain; NaN is."""
-    explained = JUMP * max(found.before or 0.0, _ROUNDING[precision])
+    explained = JUMP * max(found.before or 0.0, ROUNDING[precision])
     return not found.error <= min(TOLERANCE[precision], explained)
 
 
@@ -181,14 +199,18 @@ def relative_error(a: NDArray[Any], b: NDArray[Any], *, equalised: bool = False)
     if a.shape != b.shape:
         return float("inf")
     if equalised and a.ndim == 4:
-        b = b * _nearest_powers(a, b)
+        b = b * nearest_powers(a, b)
     with np.errstate(invalid="ignore"):
         difference, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(a))
     return difference / size if size else difference
 
 
-def _nearest_powers(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Of each channel the power of two, 1 down to 2**-MAX_DOUBLINGS, that brings the size of `b` to that of `a`: (C, 1, 1)."""
+def nearest_powers(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """The power of two of each channel, 1 to 2**-MAX_DOUBLINGS, that brings `b` to the size of `a`, in their first pictures.
+
+    Maps are (N, C, H, W), the powers (C, 1, 1).
+    """
+    a, b = a[:1].astype(np.float64), b[:1].astype(np.float64)
     with np.errstate(over="ignore"):
         sizes_a, sizes_b = (np.sqrt(np.square(maps).sum(axis=(0, 2, 3))) for maps in (a, b))
     there = (sizes_a > 0) & (sizes_b > 0) & np.isfinite(sizes_a) & np.isfinite(sizes_b)

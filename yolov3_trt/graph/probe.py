@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import onnx
 
 _LAYER = re.compile(r"layers\.(\d+)(\.|$)")
+GIVEN = "given"  # an input of `probed`
 # Nodes that bring a value into another type or onto another grid, for the layers that read it; the layer ends before them.
 _CARRIERS = {"QuantizeLinear", "DequantizeLinear", "Cast"}
 
@@ -49,10 +50,22 @@ def layer_operators(model: onnx.ModelProto) -> dict[int, str]:
     return {layer: ", ".join(operators) for layer, operators in sorted(found.items())}
 
 
-def probed(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
-    """A copy of a graph that gives these values of it, in whatever type they are, and nothing else."""
+def probed(model: onnx.ModelProto, values: Sequence[str], given: str | None = None) -> onnx.ModelProto:
+    """A copy of a graph that gives these values of it, in whatever type they are, and nothing else.
+
+    What reads the value `given` reads the input GIVEN instead, float32, in the value's own type.
+    """
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
-    del copied.graph.output[:]
-    copied.graph.output.extend(onnx.ValueInfoProto(name=value) for value in values)  # the type follows from the graph
+    graph = copied.graph
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=value) for value in values)  # the type follows from the graph
+    if given is not None:
+        readers = [(node, n) for node in graph.node for n, value in enumerate(node.input) if value == given]
+        for node, n in readers:
+            node.input[n] = f"{GIVEN}.like"
+        writer = next(n for n, node in enumerate(graph.node) if given in node.output)
+        like = onnx.helper.make_node("CastLike", [GIVEN, given], [f"{GIVEN}.like"], f"{GIVEN}.like")
+        graph.node.insert(writer + 1, like)
+        graph.input.append(onnx.helper.make_tensor_value_info(GIVEN, onnx.TensorProto.FLOAT, None))
     return copied

@@ -1,6 +1,6 @@
 """How far two artifacts of one network are apart on the same pictures, and from which layer on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,23 +8,23 @@ from typing import Any
 from yolov3_trt.arguments import flag, text
 from yolov3_trt.backends.host_path import fit_batch
 from yolov3_trt.comparison import Comparison, compare_detectors
-from yolov3_trt.comparison.layers import (
-    TOLERANCE,
-    GraphProbe,
-    LayerComparison,
-    LayerProbe,
-    ModelProbe,
-    compare_layers,
-)
+from yolov3_trt.comparison.explain import Explanation
+from yolov3_trt.comparison.explain import explain as explain_sides
+from yolov3_trt.comparison.layers import TOLERANCE, GraphProbe, LayerComparison, ModelProbe, compare_layers
+from yolov3_trt.comparison.networks import Side
+from yolov3_trt.data.images import load_image
 from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.data.pictures import PictureSet
+from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import SettingError
+from yolov3_trt.evaluation import score_detections
 from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED, RESAMPLES, Evaluation
 from yolov3_trt.jobs.evaluate import evaluated, for_evaluation
 from yolov3_trt.jobs.opening import Artifact, Opening, sets_from
 from yolov3_trt.meta import Precision
 from yolov3_trt.models.darknet_sections import sections_of
+from yolov3_trt.preprocess import Image
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import DetectSettings, settings_from
 
@@ -43,6 +43,7 @@ class Compared:
         layers: their layers up to the one where they part, or why nobody could look; None: nobody did.
         cfg_line: `FILE.cfg:LINE [section]` of that layer, where one of the two is a cfg.
         accuracy: average precision of both, where there were labels.
+        explanation: what the two differ in and what each of that costs, where it was asked for.
     """
 
     a: str
@@ -51,6 +52,7 @@ class Compared:
     layers: LayerComparison | str | None
     cfg_line: str | None
     accuracy: Evaluation | None
+    explanation: Explanation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` writes it."""
@@ -63,6 +65,8 @@ class Compared:
                 }
             content["accuracy"].update(difference.to_json())
             content["notes"] = list(self.accuracy.notes)
+        if self.explanation is not None:
+            content["explanation"] = self.explanation.to_json()
         return content
 
     def _layers_json(self) -> dict[str, Any] | None:
@@ -85,6 +89,7 @@ def compare(
     split: str | None = None,
     annotations: Artifact | None = None,
     layers: bool | None = None,
+    explain: bool = False,
     weights: Artifact | None = None,
     names: str | None = None,
     input_size: Any = None,
@@ -106,6 +111,8 @@ def compare(
         split: of a data.yaml; None: `val`.
         annotations: COCO instances of `images`, which is one folder then; the same as `data`.
         layers: find the first layer that departs; None: where results do.
+        explain: find what the two differ in (how pictures are fitted, anchors, suppression, order of channels, batch norm,
+            layers, precision), and what each costs alone: in AP with `data`, else in detections that they share.
         weights: of whichever is a model; so are the next two. See `open_detector`.
         names: class names of a model.
         input_size: of a model, px.
@@ -133,15 +140,19 @@ def compare(
         detectors = (detector_a, detector_b)
         outputs = compare_detectors(*detectors, reporter.track(pictures, "comparing", pictures.known_count))
         if layers is None:
-            layers = _has_departed(outputs, _coarser(*detectors))
+            layers = not explain and _has_departed(outputs, _coarser(*detectors))
         found = _layers(artifacts, detectors, pictures, opening, reporter) if layers else None
+    explanation = None
+    if flag("explain", explain):
+        explanation = _explained(artifacts, opening, detect, pictures, labelled, reporter)
+        found = explanation.layers
     departed = found.departed if isinstance(found, LayerComparison) else None
     cfg_line = None if departed is None else _cfg_line(departed.layer, artifacts)
     accuracy = None
     if labelled is not None:
-        scored = for_evaluation(DetectSettings(nms=detect.nms, resize=detect.resize))
+        scored = _for_scores(detect)
         accuracy = Evaluation(evaluated(artifacts, opening, scored, labelled, _DRAWS, reporter), *_DRAWS)
-    return Compared(*artifacts, outputs, found, cfg_line, accuracy)
+    return Compared(*artifacts, outputs, found, cfg_line, accuracy, explanation)
 
 
 def _coarser(a: Detector, b: Detector) -> Precision:
@@ -164,21 +175,75 @@ def _layers(
     reporter: Reporter,
 ) -> LayerComparison | str:
     """The layers of both on the first picture; or why they cannot be looked into."""
-    for artifact, detector in zip(artifacts, detectors, strict=True):
-        if detector.backend.name.value not in ("torch", "onnxruntime"):
-            return f"the layers of {artifact} cannot be looked into; compare the .onnx that it was made from"
-    a, b = (_probe(artifact, detector, opening) for artifact, detector in zip(artifacts, detectors, strict=True))
+    sides = tuple(_side(*pair, opening) for pair in zip(artifacts, detectors, strict=True))
+    if (why_not := _closed(artifacts, sides)) is not None:
+        return why_not
     picture = next(iter(pictures)).pixels
     inputs = (fit_batch([picture], detectors[0].meta)[0], fit_batch([picture], detectors[1].meta)[0])
-
-    def tracked(groups: Iterable[Any]) -> Iterable[Any]:
-        return reporter.track(groups, "looking into layers", None)
-
-    return compare_layers(a, b, inputs, _coarser(*detectors), tracked)
+    probe_a, probe_b = (side.probe for side in sides)
+    assert probe_a is not None and probe_b is not None
+    return compare_layers(probe_a, probe_b, inputs, _coarser(*detectors), _tracked_layers(reporter))
 
 
-def _probe(artifact: str, detector: Detector, opening: Opening) -> LayerProbe:
-    return ModelProbe(opening.load(artifact)) if detector.backend.name.value == "torch" else GraphProbe(Path(artifact))
+def _explained(
+    artifacts: tuple[str, str],
+    opening: Opening,
+    detect: DetectSettings,
+    pictures: PictureSet,
+    labelled: LabelledSet | None,
+    reporter: Reporter,
+) -> Explanation:
+    """What the two differ in; with labels at the threshold of an evaluation."""
+    settings = detect if labelled is None else _for_scores(detect)
+    with opening.open(artifacts[0], settings) as detector_a, opening.open(artifacts[1], settings) as detector_b:
+        sides = (_side(artifacts[0], detector_a, opening), _side(artifacts[1], detector_b, opening))
+        own_conf = detector_a.backend.meta.postprocess.conf if detect.conf is None else detect.conf
+        truth = None if labelled is None else labelled.truth_for(detector_a.meta.class_names)
+
+        def keyed() -> Iterator[tuple[Any, Image]]:
+            if truth is None:
+                return ((number, image.pixels) for number, image in enumerate(pictures))
+            return ((key, load_image(path)) for key, path in truth.paths.items())
+
+        def score(found: Mapping[Any, Detections], class_names: Sequence[str]) -> float | None:
+            assert labelled is not None
+            return score_detections(labelled.truth_for(class_names), found).metrics["AP"]
+
+        def tracked(items: Iterable[Any], what: str) -> Iterable[Any]:
+            return reporter.track(items, what, pictures.known_count if what == "explaining" else None)
+
+        of_labels: dict[str, Any] = {} if truth is None else {"score": score, "conf": own_conf}
+        return explain_sides(*sides, keyed, why_not=_closed(artifacts, sides), track=tracked, **of_labels)
+
+
+def _for_scores(detect: DetectSettings) -> DetectSettings:
+    return for_evaluation(DetectSettings(nms=detect.nms, resize=detect.resize))
+
+
+def _tracked_layers(reporter: Reporter) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    return lambda groups: reporter.track(groups, "looking into layers", None)
+
+
+def _side(artifact: str, detector: Detector, opening: Opening) -> Side:
+    """An artifact with its layers, where one can look into them: of models, and of graphs that this package exported."""
+    kind = detector.backend.name.value
+    if kind == "torch":
+        model = opening.load(artifact)
+        return Side(detector, ModelProbe(model), model)
+    probe = GraphProbe(Path(artifact)) if kind == "onnxruntime" else None
+    there = probe is not None and {head.layer - 1 for head in detector.meta.heads} <= set(probe.layers)
+    return Side(detector, probe if there else None)
+
+
+def _closed(artifacts: Sequence[str], sides: Sequence[Side]) -> str | None:
+    """Why the layers of the two cannot be looked into; None: they can."""
+    for artifact, side in zip(artifacts, sides, strict=True):
+        if side.probe is None:
+            other = "another program named them" if side.detector.backend.name.value == "onnxruntime" else None
+            return (
+                f"the layers of {artifact} cannot be looked into; {other or 'compare the .onnx that it was made from'}"
+            )
+    return None
 
 
 def _cfg_line(layer: int, artifacts: Iterable[str]) -> str | None:
