@@ -14,7 +14,7 @@ PACKAGE = Path(yolov3_trt.__file__).parent
 
 # From the bottom up; the modules of a line never import each other.
 LAYERS = [
-    "_version packages sizes",
+    "_version masking packages sizes",
     "errors",
     "files geometry layers opencv",
     "arguments",

@@ -35,11 +35,15 @@ import sys
 import threading
 from types import ModuleType
 
+from yolov3_trt.masking import masked
 from yolov3_trt.packages import how_to_install_extra
 
 
 class Yolov3TrtError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose. Its text shows no password of an address."""
+
+    def __str__(self) -> str:
+        return masked(super().__str__())
 
 
 class CfgError(Yolov3TrtError, ValueError):

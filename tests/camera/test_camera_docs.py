@@ -42,7 +42,7 @@ def test_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest
     parsed = group.commands[verb].make_context(verb, arguments).params
     sources = split_uris(parsed["source"] or ["0"])
     for uri in sources:
-        assert open_source(uri, SourceOptions()).name
+        assert open_source(uri, SourceOptions(credentials={"CAM_USER": "me", "CAM_PASSWORD": "secret"})).name
     sinks = [uri for uri in split_uris(parsed["sink"] or ["window"]) if uri.endswith(LOCAL_SINKS)]
     others = set(split_uris(parsed["sink"] or ["window"])) - set(sinks)
     pages = {"http://127.0.0.1:8080", "http://0.0.0.0:8080", "http://0.0.0.0:8080?password_file=page-password"}

@@ -60,6 +60,12 @@ def camera(
     ] = 60.0,
     latency: Annotated[int, typer.Option(min=0, metavar="MS", help="How long streams wait for late packets.")] = 200,
     transport: Annotated[Literal["tcp", "udp"], typer.Option(help="Transport of RTSP streams.")] = "tcp",
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="NAME=value lines for ${NAME} in addresses, mode 600; otherwise the environment's."
+        ),
+    ] = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     trust: TrustOption = False,
@@ -93,6 +99,7 @@ def camera(
         give_up_after=give_up_after,
         latency=latency,
         transport=transport,
+        credentials=credentials,
         backend=backend,
         threads=threads,
         trust=trust,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,10 +15,12 @@ from yolov3_trt.camera.loop import CameraLoop, LoopOptions
 from yolov3_trt.camera.sinks import open_sinks
 from yolov3_trt.camera.sinks.group import SinkGroup
 from yolov3_trt.camera.sources import LiveSource, Source, SourceOptions, open_source
+from yolov3_trt.camera.sources.credentials import load_credentials
 from yolov3_trt.camera.statistics import Statistics
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError, Yolov3TrtError
 from yolov3_trt.jobs.opening import Artifact, several
+from yolov3_trt.masking import masked_address
 from yolov3_trt.settings import MAX_COUNT, DetectSettings, settings_from
 
 _DEFAULT_VIDEO_FPS = 30.0  # where no source says its own
@@ -91,7 +94,7 @@ class Watch(Iterator[Result]):
             **content,
             "stuck_sources": list(self.stuck_sources),
             "sinks": {
-                "asked": list(job.sink_uris),
+                "asked": [masked_address(uri) for uri in job.sink_uris],
                 "fallbacks": list(job.sinks.fallbacks),
                 "failures": job.sinks.failures,
             },
@@ -160,6 +163,7 @@ def watch(
     give_up_after: float = 60.0,
     latency: int = 200,
     transport: str = "tcp",
+    credentials: Artifact | None = None,
     weights: Artifact | None = None,
     names: str | None = None,
     input_size: Any = None,
@@ -191,6 +195,8 @@ def watch(
         give_up_after: seconds without a frame until a source is given up; inf: never.
         latency: milliseconds that streams wait for late packets.
         transport: of RTSP: `tcp` or `udp`.
+        credentials: a file of `NAME=value` lines for `${NAME}` in addresses, which only its owner may read; the environment is
+            looked into otherwise.
         weights: of a model; for this and the next six see `open_detector`.
         names: class names of a model.
         input_size: of a model, px.
@@ -227,6 +233,7 @@ def watch(
         number("timeout", timeout, 0.5, _MAX_S),
         integer("latency", latency, 0, MAX_COUNT),
         _choice("transport", transport, "tcp", "udp"),
+        {} if credentials is None else load_credentials(Path(text("credentials", credentials))),
     )
     options = LoopOptions(
         None if max_frames is None else integer("max_frames", max_frames, 1, MAX_COUNT),

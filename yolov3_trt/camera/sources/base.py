@@ -1,6 +1,7 @@
 """What a source of frames is: one that is read in turn, or one that is there now and may be gone in a moment."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
@@ -21,6 +22,7 @@ class SourceOptions:
     timeout_s: float = 10.0  # for a camera or stream to open, and to give its next frame
     latency_ms: int = 200  # how long a stream may be held back to put late packets in order
     transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)  # for `${NAME}` in addresses
 
 
 class Source(Protocol):

@@ -3,18 +3,21 @@
 import logging
 import os
 import socket
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from yolov3_trt.camera.sources.base import Capture, LiveSource, SourceOptions
 from yolov3_trt.camera.sources.capture import OpenCvCapture, Way, open_way, opencv_has, why_no_gstreamer
+from yolov3_trt.camera.sources.credentials import with_credentials
 from yolov3_trt.camera.sources.pipelines import http_pipeline, rtsp_pipeline
 from yolov3_trt.errors import CameraError, require
+from yolov3_trt.masking import masked_address
 from yolov3_trt.packages import is_jetson
 
 _LOG = logging.getLogger(__name__)
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+_EXAMPLE = "rtsp://${CAM_USER}:${CAM_PASSWORD}@192.168.1.64:554/stream1"
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # OpenCV has no other way to hand these on
 
 
@@ -29,18 +32,15 @@ class NetworkStream(LiveSource):
         Raises:
             CameraError: it names no host.
         """
-        self.name = without_password(uri)
+        uri = with_credentials(uri.strip(), options.credentials)
+        self.name = masked_address(uri)
         try:
             parts = urlsplit(uri)
             self._address = (parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme])
-        except ValueError as exc:
-            raise CameraError(
-                f"{self.name}: {exc}; expected e.g. rtsp://user:password@192.168.1.64:554/stream1"
-            ) from exc
-        if not self._address[0]:
-            raise CameraError(
-                f"{self.name}: names no host; expected e.g. rtsp://user:password@192.168.1.64:554/stream1"
-            )
+        except ValueError:  # whose text has parts of the password
+            raise CameraError(f"{self.name}: not an address; {_expected(uri)}") from None
+        if not self._address[0] or ("@" in uri and "@" not in parts.netloc):
+            raise CameraError(f"{self.name}: names no host; {_expected(uri)}")
         self._uri, self._options, self.timeout_s = uri, options, options.timeout_s
         self._is_rtsp = parts.scheme in ("rtsp", "rtsps")
 
@@ -114,14 +114,10 @@ class NetworkStream(LiveSource):
         return Way("FFMPEG", self._uri, f"{self.name} ({used})", parameters)
 
 
-def without_password(uri: str) -> str:
-    """The same address with `***` in place of a password: for logs, results and screens."""
-    try:
-        parts = urlsplit(uri)
-        password = parts.password
-    except ValueError:
-        return uri
-    if not password:
-        return uri
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+def _expected(uri: str) -> str:
+    """How to write what was not understood."""
+    if "@" in uri:
+        return (
+            f"in a password write # / ? , [ ] % as %23 %2F %3F %2C %5B %5D %25, or take it from elsewhere: {_EXAMPLE}"
+        )
+    return f"expected e.g. {_EXAMPLE}"

@@ -1,6 +1,8 @@
 """From what a user writes to a source."""
 
 import logging
+import re
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from yolov3_trt.camera.sources.video import VideoSource
 from yolov3_trt.data.images import is_film
 from yolov3_trt.data.video import VIDEO_SUFFIXES
 from yolov3_trt.errors import CameraError
+from yolov3_trt.masking import masked_address
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT = SourceOptions()
+_USER_BEGINS = re.compile(r"^[^@]*//[^/@]+:[^@]*$")  # an address up to a comma in its password, as it seems
 
 
 def open_source(uri: str, options: SourceOptions = _DEFAULT) -> Source | LiveSource:
@@ -31,6 +35,7 @@ def open_source(uri: str, options: SourceOptions = _DEFAULT) -> Source | LiveSou
     """
     if (uri.isascii() and uri.isdigit()) or uri.startswith("/dev/"):
         return UsbCamera(uri, options)
+    uri = uri.strip()
     scheme = uri.partition("://")[0].lower() if "://" in uri else ""
     if scheme == "csi":
         return CsiCamera(uri, options)
@@ -38,23 +43,33 @@ def open_source(uri: str, options: SourceOptions = _DEFAULT) -> Source | LiveSou
         return shapes_from_uri(uri, options)
     if scheme in STREAM_SCHEMES:
         return NetworkStream(uri, options)
+    shown = masked_address(uri)
     if scheme or not uri:
-        raise CameraError(f"{uri!r}: not a source; {_expected()}")
+        raise CameraError(f"{shown!r}: not a source; {_expected()}")
     if is_film(Path(uri)):
         return VideoSource(Path(uri), is_paced=options.realtime)
     if Path(uri).is_file() or Path(uri).is_dir() or any(character in uri for character in "*?["):
         return PicturesSource(uri, fps=options.fps, is_paced=options.realtime)
-    raise CameraError(f"{uri!r}: there is no such file or folder; {_expected()}")
+    raise CameraError(f"{shown!r}: there is no such file or folder; {_expected()}")
 
 
 def split_uris(texts: Sequence[str]) -> list[str]:
     """Each text is a URI or several with commas between; a comma that belongs to a URI is written %2C.
 
-    A file whose name has commas is one.
+    A file whose name has commas is one, and commas before the `@` of an address are of its password.
     """
     uris: list[str] = []
     for text in texts:
-        uris += [text] if Path(text).exists() else [part.strip() for part in text.split(",")]
+        if Path(text).exists():
+            uris.append(text)
+            continue
+        parts = deque(part.strip() for part in text.split(","))
+        while parts:
+            uri = parts.popleft()
+            if _USER_BEGINS.search(uri):
+                until_at = next((n for n, part in enumerate(parts, 1) if "@" in part), 0)
+                uri = ",".join([uri, *(parts.popleft() for _ in range(until_at))])
+            uris.append(uri)
     return uris
 
 
