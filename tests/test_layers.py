@@ -15,7 +15,7 @@ PACKAGE = Path(yolov3_trt.__file__).parent
 # From the bottom up; the modules of a line never import each other.
 LAYERS = [
     "_version masking packages sizes",
-    "errors",
+    "errors cpu",
     "files geometry layers opencv",
     "arguments",
     "spec detections",
@@ -48,6 +48,7 @@ HOMES = {
     "pycuda": {"runtime/cuda.py"},
     "torch": {"reference.py", "graph", "backends/pytorch.py", "benchmarking/machine_roofline.py", "training"},
     "onnxruntime": {"backends/ort.py"},
+    "openvino": {"backends/ov.py"},
     "grpc": {"backends/triton/wire.py"},
     "tritonclient": {"backends/triton/wire.py", "backends/triton/model_config.py"},
     "google": {"backends/triton/model_config.py", "graph"},

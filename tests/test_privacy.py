@@ -91,6 +91,17 @@ def test_loading_every_library_asks_for_no_host_and_leaves_nothing_at_home(watch
     assert (watched.names, files_in(watched.home)) == ([], set())
 
 
+def test_openvino_asks_for_no_host_and_leaves_only_what_it_compiled_in_this_packages_cache(
+    watched: Watched, tmp_path: Path
+):
+    pytest.importorskip("openvino")
+    graph = export("shapes", tmp_path / "shapes.onnx").path
+    watched.run("-m", "yolov3_trt", "detect", graph, "--sample", "--backend", "openvino")
+    assert watched.names == []
+    places = {name for name in files_in(watched.home) if not name.startswith(".cache/yolov3_trt/openvino")}
+    assert places == {".cache", ".cache/yolov3_trt"}
+
+
 def test_detecting_asks_for_no_host_and_leaves_nothing_at_home(watched: Watched, tmp_path: Path):
     graph, picture = tmp_path / "shapes.onnx", tmp_path / "a.png"
     export("shapes", graph)

@@ -15,6 +15,7 @@ from yolov3_trt.backends import (
     Backend,
     BackendName,
     DeviceName,
+    RunPrecision,
     TensorBackend,
     TimedDetections,
     natural_backend,
@@ -166,6 +167,7 @@ def open_detector(
     device: DeviceName | str = DeviceName.AUTO,
     threads: int | None = None,
     trust: bool = False,
+    precision: RunPrecision | str | None = None,
     detect: DetectSettings | None = None,
     conf: float | None = None,
     iou: float | None = None,
@@ -184,6 +186,7 @@ def open_detector(
         device: `cpu`, `cuda`, or `auto` for the GPU where the backend has one, else the CPU.
         threads: CPU threads of the backend.
         trust: of an engine, see `open_backend`.
+        precision: what OpenVINO computes in, see `open_backend`.
         detect: thresholds and the like; what is None in it is as the artifact says.
         conf: confidence threshold, 0..1, in place of that in `detect`; so are the next four. See `DetectSettings`.
         iou: threshold of non-maximum suppression, 0..1.
@@ -203,7 +206,9 @@ def open_detector(
     )
     threads = None if threads is None else integer("threads", threads, 1, MAX_THREADS)
     source = _source(artifact, weights, names, input_size)
-    opened = open_backend(source, backend, device=device, threads=threads, trust=flag("trust", trust))
+    opened = open_backend(
+        source, backend, device=device, threads=threads, trust=flag("trust", trust), precision=precision
+    )
     return detector_on(opened, settings)
 
 

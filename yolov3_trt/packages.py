@@ -21,6 +21,7 @@ class Package:
 PACKAGES = {
     "opencv": Package("opencv", ("cv2",), jetson_apt="python3-opencv"),
     "onnxruntime": Package("cpu", ("onnxruntime",)),
+    "openvino": Package("openvino", ("openvino",)),
     "onnx": Package("onnx", ("onnx",)),
     "onnxscript": Package("export", ("onnxscript",)),
     "torch": Package("export", ("torch",)),

@@ -51,16 +51,16 @@ def picture_file(tmp_path: Path) -> Path:
     [
         (
             {"input_hw": (320, 320)},
-            "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says float32 [1, 3, 320, 320]",
+            "'images' is float32 [1, 3, 256, 256]; its sidecar says float32 [1, 3, 320, 320]",
         ),
         (
             {"input_stage": "pixels"},
-            "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says uint8 [1, 256, 256, 3]",
+            "'images' is float32 [1, 3, 256, 256]; its sidecar says uint8 [1, 256, 256, 3]",
         ),
-        ({"batch": Batch(2, 2, 2)}, "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says float32 [2, 3, 256"),
+        ({"batch": Batch(2, 2, 2)}, "'images' is float32 [1, 3, 256, 256]; its sidecar says float32 [2, 3, 256"),
         (
             {"batch": Batch(1, 1, 2)},
-            "'images' is tensor(float) [1, 3, 256, 256]; its sidecar says float32 ['N', 3, 256",
+            "'images' is float32 [1, 3, 256, 256]; its sidecar says float32 ['N', 3, 256",
         ),
         ({"output_stage": "detections"}, "the graph's outputs are ["),
         ({"class_names": tuple("abcde")}, "its sidecar says float32 [1, 30,"),
@@ -207,7 +207,7 @@ def test_what_stands_for_a_path_opens_as_one(onnx: Path):
     [
         (
             {"backend": "caffe"},
-            "backend: got 'caffe'; expected one of auto, torch, onnxruntime, tensorrt, triton, opencv",
+            "backend: got 'caffe'; expected one of auto, torch, onnxruntime, tensorrt, triton, opencv, openvino",
         ),
         ({"device": "gpu"}, "device: got 'gpu'; expected one of auto, cpu, cuda"),
         ({"resize": "crop"}, "resize: got 'crop'; expected one of letterbox, stretch"),

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tests.cli_runner import Outcome, Run, call, files_in
-from yolov3_trt.backends import BackendName
+from yolov3_trt.backends import BackendName, RunPrecision
 from yolov3_trt.cli import options, output
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.models import load_spec
@@ -150,6 +150,7 @@ def assert_fails(outcome: Outcome, *texts: str) -> None:
     "choices, values",
     [
         (options.BackendChoice, set(BackendName)),
+        (options.RunPrecisionName, set(RunPrecision)),
     ],
 )
 def test_choices_of_an_option_are_the_values_of_its_enum(choices, values):

@@ -1,7 +1,7 @@
 """Interchangeable ways to run a model, behind one small protocol: pictures in, detections out.
 
 What fits pictures and finds detections by itself (TensorRT, a server of pictures) is a `Backend`. What only runs the network
-(PyTorch, ONNX Runtime, a server of tensors) is a `TensorBackend`, and `host_path.HostPath` makes a `Backend` of it.
+(PyTorch, ONNX Runtime, OpenVINO, a server of tensors) is a `TensorBackend`, and `host_path.HostPath` makes a `Backend` of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,11 @@ class BackendName(str, Enum):
     TENSORRT = "tensorrt"
     TRITON = "triton"
     OPENCV = "opencv"
+    OPENVINO = "openvino"
+
+
+# What runs an artifact in place of what it is for.
+_ALTERNATIVES = {(BackendName.OPENCV, BackendName.TORCH), (BackendName.OPENVINO, BackendName.ONNXRUNTIME)}
 
 
 class DeviceName(str, Enum):
@@ -43,6 +48,14 @@ class DeviceName(str, Enum):
     AUTO = "auto"  # on the GPU where the backend has one, else on the CPU
     CPU = "cpu"
     CUDA = "cuda"
+
+
+class RunPrecision(str, Enum):
+    """What a backend computes in, where it can be told; the rest of a Q/DQ graph in its INT8."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,32 @@ class TensorBackend(_Opened, Protocol):
         ...
 
 
+@runtime_checkable
+class OverlappingBackend(TensorBackend, Protocol):
+    """One that runs a batch beside its caller."""
+
+    @property
+    def num_slots(self) -> int:
+        """Batches that may be under way; 2 or more."""
+        ...
+
+    def start(self, images: NDArray[Any]) -> None:
+        """Begin with a batch as `infer` takes; it must stay as it is until its `finish`.
+
+        Raises:
+            BackendError: as many are under way as there are slots, the batch has another shape or type, or it is closed.
+        """
+        ...
+
+    def finish(self) -> Mapping[str, NDArray[Any]]:
+        """Wait for the batch begun first; views that are valid until `num_slots` more were begun.
+
+        Raises:
+            BackendError: none is under way, or running it failed.
+        """
+        ...
+
+
 _Self = TypeVar("_Self", bound="OpenBackend")
 
 
@@ -191,10 +230,11 @@ def open_backend(
     device: DeviceName | str = DeviceName.AUTO,
     threads: int | None = None,
     trust: bool = False,
+    precision: RunPrecision | str | None = None,
 ) -> Backend | TensorBackend:
     """Open what runs an artifact: torch a model, ONNX Runtime an `.onnx`, TensorRT an `.engine`, a server what it serves.
 
-    A model may be run by OpenCV instead, to compare with.
+    A model may be run by OpenCV instead, to compare with, and an `.onnx` by OpenVINO.
 
     Args:
         artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx`, an `.engine`, or
@@ -203,19 +243,27 @@ def open_backend(
         device: `cpu`, `cuda`, or `auto` for the GPU where the backend has one, else the CPU.
         threads: CPU threads; by default the backend's choice.
         trust: load an engine whoever owns it or can write to it; see `engine.plan.why_untrusted`.
+        precision: what OpenVINO computes in wherever a graph is not INT8, `fp32` (default), `bf16` or `fp16`. Others
+            compute in what the artifact says.
 
     Raises:
-        SettingError: there is no such backend or device.
+        SettingError: there is no such backend, device or precision.
         BackendError: the artifact, the backend and the device do not go together.
         EngineError: an engine that cannot run here, and why.
         Yolov3TrtError: the artifact cannot be loaded.
     """
     natural = natural_backend(artifact)
     asked, on = one_of("backend", backend, BackendName), one_of("device", device, DeviceName)
-    if asked is BackendName.OPENCV and natural is BackendName.TORCH:
-        natural = asked  # both run Darknet's own models
+    if (asked, natural) in _ALTERNATIVES:
+        natural = asked
     if asked not in (BackendName.AUTO, natural):
         raise BackendError(f"{_shown(artifact)}: {asked.value} does not run this; it runs on {natural.value}")
+    computing = None if precision is None else one_of("precision", precision, RunPrecision)
+    if computing is not None and natural is not BackendName.OPENVINO:
+        raise BackendError(
+            f"{_shown(artifact)}: precision={computing.value} was asked for, but {natural.value} computes in what the artifact "
+            "says; leave it out, or run an .onnx with backend=openvino"
+        )
     if natural in (BackendName.TORCH, BackendName.OPENCV):
         return _open_model(artifact if isinstance(artifact, Model) else load_model(artifact), natural, on, threads)
     assert not isinstance(artifact, Model)
@@ -223,6 +271,14 @@ def open_backend(
         from yolov3_trt.backends.ort import OrtBackend
 
         return OrtBackend(Path(artifact), device=on.value, threads=threads)
+    if natural is BackendName.OPENVINO:
+        from yolov3_trt.backends.ov import OpenVinoBackend
+
+        if on is DeviceName.CUDA:
+            raise BackendError(
+                f"{artifact}: device=cuda was asked for, but OpenVINO runs on the CPU here; leave it out"
+            )
+        return OpenVinoBackend(Path(artifact), precision=computing or RunPrecision.FP32, threads=threads)
     if natural is BackendName.TRITON:
         if on is not DeviceName.AUTO:
             raise BackendError(

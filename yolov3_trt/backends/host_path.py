@@ -1,13 +1,14 @@
 """The host's own way from pictures to detections, around what only runs the network."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import STAGES, Backend, OpenBackend, TensorBackend, TimedDetections
+from yolov3_trt.backends import STAGES, Backend, OpenBackend, OverlappingBackend, TensorBackend, TimedDetections
 from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import Placement
 from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
@@ -15,20 +16,32 @@ from yolov3_trt.postprocess import detections_from_outputs
 from yolov3_trt.preprocess import Image, InputBuffer, prepare_batch
 
 
+@dataclass
+class _Call:
+    """One that was submitted; all but `result` is for a network that overlaps."""
+
+    placements: tuple[Placement, ...]
+    prepare_s: float
+    started_s: float
+    result: TimedDetections | None = None
+
+
 class HostPath(OpenBackend):
     """A `Backend` made of a `TensorBackend`: it fits pictures into the input and finds detections in the outputs.
 
-    It works in `submit`, one call at a time. Several may share a network.
+    A network that overlaps runs while the next pictures are fitted; with others all is done in `submit`, one call at a time.
+    Several may share a network.
     """
-
-    num_slots = 1
 
     def __init__(self, network: TensorBackend) -> None:
         """Take over what runs the network; pictures are fitted as its artifact says until `configure` says otherwise."""
         self.network = network
         self.name, self.meta = network.name, network.meta
-        self._buffer: InputBuffer | None = None  # reused from call to call, as large as the largest one
-        self._result: TimedDetections | None = None
+        self._overlapping = network if isinstance(network, OverlappingBackend) else None
+        self.num_slots = 1 if self._overlapping is None else self._overlapping.num_slots
+        # Reused from call to call, each as large as its largest one; what a network works on is not written to.
+        self._buffers: deque[InputBuffer | None] = deque([None] * self.num_slots)
+        self._calls: deque[_Call] = deque()
         self.configure(self.meta.preprocess, self.meta.postprocess)
 
     @property
@@ -41,27 +54,32 @@ class HostPath(OpenBackend):
         self._fitting, self._postprocess = replace(self.meta, preprocess=preprocess), postprocess
 
     def submit(self, images: Sequence[Image]) -> None:
-        """See `Backend.submit`; the detections are found when it returns."""
+        """See `Backend.submit`."""
         self.check_open()
-        if self._result is not None:
-            raise BackendError(f"{self.meta.name}: a result is waiting; take it before the next pictures")
+        if len(self._calls) == self.num_slots:
+            are = "a result is" if self.num_slots == 1 else f"{self.num_slots} results are"
+            raise BackendError(f"{self.meta.name}: {are} waiting; take it before the next pictures")
         self.check_count(images)
-        started_s = time.perf_counter()
+        began_s = time.perf_counter()
         batch, placements = self.prepare(images)
-        prepared_s = time.perf_counter()
-        outputs = self.network.infer(batch)
-        inferred_s = time.perf_counter()
-        found = detections_from_outputs(outputs, self.meta, self._postprocess, placements)
-        seconds = (prepared_s - started_s, inferred_s - prepared_s, time.perf_counter() - inferred_s)
-        self._result = TimedDetections(found, dict(zip(STAGES, seconds, strict=True)))
+        call = _Call(placements, time.perf_counter() - began_s, time.perf_counter())
+        if self._overlapping is None:
+            call.result = self._finished(self.network.infer(batch), call)
+        else:
+            self._overlapping.start(batch)
+            self._buffers.rotate(-1)
+        self._calls.append(call)
 
     def result(self) -> TimedDetections:
         """See `Backend.result`."""
         self.check_open()
-        if self._result is None:
+        if not self._calls:
             raise BackendError(f"{self.meta.name}: there is no result to wait for; submit pictures first")
-        result, self._result = self._result, None
-        return result
+        call = self._calls.popleft()
+        if call.result is not None:
+            return call.result
+        assert self._overlapping is not None
+        return self._finished(self._overlapping.finish(), call)
 
     def prepare(self, images: Sequence[Image]) -> tuple[NDArray[Any], tuple[Placement, ...]]:
         """Pictures -> the input of `network.infer` (valid until the next call) and where each lies in it.
@@ -69,16 +87,25 @@ class HostPath(OpenBackend):
         The batch has at least as many rows as the artifact takes; surplus ones hold whatever was there.
         """
         rows = max(len(images), self.meta.batch.min)
-        if self._buffer is None or len(self._buffer.batch) < rows:
-            self._buffer = InputBuffer(self.meta, rows)
-        batch, placements = prepare_batch(images, self._fitting, self._buffer)
+        buffer = self._buffers[0]
+        if buffer is None or len(buffer.batch) < rows:
+            buffer = self._buffers[0] = InputBuffer(self.meta, rows)
+        batch, placements = prepare_batch(images, self._fitting, buffer)
         return batch[:rows], placements
 
     def close(self) -> None:
         """See `Backend.close`: closes the network too."""
         super().close()
-        self._result = self._buffer = None
+        self._calls.clear()
         self.network.close()
+        self._buffers.clear()
+
+    def _finished(self, outputs: Mapping[str, NDArray[Any]], call: _Call) -> TimedDetections:
+        """What is in the outputs of a call that has just ended."""
+        inferred_s = time.perf_counter()
+        found = detections_from_outputs(outputs, self.meta, self._postprocess, call.placements)
+        seconds = (call.prepare_s, inferred_s - call.started_s, time.perf_counter() - inferred_s)
+        return TimedDetections(found, dict(zip(STAGES, seconds, strict=True)))
 
 
 def as_backend(opened: Backend | TensorBackend) -> Backend:

@@ -7,8 +7,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from yolov3_trt.backends import BackendName, OpenBackend
+from yolov3_trt.backends.tensors import Tensor, check_tensors
 from yolov3_trt.errors import BackendError, require
-from yolov3_trt.meta import INPUT_NAME, ModelMeta, load_model_meta
+from yolov3_trt.meta import INPUT_NAME, load_model_meta
 
 # By the device: what ONNX Runtime calls it and how it is set up. On CUDA float32 means float32, not TensorFloat-32, which it
 # otherwise allows.
@@ -40,7 +41,8 @@ class OrtBackend(OpenBackend):
         self.meta = load_model_meta(path)
         self._session: Any
         self._session, self.device, self.fallbacks = _open_somewhere(path, threads, device)
-        _check_tensors(self._session, self.meta, path)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_tensors([_form(tensor) for tensor in inputs], [_form(tensor) for tensor in outputs], self.meta, path)
 
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """See `TensorBackend.infer`."""
@@ -108,37 +110,10 @@ def _run(session: Any, names: Sequence[str], feeds: Mapping[str, NDArray[Any]], 
     return outputs
 
 
-def _check_tensors(session: Any, meta: ModelMeta, path: Path) -> None:
-    """Whether a graph has the inputs and outputs that its sidecar says.
-
-    Raises:
-        BackendError: it has others.
-    """
-    # Where the batch varies its size has a name, or nothing; what the exporter cannot tell of an output is a name, too.
-    inputs = {INPUT_NAME: (meta.input_dtype, meta.input_shape(meta.batch.max))}
-    for kind, tensors, expected in (
-        ("inputs", session.get_inputs(), inputs),
-        ("outputs", session.get_outputs(), meta.output_shapes(meta.batch.max)),
-    ):
-        names = [tensor.name for tensor in tensors]
-        if names != list(expected):
-            raise BackendError(
-                f"{path}: the graph's {kind} are {names}; its sidecar says {list(expected)}; export it again"
-            )
-        for tensor in tensors:
-            dtype, shape = expected[tensor.name]
-            sizes = [size if isinstance(size, int) else None for size in tensor.shape]
-            wanted = [None if meta.batch.dynamic else shape[0], *shape[1:]]
-            fits = len(sizes) == len(wanted) and all(a in (b, None) for a, b in zip(sizes, wanted, strict=True))
-            if (
-                _DTYPES.get(tensor.type, tensor.type) != dtype
-                or not fits
-                or (meta.batch.dynamic and sizes[0] is not None)
-            ):
-                raise BackendError(
-                    f"{path}: the graph's {tensor.name!r} is {tensor.type} {tensor.shape}; its sidecar says {dtype} "
-                    f"{[size or 'N' for size in wanted]}; export it again"
-                )
+def _form(tensor: Any) -> Tensor:
+    """Where the batch varies its size has a name, or nothing; what the exporter cannot tell of an output is a name, too."""
+    sizes = [size if isinstance(size, int) else None for size in tensor.shape]
+    return tensor.name, _DTYPES.get(tensor.type, tensor.type), sizes
 
 
 def _one_line(exc: Exception) -> str:

@@ -16,6 +16,7 @@ _MEASURED = (
     "torch",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "opencv-python",
     "opencv-python-headless",
     "tensorrt",

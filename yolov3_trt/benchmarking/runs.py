@@ -33,6 +33,8 @@ class BenchmarkConfig:
     detect: DetectSettings = field(default_factory=DetectSettings)
     device: str = "cpu"  # of PyTorch
     torch_variants: tuple[TorchOptions, ...] = ()
+    backends: tuple[str, ...] = ("onnxruntime",)  # of `.onnx` files
+    precisions: tuple[str, ...] = ("fp32",)  # that OpenVINO computes in
     onnxruntime_devices: tuple[str, ...] = ("cpu",)
     baselines: tuple[str, ...] = ()  # other software on the same models: `opencv`
     batches: tuple[int, ...] = (1,)
@@ -125,16 +127,29 @@ def _of_file(artifact: str, base: str, config: BenchmarkConfig) -> Iterator[RunS
     path = Path(artifact)
     size = path.stat().st_size if path.is_file() else None
     if path.suffix == ".onnx":
-        for device in config.onnxruntime_devices:
-            label = base if device == "cpu" else f"{base} {device}"
-            opener = partial(_open, artifact, {"device": device, "threads": config.threads})
-            name = BackendName.ONNXRUNTIME.value
-            yield RunSpec(label, artifact, name, None, device, size, device == config.onnxruntime_devices[0], opener)
+        for k, (name, how, words) in enumerate(_ways_of_graph(config)):
+            opener = partial(_open, artifact, {"backend": name, "threads": config.threads, **how})
+            precision = how.get("precision", "fp32")
+            label, device = " ".join((base, *words)), how.get("device", "cpu")
+            yield RunSpec(
+                label, artifact, name, None if precision == "fp32" else precision, device, size, k == 0, opener
+            )
         return
     is_remote = "://" in artifact
     name = BackendName.TRITON.value if is_remote else BackendName.TENSORRT.value
     opener = partial(_open, artifact, {"trust": config.trust})
     yield RunSpec(base, artifact, name, None, None if is_remote else "cuda", size, True, opener)
+
+
+def _ways_of_graph(config: BenchmarkConfig) -> Iterator[tuple[str, dict[str, str], tuple[str, ...]]]:
+    """Backend, what else it is opened with, and what that adds to the name of a row."""
+    for name in config.backends:
+        if name == BackendName.OPENVINO.value:
+            for precision in config.precisions:
+                yield name, {"precision": precision}, (name, *([] if precision == "fp32" else [precision]))
+        else:
+            for device in config.onnxruntime_devices:
+                yield name, {"device": device}, () if device == "cpu" else (device,)
 
 
 def _open_torch(model: Model, options: TorchOptions, threads: int | None, settings: DetectSettings) -> Detector:

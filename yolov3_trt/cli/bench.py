@@ -33,7 +33,17 @@ def bench(
         typer.Option(metavar="V,V,...", help="More PyTorch rows: fp16, bf16, channels_last, compile, joined by +."),
     ] = "",
     device: Annotated[str, typer.Option(help="Of PyTorch: cpu or cuda; auto: cuda where it has one.")] = "auto",
-    onnxruntime_devices: Annotated[str, typer.Option(metavar="D,D", help="Of .onnx rows: cpu, cuda.")] = "cpu",
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Of .onnx rows: onnxruntime (default), openvino; repeatable, a row for each."
+        ),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Of OpenVINO rows, beside INT8: fp32 (default), bf16, fp16; repeatable."),
+    ] = None,
+    onnxruntime_devices: Annotated[str, typer.Option(metavar="D,D", help="Of ONNX Runtime rows: cpu, cuda.")] = "cpu",
     baselines: Annotated[str, typer.Option(metavar="NAME", help="Other software on the same models: opencv.")] = "",
     frames: Annotated[int, typer.Option(min=1, help="Timed calls per row.")] = 50,
     duration: Annotated[
@@ -80,6 +90,8 @@ def bench(
                 reference=reference,
                 torch_variants=torch_variants,
                 device=device,
+                backend=backend or (),
+                precision=precision or (),
                 onnxruntime_devices=onnxruntime_devices,
                 baselines=baselines,
                 **model,

@@ -14,7 +14,14 @@ import typer
 from yolov3_trt.cli.ending import ended_by_signals
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.live_line import live_line
-from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, ThreadsOption, TrustOption
+from yolov3_trt.cli.options import (
+    ArtifactArgument,
+    BackendOption,
+    JsonOption,
+    RunPrecisionOption,
+    ThreadsOption,
+    TrustOption,
+)
 from yolov3_trt.cli.output import say, table, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -69,6 +76,7 @@ def camera(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     trust: TrustOption = False,
+    precision: RunPrecisionOption = None,
     json: JsonOption = None,
     **settings: Any,
 ) -> None:
@@ -103,6 +111,7 @@ def camera(
         backend=backend,
         threads=threads,
         trust=trust,
+        precision=precision,
         on_tick=lambda: update(),
         **settings,
     )

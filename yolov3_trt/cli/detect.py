@@ -10,7 +10,15 @@ import typer
 
 from yolov3_trt.cli.ending import name_of_end, undivided
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, ThreadsOption, TrustOption, writable
+from yolov3_trt.cli.options import (
+    ArtifactArgument,
+    BackendOption,
+    JsonOption,
+    RunPrecisionOption,
+    ThreadsOption,
+    TrustOption,
+    writable,
+)
 from yolov3_trt.cli.output import say, show, track
 from yolov3_trt.errors import Yolov3TrtError
 from yolov3_trt.settings import DetectSettings
@@ -31,6 +39,7 @@ def detect(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     trust: TrustOption = False,
+    precision: RunPrecisionOption = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="Take the picture that comes with the package, for the model `shapes`.")
     ] = False,
@@ -74,7 +83,9 @@ def detect(
             say(
                 f"note: {folder} has pictures in sub-folders, e.g. {deeper}, which are left out; --recursive takes them"
             )
-    with open_detector(artifact, backend=backend, threads=threads, trust=trust, **settings) as detector:
+    with open_detector(
+        artifact, backend=backend, threads=threads, trust=trust, precision=precision, **settings
+    ) as detector:
         record = _detect(detector, paths, count_images(paths), artifact, Outputs(save, json, jsonl))
     if record.skipped:
         say(f"yolov3_trt: {len(record.skipped)} of {record.num_done} files could not be read")

@@ -16,7 +16,7 @@ from yolov3_trt.cli.data_options import (
     sets_from_options,
 )
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import BackendOption, JsonOption, ThreadsOption, TrustOption, writable
+from yolov3_trt.cli.options import BackendOption, JsonOption, RunPrecisionOption, ThreadsOption, TrustOption, writable
 from yolov3_trt.cli.output import reporter, say, table, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -38,6 +38,7 @@ def evaluate(
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     trust: TrustOption = False,
+    precision: RunPrecisionOption = None,
     resamples: Annotated[
         int, typer.Option(min=0, max=100_000, help="Draws of the images for the 95 % interval of AP; 0: none.")
     ] = 500,
@@ -88,6 +89,7 @@ def evaluate(
         backend=backend,
         threads=threads,
         trust=trust,
+        precision=precision,
         reporter=reporter(),
         **settings,
     )

@@ -82,7 +82,7 @@ def needed_by(verb: str, params: Mapping[str, Any]) -> tuple[str, ...]:
     for parameter in needs.artifacts:
         given = params[parameter]
         for artifact in [given] if isinstance(given, (str, Path)) else given:
-            names += _to_run(str(artifact))
+            names += _to_run(str(artifact), params.get("backend"))
     if needs.builds:
         if params.get("flavor") == "tensorrt_rtx":
             names = ["tensorrt_rtx"]
@@ -91,12 +91,13 @@ def needed_by(verb: str, params: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _to_run(artifact: str) -> tuple[str, ...]:
+def _to_run(artifact: str, backend: str | list[str] | None) -> tuple[str, ...]:
     """An engine's own verdict says what it lacks, and a name that is none of these is refused by its verb."""
     if artifact.startswith(("triton://", "tritons://")):
         return ("tritonclient",)
     if artifact.endswith(".onnx"):
-        return ("onnxruntime",)
+        asked = {"onnxruntime", "openvino"} & set([backend] if isinstance(backend, str) else backend or ())
+        return tuple(sorted(asked)) or ("onnxruntime",)
     from yolov3_trt.models import is_model
 
     return ("torch",) if is_model(artifact) else ()

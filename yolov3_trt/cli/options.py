@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     pass
 
 _Target = TypeVar("_Target", bound=str | Path | None)
-BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv"]
+BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv", "openvino"]
+RunPrecisionName = Literal["fp32", "bf16", "fp16"]
 BoxLossName = Literal["ciou", "coordinates"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -85,6 +86,12 @@ InputSizeOption = Annotated[
 ]
 BackendOption = Annotated[BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.")]
+RunPrecisionOption = Annotated[
+    RunPrecisionName | None,
+    typer.Option(
+        "--precision", help="Of --backend openvino: what it computes in where a graph is not INT8. Default: fp32."
+    ),
+]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Load an engine whoever owns it or can write to it: it is executable content.")
 ]

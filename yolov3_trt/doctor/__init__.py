@@ -1,11 +1,20 @@
 """What this machine has for the edge, what is missing or broken, and the command that rights each."""
 
 from yolov3_trt.doctor.findings import Finding, Status
-from yolov3_trt.doctor.gpu import check_gpu, check_nvcc, check_onnxruntime, check_pycuda, check_tensorrt, check_torch
+from yolov3_trt.doctor.gpu import (
+    check_gpu,
+    check_nvcc,
+    check_onnxruntime,
+    check_openvino,
+    check_pycuda,
+    check_tensorrt,
+    check_torch,
+)
 from yolov3_trt.doctor.probe import Probe
 from yolov3_trt.doctor.report import bug_report
 from yolov3_trt.doctor.system import (
     check_clocks,
+    check_cpu,
     check_disk,
     check_memory,
     check_numpy,
@@ -20,6 +29,7 @@ __all__ = ["Finding", "Probe", "Status", "bug_report", "findings"]
 _CHECKS = (
     check_package,
     check_python,
+    check_cpu,
     check_numpy,
     check_gpu,
     check_tensorrt,
@@ -27,6 +37,7 @@ _CHECKS = (
     check_pycuda,
     check_torch,
     check_onnxruntime,
+    check_openvino,
     check_opencv,
     check_cameras,
     check_argus,

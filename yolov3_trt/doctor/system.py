@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yolov3_trt
 from yolov3_trt import __version__
+from yolov3_trt.cpu import cpu_features
 from yolov3_trt.doctor.findings import Finding, missing, ok, warning
 from yolov3_trt.doctor.probe import Probe
 from yolov3_trt.files import cache_folder
@@ -28,6 +29,19 @@ def check_python(probe: Probe) -> Iterator[Finding]:
     model = (probe.text("/proc/device-tree/model") or "").strip("\0\n ") if probe.is_jetson else ""
     where = f"{probe.machine.platform}{f', {model}' if model else ''}"
     yield ok("python", f"{platform.python_version()} at {sys.executable}, {where}")
+
+
+def check_cpu(probe: Probe) -> Iterator[Finding]:
+    """What the CPU computes in, which decides what INT8 and bf16 are worth on it."""
+    cpuinfo = probe.text("/proc/cpuinfo")
+    if not cpuinfo:
+        return
+    name = re.search(r"^model name\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+    features = cpu_features(cpuinfo)
+    worth = "INT8 is no faster than FP32" if not {"VNNI", "AMX", "dot product"} & set(features) else "INT8 is fast"
+    yield ok(
+        "cpu", f"{name[1] if name else probe.machine.platform}: {', '.join(features) or 'no extension'}; {worth} on it"
+    )
 
 
 def check_numpy(probe: Probe) -> Iterator[Finding]:

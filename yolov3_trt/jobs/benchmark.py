@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from yolov3_trt.arguments import flag, integer, number, one_of, size, text
-from yolov3_trt.backends import BackendName, DeviceName
+from yolov3_trt.backends import BackendName, DeviceName, RunPrecision
 from yolov3_trt.backends.torch_options import TorchOptions
 from yolov3_trt.benchmarking.frames import Frames, generated_frames, read_frames
 from yolov3_trt.benchmarking.machine import machine, peak_resident_mib
@@ -33,6 +33,7 @@ from yolov3_trt.settings import MAX_COUNT, DetectSettings
 
 BASELINES = (OPENCV,)
 DEVICES = ("cpu", "cuda")
+GRAPH_BACKENDS = (BackendName.ONNXRUNTIME.value, BackendName.OPENVINO.value)
 MAX_BATCH = 1024
 _SHOWN = 4  # pictures that a report shows
 _MAX_S = 7 * 86_400.0
@@ -48,6 +49,8 @@ def benchmark(
     reference: str | None = None,
     torch_variants: str | Iterable[str] = (),
     device: str = "auto",
+    backend: str | Iterable[str] = "onnxruntime",
+    precision: str | Iterable[str] = "fp32",
     onnxruntime_devices: str | Iterable[str] = "cpu",
     baselines: str | Iterable[str] = (),
     weights: str | os.PathLike[str] | None = None,
@@ -78,7 +81,9 @@ def benchmark(
         reference: what counts as right: a row's label, an artifact, a backend, or `none`; None: PyTorch in FP32.
         torch_variants: further PyTorch rows: `fp16`, `bf16`, `channels_last`, `compile`, joined by `+`.
         device: of PyTorch: `cpu`, `cuda`, or `auto`.
-        onnxruntime_devices: of the `.onnx` rows: `cpu`, `cuda`.
+        backend: of the `.onnx` rows, a row for each: `onnxruntime`, `openvino`.
+        precision: of the OpenVINO rows, a row for each: `fp32`, `bf16`, `fp16`; see `open_backend`.
+        onnxruntime_devices: of the rows on ONNX Runtime: `cpu`, `cuda`.
         baselines: other software on the same models: `opencv`.
         weights: of the artifacts that are models; so are the next two. See `open_detector`.
         names: class names of models.
@@ -111,6 +116,8 @@ def benchmark(
         detect=detect or DetectSettings(),
         device=own_device,
         torch_variants=_variants(torch_variants, own_device),
+        backends=_chosen("backend", backend, GRAPH_BACKENDS) or GRAPH_BACKENDS[:1],
+        precisions=_chosen("precision", precision, [one.value for one in RunPrecision]) or ("fp32",),
         onnxruntime_devices=_chosen("onnxruntime_devices", onnxruntime_devices, DEVICES),
         baselines=_chosen("baselines", baselines, BASELINES),
         batches=_batches(batch),

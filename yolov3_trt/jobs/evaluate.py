@@ -42,6 +42,7 @@ def evaluate(
     device: str = "auto",
     threads: int | None = None,
     trust: bool = False,
+    precision: str | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     worst: int = 0,
@@ -64,6 +65,7 @@ def evaluate(
         device: `cpu`, `cuda` or `auto`.
         threads: CPU threads of the backend.
         trust: of engines.
+        precision: what OpenVINO computes in, see `open_backend`.
         resamples: draws of the pictures for the 95 % interval of AP; 0: none.
         seed: of those draws.
         worst: keep this many pictures that came out worst, all artifacts together.
@@ -79,7 +81,7 @@ def evaluate(
     >>> evaluate("yolov3.engine", data="data.yaml").rows[0].accuracy.metrics["AP50"]  # doctest: +SKIP
     """
     names_of = artifacts_from(artifacts)
-    opening = Opening(weights, names, input_size, backend, device, threads, flag("trust", trust))
+    opening = Opening(weights, names, input_size, backend, device, threads, flag("trust", trust), precision)
     draws = integer("resamples", resamples, 0, MAX_RESAMPLES), integer("seed", seed, 0, MAX_COUNT)
     worst = integer("worst", worst, 0, MAX_COUNT)
     if worst_folder is not None and not worst:

@@ -30,6 +30,7 @@ class Opening:
     device: Any = "auto"
     threads: int | None = None
     trust: bool = False
+    precision: Any = None
 
     def open(self, artifact: str, detect: DetectSettings) -> Detector:
         """The detector of one of them."""
@@ -41,6 +42,7 @@ class Opening:
             device=self.device,
             threads=self.threads,
             trust=self.trust,
+            precision=self.precision,
             detect=detect,
         )
 

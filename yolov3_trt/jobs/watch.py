@@ -171,6 +171,7 @@ def watch(
     device: str = "auto",
     threads: int | None = None,
     trust: bool = False,
+    precision: str | None = None,
     on_tick: Callable[[], None] | None = None,
     **settings: Any,
 ) -> Watch:
@@ -204,6 +205,7 @@ def watch(
         device: `cpu`, `cuda` or `auto`.
         threads: CPU threads of the backend.
         trust: of an engine.
+        precision: what OpenVINO computes in, see `open_backend`.
         on_tick: is called about ten times a second, whether frames come or not, on the thread that takes the results.
         settings: any of `DetectSettings`.
 
@@ -224,6 +226,7 @@ def watch(
         "device": device,
         "threads": threads,
         "trust": flag("trust", trust),
+        "precision": precision,
         "detect": detect,
     }
     asked = SourceOptions(
