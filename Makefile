@@ -18,7 +18,7 @@ VENV_TRITON := .venv-triton
 
 PYCUDA := .venv-pycuda
 
-.PHONY: demo test test-docs test-slow fuzz lint legs arm64 bench shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
+.PHONY: demo test test-docs test-slow fuzz lint legs arm64 bench kernels shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
@@ -54,6 +54,10 @@ arm64: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# The kernels' machine code that the package ships, anew after their sources changed; NVRTC comes as wheels (0.3 GB to download).
+kernels: $(VENV)/installed
+	$(BIN)/python .ci/kernels.py .venv-kernels
 
 # How the bundled model was made (docs/training.md); about an hour on two cores. Its weights then go to yolov3_trt/models/.
 shapes-model: $(VENV)/installed
@@ -105,4 +109,4 @@ gpu-test:
 	$(TORCH_PYTHON) -m acceptance.acceptance --python $(TRT_PYTHON) --torch-python $(TORCH_PYTHON) $(GPU_TEST_OPTIONS)
 
 clean:
-	rm -rf $(VENV) $(VENV86) $(PYCUDA) $(VENV_TRITON) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-kernels $(VENV86) $(PYCUDA) $(VENV_TRITON) runs .pytest_cache .mypy_cache .ruff_cache

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-NVCC_VERSION = "Cuda compilation tools, release 12.6, V12.6.68"
 TOTAL_BYTES = 8 << 30
 OUT_OF_MEMORY, CAPTURE_INVALIDATED = 2, 901
 TEXTS = {
@@ -31,20 +30,16 @@ class OutOfMemory(Error):
     """`pycuda.driver.MemoryError`."""
 
 
-class CompileError(Error):
-    """Of nvcc."""
-
-
 class FakePycuda:
     """The modules, what they shall fail at, and what became of what they made."""
 
     def __init__(self, *, is_integrated: bool = False) -> None:
         self.is_integrated = is_integrated
+        self.compute_capability = (8, 7)
         self.failing: dict[str, Exception] = {}  # by the driver's call
         self.calls: list[str] = []
         self.live: Counter[str] = Counter()  # memory, streams, events and modules that are not freed
         self.launches: list[tuple[Any, ...]] = []
-        self.compiled: list[dict[str, Any]] = []
         self.loaded: list[bytes] = []
         self.refused: set[bytes] = set()  # cubins that the driver does not load
         self.retained = 0
@@ -79,11 +74,10 @@ class FakePycuda:
 
     def modules(self) -> dict[str, Any]:
         """For sys.modules."""
-        package, driver, compiler = (ModuleType(name) for name in ("pycuda", "pycuda.driver", "pycuda.compiler"))
+        package, driver = (ModuleType(name) for name in ("pycuda", "pycuda.driver"))
         vars(driver).update(
             Error=Error,
             MemoryError=OutOfMemory,
-            CompileError=CompileError,
             init=lambda: None,
             Device=self._device,
             Context=SimpleNamespace(pop=self.pop, synchronize=lambda: self.call("cuCtxSynchronize")),
@@ -103,22 +97,19 @@ class FakePycuda:
             memset_d8_async=self._fill,
             module_from_buffer=lambda cubin: Module(self, cubin),
         )
-        compiler.compile = self._compile  # type: ignore[attr-defined]
-        compiler.get_nvcc_version = lambda nvcc: NVCC_VERSION  # type: ignore[attr-defined]
-        return {"pycuda": package, "pycuda.driver": driver, "pycuda.compiler": compiler}
+        return {"pycuda": package, "pycuda.driver": driver}
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        """Let it be what `import pycuda` gives, and nvcc be installed."""
+        """Let it be what `import pycuda` gives."""
         for name, module in self.modules().items():
             patch.setitem(sys.modules, name, module)
-        patch.setattr("shutil.which", lambda name: f"/fake/{name}")
 
     def _device(self, ordinal: int) -> SimpleNamespace:
         if ordinal:
             raise Error("cuDeviceGet failed: invalid device ordinal")
         return SimpleNamespace(
             name=lambda: "Fake GPU",
-            compute_capability=lambda: (8, 7),
+            compute_capability=lambda: self.compute_capability,
             total_memory=lambda: TOTAL_BYTES,
             get_attribute=lambda attribute: {18: int(self.is_integrated)}[attribute],
             retain_primary_context=self._retain,
@@ -147,11 +138,6 @@ class FakePycuda:
         self.call("cuMemsetD8Async")
         assert isinstance(stream, Handle)
         ctypes.memset(target, byte, count)
-
-    def _compile(self, source: str, **options: Any) -> bytes:
-        self.fail("nvcc")
-        self.compiled.append(options)
-        return f"cubin {len(self.compiled)}".encode()
 
 
 class Made:

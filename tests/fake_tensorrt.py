@@ -26,6 +26,7 @@ class Layer:
     name: str
     kind: str = "CONVOLUTION"
     num_inputs: int = 1
+    gives: str = "FLOAT"  # a DataType
     on_dla: bool = False
     reason: str | None = None  # what TensorRT says of why it cannot run on a DLA
 
@@ -182,6 +183,8 @@ class _Network(_Limited):
         layer, made = self._fake.layers[index], self._fake.module.ILayer()
         made._layer, made.name, made.num_inputs = layer, layer.name, layer.num_inputs
         made.type = self._fake.module.LayerType[layer.kind]
+        made.num_outputs = 1
+        made.get_output = lambda index: SimpleNamespace(dtype=self._fake.module.DataType[layer.gives])
         return made
 
     def mark_weights_refittable(self, name: str) -> bool:

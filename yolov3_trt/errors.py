@@ -17,6 +17,7 @@
     ├── BuildError                      ONNX -> engine; holds TensorRT's own messages
     ├── EngineError                     an engine that cannot run here
     ├── DeviceError                     a CUDA device that failed, or is used as it cannot be
+    │   └── DeviceLostError             one that only a new process can use again
     ├── BackendError                    an artifact and a backend that do not go together
     ├── EvaluationError(ValueError)     a data set that does not go with a model
     ├── DataSetError(ValueError)        a data set: every fault with its file and line
@@ -125,6 +126,13 @@ class EngineError(Yolov3TrtError):
 
 class DeviceError(Yolov3TrtError):
     """A CUDA device that failed, or a use of one that it does not allow; the text names the driver's call."""
+
+
+class DeviceLostError(DeviceError):
+    """A CUDA device after a fault, such as a kernel's illegal access, that no call of this process can use again.
+
+    Only a new process helps: end with an exit code other than 0, and let systemd or the container start it again.
+    """
 
 
 class BackendError(Yolov3TrtError):

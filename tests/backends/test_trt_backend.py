@@ -19,7 +19,7 @@ from yolov3_trt.backends.trt import TensorRTBackend
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
-from yolov3_trt.errors import BackendError, DeviceError, EngineError, ImageError
+from yolov3_trt.errors import BackendError, DeviceError, DeviceLostError, EngineError, ImageError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.jobs.export import export as export_model
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Postprocess
@@ -595,6 +595,20 @@ def test_a_call_that_fails_is_an_error_and_the_next_one_works(
             with pytest.raises((DeviceError, EngineError), match=f"the {call} that shall fail"):
                 detector(bad)
             same(detector(good), expected(good))
+
+
+def test_after_a_fault_of_the_gpu_nothing_falls_back_and_all_of_it_is_freed(rig: Callable[..., Rig]):
+    frames = pictures(1)
+    made = rig()
+    with made.detector() as detector:
+        detector(frames)
+        made.device.break_()
+        for _ in range(2):  # as a graph, which is not captured three times then, and on a second slot
+            with pytest.raises(DeviceLostError, match="illegal memory access"):
+                detector(frames)
+        with pytest.raises(DeviceLostError):
+            detector.backend.configure(detector.meta.preprocess, detector.postprocess)
+        assert detector.backend.fallbacks == () and made.device.done["capture"] <= 1
 
 
 @pytest.mark.parametrize("call", ["launch", "synchronize"])

@@ -71,7 +71,7 @@ def network_flags(fake: FakeTensorRT) -> set[str]:
 def test_a_graph_of_each_precision_is_built_by_its_own_types_or_the_flags_that_8_x_wants(
     release: str, fake: Callable[..., FakeTensorRT], graph: Callable[..., Path]
 ):
-    weak = {Precision.FP32: [], Precision.FP16: ["FP16"], Precision.INT8: ["FP16", "INT8"]}
+    weak = {Precision.FP32: [], Precision.FP16: ["FP16"], Precision.INT8: ["INT8"]}
     for precision, flags in weak.items():
         trt = fake(release)
         path = graph(precision)
@@ -85,6 +85,18 @@ def test_a_graph_of_each_precision_is_built_by_its_own_types_or_the_flags_that_8
         assert (built.meta.flavor, built.meta.flavor_version, built.meta.gpu) == ("tensorrt", release, GPU.name)
         assert built.meta.compute_capabilities == ("8.7",)
         assert (built.notes, built.dla) == ((), None)
+
+
+def test_an_int8_graph_whose_rest_is_fp32_is_built_without_fp16(
+    fake: Callable[..., FakeTensorRT], graph: Callable[..., Path]
+):
+    for layers, flags in (
+        ([Layer("conv")], ["INT8"]),
+        ([Layer("conv"), Layer("cast", "CAST", gives="HALF")], ["FP16", "INT8"]),
+    ):
+        trt = fake("8.6.1", layers=layers)
+        build_with(graph(Precision.INT8))
+        assert trt.flags == flags
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -163,7 +163,7 @@ def flavor_of(data: Path) -> Callable[[str], Flavor]:
 @pytest.mark.parametrize(
     "version, network_flags, fp16_flags, int8_flags",
     [
-        ("tensorrt-8.6.1", {"EXPLICIT_BATCH"}, {"FP16"}, {"FP16", "INT8"}),
+        ("tensorrt-8.6.1", {"EXPLICIT_BATCH"}, {"FP16"}, {"INT8"}),
         ("tensorrt-10.3.0", {"EXPLICIT_BATCH", "STRONGLY_TYPED"}, set(), set()),
         ("tensorrt-10.13.3", {"EXPLICIT_BATCH", "STRONGLY_TYPED"}, set(), set()),
         ("tensorrt-11.4.0", {"STRONGLY_TYPED"}, set(), set()),
@@ -180,7 +180,7 @@ def test_precision_comes_from_the_graph_where_a_release_allows_it(
     for precision, expected in [(Precision.FP32, set()), (Precision.FP16, fp16_flags), (Precision.INT8, int8_flags)]:
         config = SimpleNamespace(set=[])
         config.set_flag = config.set.append
-        build._allow_weak_types(flavor, config, SimpleNamespace(precision=precision))
+        build._allow_weak_types(flavor, SimpleNamespace(num_layers=0), config, SimpleNamespace(precision=precision))
         assert {flavor.trt.BuilderFlag.names[value] for value in config.set} == expected
 
 

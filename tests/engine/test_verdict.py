@@ -22,7 +22,7 @@ from yolov3_trt.engine.driver import Gpu
 from yolov3_trt.engine.machine import InstalledFlavor, Machine, this_machine
 from yolov3_trt.engine.plan import graph_beside, load_plan, why_untrusted
 from yolov3_trt.engine.verdict import Verdict, verdict
-from yolov3_trt.errors import EngineError, MetaError
+from yolov3_trt.errors import DeviceError, EngineError, MetaError
 from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import (
     Batch,
@@ -592,7 +592,9 @@ def test_compiled_kernels_that_others_could_have_put_there_are_not_loaded(
     save_cubin(path, b"kernels")
     assert path.parent.stat().st_mode & 0o777 == 0o700 and load_cubin(path) == b"kernels"
     path.parent.chmod(0o777)
-    assert load_cubin(path) is None and "can be written by every user" in caplog.text
+    with pytest.raises(DeviceError, match="can be written by every user"):
+        load_cubin(path)
+    assert "these compiled kernels are not loaded" in caplog.text
 
 
 @posix

@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from tests.fake_pycuda import CAPTURE_INVALIDATED, CompileError, Error, FakeLibCuda, FakePycuda, OutOfMemory
+from tests.fake_pycuda import CAPTURE_INVALIDATED, Error, FakeLibCuda, FakePycuda, OutOfMemory
 from tests.sim.cuda_device import SimulatedCuda
 from tests.sim.device import has_compiler
-from yolov3_trt.errors import DeviceError, MissingDependency
+from yolov3_trt.errors import DeviceError, DeviceLostError, MissingDependency
 from yolov3_trt.geometry import Placement, Resize
 from yolov3_trt.meta import Preprocess
 from yolov3_trt.preprocess import fit_image
 from yolov3_trt.runtime.cuda import CudaDevice
 from yolov3_trt.runtime.device import Device, DeviceArray, HostArray, Stream
-from yolov3_trt.runtime.kernels.cubin import cubin_path, default_cache
+from yolov3_trt.runtime.kernels.cubin import PTX
 from yolov3_trt.runtime.kernels.letterbox import Frames, letterbox
-from yolov3_trt.runtime.kernels.source import FOLDER, Launch
+from yolov3_trt.runtime.kernels.shipped import shipped
+from yolov3_trt.runtime.kernels.source import Launch
 from yolov3_trt.runtime.libcuda import LibCuda
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="g++ is not installed: nothing compiles the simulation")
@@ -66,10 +67,10 @@ def device(request: pytest.FixtureRequest) -> Device:
     return opened
 
 
-def text_of(call: Callable[[], object]) -> str:
+def text_of(call: Callable[[], object], kind: type[DeviceError] = DeviceError) -> str:
     try:
         call()
-    except DeviceError as exc:  # not by pytest.raises: that keeps the frames of the error, and so what they refer to
+    except kind as exc:  # not by pytest.raises: that keeps the frames of the error, and so what they refer to
         return str(exc)
     pytest.fail("there was no error")
 
@@ -350,7 +351,7 @@ def every_call(gpu: CudaDevice) -> dict[str, Callable[[], object]]:
 def test_errors_of_the_driver_are_ours_and_leave_no_context_current(gpu: CudaDevice, fake: FakePycuda, call: str):
     use = every_call(gpu)[call]
     fake.failing[call] = Error(f"{call} failed: an illegal memory access was encountered")
-    text = text_of(use)
+    text = text_of(use, DeviceLostError)
     assert text.startswith("Fake GPU: ")
     assert text.endswith(
         f": {call} failed: an illegal memory access was encountered; this process can no longer use the GPU: start it again"
@@ -485,7 +486,7 @@ def test_pycuda_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch):
         CudaDevice()
 
 
-# --- its kernels ---
+# --- its kernels; where their code comes from is in test_compiled.py ---
 
 
 def test_a_launch_gives_the_kernel_its_struct(gpu: CudaDevice, fake: FakePycuda):
@@ -493,87 +494,13 @@ def test_a_launch_gives_the_kernel_its_struct(gpu: CudaDevice, fake: FakePycuda)
     for _ in range(2):
         gpu.launch(LAUNCH, stream)
     assert fake.launches == [("nms", (2, 1, 1), (512, 1, 1), stream.handle, b"a struct of 20 bytes")] * 2
-    assert len(fake.loaded) == len(fake.compiled) == 1
-    options = fake.compiled[0]
-    assert options["arch"] == "sm_87" and options["include_dirs"] == [str(FOLDER)] and options["no_extern_c"]
-    assert "-fmad=false" in options["options"] and options["cache_dir"] is False
+    assert fake.loaded == [shipped("sm_87")]
 
 
-def test_kernels_are_compiled_once_for_all_devices(gpu: CudaDevice, fake: FakePycuda, libcuda, tmp_path: Path):
+def test_code_that_the_driver_refuses_leaves_no_context_current(gpu: CudaDevice, fake: FakePycuda):
+    fake.refused.add(shipped("sm_87"))
     gpu.load_kernels()
-    for _ in range(2):
-        with CudaDevice(cache=tmp_path, libcuda=LibCuda(libcuda)) as later:
-            later.load_kernels()
-    assert len(fake.compiled) == 1 and fake.loaded == [b"cubin 1"] * 3
-    assert [path.name[:6] for path in tmp_path.iterdir()] == ["sm_87-"]
-
-
-@pytest.mark.parametrize("damage", [lambda file: file[:-1], lambda file: b"", lambda file: b"X" + file[1:]])
-def test_damaged_kernels_are_compiled_again(
-    gpu: CudaDevice, fake: FakePycuda, libcuda, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage
-):
-    gpu.load_kernels()
-    (path,) = tmp_path.iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(damage(whole))
-    with CudaDevice(cache=tmp_path, libcuda=LibCuda(libcuda)) as later:
-        later.load_kernels()
-    assert caplog.messages == [f"{path}: these compiled kernels are damaged; they are compiled again"]
-    assert fake.loaded == [b"cubin 1", b"cubin 2"] and path.read_bytes() != damage(whole)
-
-
-def test_kernels_that_the_driver_refuses_are_compiled_again(
-    gpu: CudaDevice, fake: FakePycuda, libcuda, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    gpu.load_kernels()
-    fake.refused.add(b"cubin 1")
-    with CudaDevice(cache=tmp_path, libcuda=LibCuda(libcuda)) as later:
-        later.load_kernels()
-    assert fake.loaded == [b"cubin 1", b"cubin 2"] and "device kernel image is invalid" in caplog.text
-
-
-def test_a_cache_that_cannot_be_written_costs_time_only(
-    fake: FakePycuda, libcuda, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    (tmp_path / "file").write_text("")
-    with CudaDevice(cache=tmp_path / "file", libcuda=LibCuda(libcuda)) as device:
-        device.load_kernels()
-    assert fake.loaded == [b"cubin 1"] and "the compiled kernels are not kept" in caplog.text
-
-
-def test_kernels_of_another_compiler_gpu_or_source_lie_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    paths = {
-        cubin_path(tmp_path, (8, 7), "12.6"),
-        cubin_path(tmp_path, (8, 9), "12.6"),
-        cubin_path(tmp_path, (8, 7), "13"),
-    }
-    monkeypatch.setattr("yolov3_trt.runtime.kernels.cubin.source_sha256", lambda: "another")
-    paths.add(cubin_path(tmp_path, (8, 7), "12.6"))
-    assert len(paths) == 4
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert default_cache() == Path("/cache/yolov3_trt/kernels")
-
-
-def run_nothing(nvcc: str) -> str:
-    raise OSError("Exec format error")
-
-
-def test_without_a_compiler_or_where_it_fails_the_text_says_so(
-    gpu: CudaDevice, fake: FakePycuda, monkeypatch: pytest.MonkeyPatch
-):
-    fake.failing["nvcc"] = CompileError("nvcc compilation of kernel.cu failed\n[stderr:\nkernel.cu(3): error]")
-    text = text_of(gpu.load_kernels)
-    assert text.endswith(
-        "/fake/nvcc does not compile it: nvcc compilation of kernel.cu failed [stderr: kernel.cu(3): error]"
-    )
-    monkeypatch.setattr(sys.modules["pycuda.compiler"], "get_nvcc_version", run_nothing)
-    assert text_of(gpu.load_kernels) == "/fake/nvcc cannot be run (Exec format error); reinstall the CUDA toolkit"
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert text_of(gpu.load_kernels).startswith("nvcc is not installed or not on PATH")
-    assert fake.is_balanced
-
-
-# --- its graphs ---
+    assert fake.loaded == [shipped(PTX)] and fake.is_balanced
 
 
 def test_a_graph_is_captured_launched_and_freed(gpu: CudaDevice, libcuda: FakeLibCuda):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tests.sim.device import SimulatedDevice, SimulationError
-from yolov3_trt.errors import DeviceError
+from yolov3_trt.errors import DeviceError, DeviceLostError
 from yolov3_trt.runtime.device import Device, DeviceArray, Event, Freeable, HostArray, Shape, Stream
 from yolov3_trt.runtime.kernels.source import Launch
 from yolov3_trt.runtime.owner import Owner, dtype_and_shape
@@ -46,6 +46,7 @@ class SimulatedCuda:
         self._memory: dict[int, NDArray[Any]] = {}  # the device's, by address
         self._recording: list[Callable[[], None]] = []
         self._depth = 0  # of `current`
+        self._fault: str | None = None  # in a kernel: from then on every call but freeing fails with it, as on a GPU
         self._are_loaded = False  # the kernels: a GPU needs it done before a capture
         self._handles = itertools.count(1)
 
@@ -128,6 +129,7 @@ class SimulatedCuda:
 
     def load_kernels(self) -> None:
         self.owner.check()
+        self._check_fault()
         self.owner.check_outside_capture("loading the kernels")
         self._are_loaded = True
 
@@ -140,7 +142,8 @@ class SimulatedCuda:
             try:
                 self._kernels.run(launch)
             except SimulationError as exc:
-                raise DeviceError(f"{self.name}: {exc}") from exc
+                self._fault = str(exc)
+                self._check_fault()
 
         self.put(stream, run)
 
@@ -173,11 +176,20 @@ class SimulatedCuda:
     def _count(self, what: str, call: str, *, capturable: bool = True) -> None:
         """What each call does first; it fails here where it shall."""
         self.owner.check()
+        self._check_fault()
         if not capturable:
             self.owner.check_outside_capture(what)
         self.done[call] += 1
         if (call, self.done[call]) in self._failing:
             raise DeviceError(f"{self.name}: {what}: the {call} that shall fail")
+
+    def break_(self, fault: str = "an illegal memory access was encountered") -> None:
+        """Let a kernel of another program have broken the context."""
+        self._fault = fault
+
+    def _check_fault(self) -> None:
+        if self._fault is not None:
+            raise DeviceLostError(f"{self.name}: {self._fault}")
 
     def _allocate(self, what: str, nbytes: int, available: int) -> tuple[NDArray[Any], Callable[[], None]]:
         self._count(what, "allocation", capturable=False)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetections
 from yolov3_trt.detections import Detections
 from yolov3_trt.engine.plan import Plan, load_plan
-from yolov3_trt.errors import BackendError, DeviceError, EngineError, ImageError
+from yolov3_trt.errors import BackendError, DeviceError, DeviceLostError, EngineError, ImageError
 from yolov3_trt.geometry import Placement
 from yolov3_trt.meta import INPUT_NAME, ModelMeta, OutputStage, Postprocess, Preprocess
 from yolov3_trt.postprocess import detections_from_outputs
@@ -119,6 +119,8 @@ class TensorRTBackend(OpenBackend):
         try:
             if letterbox or decode:
                 self._device.load_kernels()
+        except DeviceLostError:
+            raise
         except DeviceError as exc:
             self._fall_back("pictures are fitted and detections found on the host", str(exc))
             letterbox = decode = False
@@ -234,6 +236,8 @@ class TensorRTBackend(OpenBackend):
             try:
                 self._slots.append(Slot(self._device, self._engine, self._work))
                 return self._slots[-1]
+            except DeviceLostError:
+                raise
             except (DeviceError, EngineError) as exc:
                 self._fall_back("one batch at a time", str(exc))
         first = self._running.popleft()

@@ -134,7 +134,7 @@ def _build_plan(
     config = builder.create_builder_config()
     notes = [*set_options(flavor, network, config, options)]
     _add_profile(flavor, builder, config, onnx_path, meta)
-    _allow_weak_types(flavor, config, meta)
+    _allow_weak_types(flavor, network, config, meta)
     dla = None
     if options.dla_core is not None:
         dla = place_on_dla(flavor, builder, network, config, options.dla_core)
@@ -205,14 +205,23 @@ def _add_profile(flavor: Flavor, builder: Builder, config: IBuilderConfig, onnx_
         config.set_preview_feature(flavor.member("PreviewFeature", "PROFILE_SHARING_0806"), True)
 
 
-def _allow_weak_types(flavor: Flavor, config: IBuilderConfig, meta: ModelMeta) -> None:
-    """TensorRT 8.x types weakly: it keeps float16 and int8 only where a flag allows them."""
+def _allow_weak_types(flavor: Flavor, network: INetworkDefinition, config: IBuilderConfig, meta: ModelMeta) -> None:
+    """TensorRT 8.x types weakly: it keeps float16 and int8 only where a flag allows them, and then uses them elsewhere too.
+
+    So FP16 is allowed only to a graph that holds float16: an INT8 graph whose rest is FP32 stays so, as on 10 and newer.
+    """
     if flavor.strongly_typed:
         return
-    if meta.precision in (Precision.FP16, Precision.INT8):
+    if meta.precision is Precision.FP16 or (meta.precision is Precision.INT8 and _holds_float16(flavor, network)):
         config.set_flag(flavor.member("BuilderFlag", "FP16"))
     if meta.precision is Precision.INT8:
         config.set_flag(flavor.member("BuilderFlag", "INT8"))
+
+
+def _holds_float16(flavor: Flavor, network: INetworkDefinition) -> bool:
+    layers = (network.get_layer(index) for index in range(network.num_layers))
+    tensors = (layer.get_output(index) for layer in layers for index in range(layer.num_outputs))
+    return any(tensor.dtype == flavor.trt.DataType.HALF for tensor in tensors)
 
 
 def _advice(flavor: Flavor, options: EngineSettings) -> str:

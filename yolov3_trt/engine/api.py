@@ -18,12 +18,21 @@ class IHostMemory(Protocol):
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
+class ITensor(Protocol):
+    """What a layer of a network gives."""
+
+    dtype: Any  # a DataType
+
+
 class ILayer(Protocol):
     """A layer of a network."""
 
     name: str
     type: Any  # a LayerType
     num_inputs: int
+    num_outputs: int
+
+    def get_output(self, index: int) -> ITensor: ...
 
 
 class INetworkDefinition(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 from yolov3_trt.errors import DeviceError
 from yolov3_trt.runtime.device import Stream
-from yolov3_trt.runtime.libcuda import LibCuda, with_advice
+from yolov3_trt.runtime.libcuda import LibCuda, driver_error
 from yolov3_trt.runtime.owner import Owner
 
 
@@ -72,7 +72,7 @@ class PrimaryContext:
             text = f"{self.owner.device}: {what}: {exc}; close what else uses its memory, or make the batch smaller"
             raise DeviceError(text) from exc
         except self.driver.Error as exc:
-            raise DeviceError(with_advice(f"{self.owner.device}: {what}: {exc}")) from exc
+            raise driver_error(f"{self.owner.device}: {what}: {exc}") from exc
 
     def stream(self, stream: Stream) -> Any:
         """The stream as pycuda knows it.

@@ -143,12 +143,14 @@ class CudaDevice:
             self._context.driver.memset_d8_async(array.address, byte, array.nbytes, self._context.stream(stream))
 
     def load_kernels(self) -> None:
-        """Compile the kernels or take them from the cache."""
+        """Load the kernels, compiled before or now."""
         with self._context.use("loading the kernels", capturable=False):
             if self._context.module is None:
-                compiler = require("pycuda.compiler", extra="pycuda")
-                driver = self._context.driver
-                self._context.module = module_of_kernels(driver, compiler, self.compute_capability, self._cache)
+                self._context.module = module_of_kernels(self._module, self.compute_capability, self._cache)
+
+    def _module(self, code: bytes) -> Any:
+        with self._context.use("loading them"):
+            return self._context.driver.module_from_buffer(code)
 
     def launch(self, launch: Launch, stream: Stream) -> None:
         """Put a kernel into a stream."""

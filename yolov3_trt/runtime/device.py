@@ -185,7 +185,7 @@ class Device(Protocol):
         """Set every byte of an array to a value, 0..255."""
 
     def load_kernels(self) -> None:
-        """Compile the kernels or take them from the cache: seconds that the first `launch` would take otherwise."""
+        """Load the kernels, which the first `launch` would do otherwise; where they have to be compiled, it takes seconds."""
 
     def launch(self, launch: Launch, stream: Stream) -> None:
         """Put a kernel into a stream."""

@@ -5,7 +5,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from yolov3_trt.errors import DeviceError, EngineError
+from yolov3_trt.errors import DeviceError, DeviceLostError, EngineError
 from yolov3_trt.runtime.device import Device, Graph, Stream
 
 _LOG = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ class Graphs:
         gc.disable()  # what it frees of another device meanwhile would break the capture
         try:
             self._keep(key, self._device.capture(self._stream, body))
+        except DeviceLostError:
+            raise
         except (DeviceError, EngineError) as exc:
             self._failures += 1
             if self._failures < _TRIES:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from ctypes import POINTER, byref, c_char_p, c_int, c_ulonglong, c_void_p
 from typing import Any
 
-from yolov3_trt.errors import DeviceError
+from yolov3_trt.errors import DeviceError, DeviceLostError
 
 _HANDLE = POINTER(c_void_p)
 # By cuda.h of CUDA 11.4 to 13.0; all return a CUresult.
@@ -36,11 +36,11 @@ _STICKY = (
 )
 
 
-def with_advice(text: str) -> str:
-    """What the driver said, and after what breaks the GPU for this process that only a new one helps."""
+def driver_error(text: str) -> DeviceError:
+    """The error for what the driver said: DeviceLostError after what breaks the GPU for this process."""
     if any(words in text for words in _STICKY):
-        return f"{text}; this process can no longer use the GPU: start it again"
-    return text
+        return DeviceLostError(f"{text}; this process can no longer use the GPU: start it again")
+    return DeviceError(text)
 
 
 class LibCuda:
@@ -121,4 +121,4 @@ class LibCuda:
             text = c_char_p()
             self._library.cuGetErrorString(code, byref(text))
             words = text.value.decode(errors="replace") if text.value else "unknown error"
-            raise DeviceError(with_advice(f"{name} failed: {words} (CUresult {code})"))
+            raise driver_error(f"{name} failed: {words} (CUresult {code})")

@@ -1,55 +1,65 @@
-"""Compiling the kernels, once: a cubin on disk for each source, compute capability and compiler.
+"""Where the kernels' machine code comes from: the package, the user's cache, nvcc, NVRTC.
 
-A file is the cubin and its SHA-256 after it. One that is damaged counts as missing.
+A file of the cache is the cubin and its SHA-256 after it. One that is damaged counts as missing.
 """
 
 import hashlib
 import logging
-import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from yolov3_trt.engine.trust import why_suspicious
-from yolov3_trt.errors import DeviceError, OutputError
+from yolov3_trt.errors import DeviceError, DeviceLostError, OutputError
 from yolov3_trt.files import cache_folder, write_bytes
-from yolov3_trt.runtime.kernels.source import COMPILE_OPTIONS, FOLDER, MODULE, source, source_sha256
+from yolov3_trt.runtime.kernels.compilers import by_nvcc, by_nvrtc
+from yolov3_trt.runtime.kernels.shipped import shipped
+from yolov3_trt.runtime.kernels.source import source_sha256
 
 _LOG = logging.getLogger(__name__)
 _DIGEST_BYTES = 32
-_NVCC = "/usr/local/cuda/bin/nvcc"  # where JetPack puts it, and not on PATH
+PTX = "compute_52"  # a driver compiles PTX for every GPU that is as new, so the oldest serves most of them
+
+Module = TypeVar("Module")
 
 
-def module_of_kernels(driver: Any, compiler: Any, compute_capability: tuple[int, int], cache: Path) -> Any:
-    """The kernels, loaded into the current context, from the cache or from nvcc.
+def module_of_kernels(load: Callable[[bytes], Module], compute_capability: tuple[int, int], cache: Path) -> Module:
+    """The kernels for a GPU, from the first place that has what the driver takes; what was compiled here is kept.
 
     Args:
-        driver: the module `pycuda.driver`.
-        compiler: the module `pycuda.compiler`.
+        load: gives code to the driver; DeviceError where that refuses it.
         compute_capability: of the GPU.
         cache: folder of compiled kernels.
 
     Raises:
-        DeviceError: there is no nvcc, or it fails.
+        DeviceError: no place has any; it says why of each.
     """
-    nvcc = shutil.which("nvcc") or shutil.which(_NVCC)
-    if nvcc is None:
-        raise DeviceError("nvcc is not installed or not on PATH; the kernels need it: see yolov3_trt doctor")
-    try:
-        path = cubin_path(cache, compute_capability, str(compiler.get_nvcc_version(nvcc)))
-        cubin = load_cubin(path)
-        if cubin is not None:
-            try:
-                return driver.module_from_buffer(cubin)
-            except driver.Error as exc:
-                _LOG.warning("%s: the driver refuses these compiled kernels (%s); they are compiled again", path, exc)
-        cubin = _compile(compiler, nvcc, compute_capability)
-    except driver.CompileError as exc:
-        raise DeviceError(f"{MODULE}: {nvcc} does not compile it: {' '.join(str(exc).split())}") from exc
-    except OSError as exc:
-        raise DeviceError(f"{nvcc} cannot be run ({exc}); reinstall the CUDA toolkit") from exc
-    save_cubin(path, cubin)
-    return driver.module_from_buffer(cubin)
+    arch = "sm_{}{}".format(*compute_capability)
+    path = cubin_path(cache, compute_capability)
+    places: dict[str, Callable[[], bytes]] = {
+        "the package's own": lambda: shipped(arch),
+        "the package's PTX": lambda: shipped(PTX),
+        "kept ones": lambda: load_cubin(path),
+        "by nvcc": lambda: by_nvcc(arch),
+        "by NVRTC": lambda: by_nvrtc(arch),
+    }
+    reasons = []
+    for place, find in places.items():
+        try:
+            code = find()
+            module = load(code)
+        except DeviceLostError:
+            raise
+        except DeviceError as exc:
+            _LOG.info("kernels, %s: %s", place, exc)
+            reasons.append(f"{place}: {exc}")
+            continue
+        _LOG.info("kernels for %s: %s", arch, place)
+        if place.startswith("by "):
+            save_cubin(path, code)
+        return module
+    raise DeviceError(f"no compiled kernels for {arch}: {'; '.join(reasons)}")
 
 
 def default_cache() -> Path:
@@ -57,34 +67,29 @@ def default_cache() -> Path:
     return cache_folder() / "kernels"
 
 
-def cubin_path(folder: Path, compute_capability: tuple[int, int], nvcc_version: str) -> Path:
-    """Where the kernels of this release lie: `sm_87-5f0a....cubin`.
+def cubin_path(folder: Path, compute_capability: tuple[int, int]) -> Path:
+    """Where the kernels of these sources lie, for a compute capability: `sm_87-5f0a....cubin`."""
+    return folder / "sm_{}{}-{}.cubin".format(*compute_capability, source_sha256()[:24])
 
-    Args:
-        folder: of the cache.
-        compute_capability: what they are compiled for.
-        nvcc_version: all that the compiler says of its version.
+
+def load_cubin(path: Path) -> bytes:
+    """The compiled kernels of a file.
+
+    Raises:
+        DeviceError: there is none, none that is whole, or others could have put it there.
     """
-    digest = hashlib.sha256(f"{source_sha256()}\n{nvcc_version}".encode()).hexdigest()
-    return folder / f"sm_{compute_capability[0]}{compute_capability[1]}-{digest[:24]}.cubin"
-
-
-def load_cubin(path: Path) -> bytes | None:
-    """The compiled kernels of a file; None where there is none, none that is whole, or others could have put it there."""
     try:
         if path.exists() and (reason := why_suspicious(path)) is not None:
-            _LOG.warning("%s: these compiled kernels are not loaded, they are compiled again: %s", path, reason)
-            return None
+            _LOG.warning("%s: these compiled kernels are not loaded: %s", path, reason)
+            raise DeviceError(reason)
         content = path.read_bytes()
     except FileNotFoundError:
-        return None
+        raise DeviceError(f"{path} is not there") from None
     except OSError as exc:
-        _LOG.warning("%s: these compiled kernels cannot be read (%s); they are compiled again", path, exc.strerror)
-        return None
+        raise DeviceError(f"{path} cannot be read ({exc.strerror})") from exc
     cubin, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(cubin).digest() != digest:
-        _LOG.warning("%s: these compiled kernels are damaged; they are compiled again", path)
-        return None
+        raise DeviceError(f"{path} is damaged")
     return cubin
 
 
@@ -96,16 +101,3 @@ def save_cubin(path: Path, cubin: bytes) -> None:
         write_bytes(path, cubin + hashlib.sha256(cubin).digest())
     except OutputError as exc:
         _LOG.warning("the compiled kernels are not kept: %s", exc)
-
-
-def _compile(compiler: Any, nvcc: str, compute_capability: tuple[int, int]) -> bytes:
-    cubin: bytes = compiler.compile(
-        source(),
-        nvcc=nvcc,
-        options=list(COMPILE_OPTIONS),
-        include_dirs=[str(FOLDER)],
-        no_extern_c=True,
-        arch="sm_{}{}".format(*compute_capability),
-        cache_dir=False,  # pycuda's own does not see what the source includes
-    )
-    return cubin

@@ -137,7 +137,7 @@ __device__ Box decode_box(const T* fields, int cells, const Head& head, int anch
     if (p.kind == REGION) {
         const T* classes = at + (p.box_values + 1LL) * cells;
         box.class_threshold = 0.0f;  // a softmax is compared as such
-        box.largest = -INFINITY;
+        box.largest = -__uint_as_float(0x7f800000u);  // NVRTC has no INFINITY
         for (int i = 0; i < p.num_classes; ++i) {
             const float value = value_of(classes[static_cast<long long>(i) * cells]);
             box.largest = value > box.largest || isnan(value) ? value : box.largest;

@@ -1,7 +1,29 @@
 // Four values in one load or store.
 #pragma once
 
+#ifdef __CUDACC_RTC__  // NVRTC comes without the header, of which two conversions are needed
+
+struct __half {
+    unsigned short bits;
+};
+
+__device__ inline float __half2float(__half value)
+{
+    float result;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+    return result;
+}
+
+__device__ inline __half __float2half_rn(float value)
+{
+    __half result;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+    return result;
+}
+
+#else
 #include <cuda_fp16.h>
+#endif
 
 namespace {
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 FOLDER = Path(__file__).parent
 MODULE = FOLDER / "kernels.cu"  # includes all the others
+SOURCES = tuple(sorted([*FOLDER.glob("*.cu"), *FOLDER.glob("*.cuh")]))
 # A fused multiply-add rounds once where NumPy and OpenCV round twice: without it, results equal the host's.
 COMPILE_OPTIONS = ("-std=c++14", "-fmad=false")
 KERNELS = ("letterbox_f32", "letterbox_f16", "letterbox_u8", "decode_f32", "decode_f16", "nms")
@@ -43,7 +44,7 @@ def source() -> str:
 def source_sha256() -> str:
     """Hex SHA-256 of all that a compiled module depends on: the source files and the options."""
     digest = hashlib.sha256(repr(COMPILE_OPTIONS).encode())
-    for path in sorted([*FOLDER.glob("*.cu"), *FOLDER.glob("*.cuh")]):
+    for path in SOURCES:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
