@@ -56,6 +56,9 @@ def detections_from_outputs(
         meta: of the graph.
         postprocess: thresholds; for a DETECTIONS or ROWS graph they can only be narrower than the graph's own.
         placements: where each picture of the batch lies in the input.
+
+    Raises:
+        BackendError: the outputs are no numbers, or not what `meta` says.
     """
     results = []
     for row, placement in enumerate(placements):
@@ -68,10 +71,32 @@ def detections_from_outputs(
                 [outputs[h.name][row] for h in meta.heads], meta.heads, meta.input_hw, postprocess
             )
             found = suppress(found, meta.input_hw, postprocess)
+        if not len(found.scores) and meta.output_stage is not OutputStage.DETECTIONS:
+            check_numbers(outputs, row, meta)
         results.append(
             Detections(placement.to_image(found.xyxy), found.scores, found.class_ids, class_names=meta.class_names)
         )
     return results
+
+
+def check_numbers(outputs: Outputs, row: int, meta: ModelMeta) -> None:
+    """Whether a network computed something where nothing was found: NaN passes no threshold, and looks like an empty scene.
+
+    Args:
+        outputs: of a HEADS or ROWS graph.
+        row: of the batch.
+        meta: of the graph.
+
+    Raises:
+        BackendError: an output is NaN all over.
+    """
+    for name in meta.output_names:
+        values = outputs[name] if outputs[name].ndim == 2 else outputs[name][row]
+        if np.isnan(values.flat[0]) and np.isnan(values).all():
+            raise BackendError(
+                f"{meta.name}: all of {name} is NaN, so nothing can be found: the network overflows in {meta.precision.value}, "
+                "or its weights are damaged; `compare --layers` names the first layer at fault, fp32 has the widest range"
+            )
 
 
 def candidates_from_heads(

@@ -298,7 +298,16 @@ class ModelSpec:
 
         Two models with the same weights can differ in it: activations and anchors are not in a `.weights` file.
         """
-        layers = [(type(layer).__name__, _hashed(layer)) for layer in self.layers]
+        return self._layers_digest(int)
+
+    @property
+    def former_layers_sha256(self) -> str:
+        """What `layers_sha256` was where a cfg, whose anchors are floats, was read: files that hold it stay good."""
+        return self._layers_digest(float)
+
+    def _layers_digest(self, whole: type[int] | type[float]) -> str:
+        """With whole anchors as numbers of that type, for they may be either and mean the same."""
+        layers = [(type(layer).__name__, _hashed(layer, whole)) for layer in self.layers]
         return hashlib.sha256(json.dumps([layers, asdict(self.batch_norm)]).encode()).hexdigest()
 
     def with_input_hw(self, input_hw: HW) -> "ModelSpec":
@@ -325,6 +334,9 @@ class ModelSpec:
 _LATER_FIELDS: dict[str, object] = {"dilation": 1, "shares": None, "kind": HeadKind.YOLO}
 
 
-def _hashed(layer: Layer) -> dict[str, object]:
+def _hashed(layer: Layer, whole: type[int] | type[float]) -> dict[str, object]:
     values: dict[str, object] = asdict(layer)
+    if isinstance(layer, Yolo):
+        anchors = layer.anchors_wh
+        values["anchors_wh"] = [[whole(x) if float(x).is_integer() else x for x in anchor] for anchor in anchors]
     return {name: value for name, value in values.items() if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]}

@@ -519,6 +519,24 @@ def small_lists(original: Callable[..., None]) -> Callable[..., None]:
 # --- faults: the right error, nothing lost, and the next call works ---
 
 
+def test_heads_of_nan_are_no_empty_scene_on_the_device_either(rig: Callable[..., Rig]):
+    made, values = rig("dynamic"), np.float32(-9)
+
+    def fixed(engine: SimulatedEngine) -> None:
+        run = engine.run
+        engine.run = lambda inputs: {name: np.full_like(array, values) for name, array in run(inputs).items()}
+
+    made.prepare_engine = fixed
+    with made.detector() as detector:
+        assert [len(found) for found in detector(pictures(3))] == [0, 0, 0]  # looked at: 1 and 2
+        values = np.float32(np.nan)
+        with pytest.raises(BackendError, match="all of head0 is NaN, so nothing can be found"):
+            detector(pictures(1))  # 4
+        assert len(detector(pictures(1))[0]) == 0  # not looked at
+        values = np.float32(-9)
+        assert len(detector(pictures(1))[0]) == 0
+
+
 def test_a_frame_of_another_size_is_refused_where_whole_frames_are_wanted(rig: Callable[..., Rig]):
     with rig("whole frames").detector() as detector:
         with pytest.raises(ImageError, match=r"an image is 90x200; expected .*120, 200.* without frame_size"):

@@ -13,7 +13,7 @@ from tests.fakes import FakeBackend
 from yolov3_trt import postprocess as postprocess_module
 from yolov3_trt.errors import BackendError
 from yolov3_trt.geometry import Placement, Resize
-from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess
+from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess, RowsLayout
 from yolov3_trt.postprocess import (
     Candidates,
     candidates_from_heads,
@@ -145,7 +145,7 @@ def test_infinite_logits_give_a_sure_box_clipped_to_the_image(size: float):
     assert_allclose(found.scores, [1])
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf, -1e30])
+@pytest.mark.parametrize("value", [-np.inf, -1e30])
 def test_heads_without_an_object_give_none(value: float):
     of = head()
     meta = ModelMeta("m", INPUT_HW, (of,), ("a", "b"))
@@ -155,6 +155,22 @@ def test_heads_without_an_object_give_none(value: float):
     )
     assert len(found) == 0 and found.class_names == ("a", "b")
     assert detections_from_outputs({"head0": np.zeros((0, 7, 13, 13), np.float32)}, meta, meta.postprocess, []) == []
+
+
+def test_an_output_that_is_nan_all_over_is_no_empty_scene():
+    of, empty = head(), head(name="head1")
+    meta = ModelMeta("m", INPUT_HW, (of, empty), ("a", "b"), precision="fp16")
+    placements = [Placement.of((50, 50), INPUT_HW, Resize.LETTERBOX)] * 2
+    outputs = {name: np.full((2, 7, 13, 13), -9, np.float32) for name in ("head0", "head1")}
+    outputs["head1"][1] = np.nan
+    outputs["head1"][1, 0, 0, 0] = 1
+    assert [len(found) for found in detections_from_outputs(outputs, meta, meta.postprocess, placements)] == [0, 0]
+    outputs["head1"][1] = np.nan
+    with pytest.raises(BackendError, match=r"m: all of head1 is NaN, so nothing can be found: .* overflows in fp16"):
+        detections_from_outputs(outputs, meta, meta.postprocess, placements)
+    rows = replace(meta, output_stage="rows", rows_layout=RowsLayout.CHANNELS_FIRST)
+    with pytest.raises(BackendError, match="all of rows is NaN"):
+        detections_from_outputs({"rows": np.full((1, 6, 338), np.nan)}, rows, meta.postprocess, placements[:1])
 
 
 def test_candidates_of_all_heads_descend_and_ties_keep_their_order():

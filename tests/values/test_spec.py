@@ -20,6 +20,8 @@ from yolov3_trt.layers import (
     Yolo,
 )
 from yolov3_trt.models.architectures import YOLOV3_ANCHORS, darknet53, yolov3, yolov3_spp, yolov3_tiny, yolov3_voc
+from yolov3_trt.models.darknet_cfg import parse_cfg
+from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
 from yolov3_trt.models.net import Net
 from yolov3_trt.spec import BatchNorm, ModelSpec, Nms, NmsKind
 
@@ -267,3 +269,13 @@ def test_the_layers_hash_tells_activations_apart_and_not_sizes():
     changed = replace(spec.layers[0], activation=Activation.MISH)
     assert replace(spec, layers=(changed, *spec.layers[1:])).layers_sha256 != spec.layers_sha256
     assert replace(spec, batch_norm=BatchNorm(1e-6)).layers_sha256 != spec.layers_sha256
+
+
+def test_the_layers_hash_does_not_tell_ten_from_ten_point_zero():
+    spec = yolov3_tiny()
+    read = parse_cfg(cfg_from_spec(spec).encode())  # its anchors are floats
+    assert read.layers_sha256 == spec.layers_sha256 != spec.former_layers_sha256 == read.former_layers_sha256
+    head = spec.layers[-1]
+    assert isinstance(head, Yolo)
+    half = replace(head, anchors_wh=((head.anchors_wh[0][0] + 0.5, head.anchors_wh[0][1]), *head.anchors_wh[1:]))
+    assert replace(spec, layers=(*spec.layers[:-1], half)).layers_sha256 != spec.layers_sha256

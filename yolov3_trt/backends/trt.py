@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetections
@@ -21,7 +22,7 @@ from yolov3_trt.engine.plan import Plan, load_plan
 from yolov3_trt.errors import BackendError, DeviceError, DeviceLostError, EngineError, ImageError
 from yolov3_trt.geometry import Placement
 from yolov3_trt.meta import INPUT_NAME, ModelMeta, OutputStage, Postprocess, Preprocess
-from yolov3_trt.postprocess import detections_from_outputs
+from yolov3_trt.postprocess import check_numbers, detections_from_outputs
 from yolov3_trt.preprocess import Image, InputBuffer, check_image, prepare_batch
 from yolov3_trt.runtime.cuda import CudaDevice
 from yolov3_trt.runtime.device import Device
@@ -93,6 +94,7 @@ class TensorRTBackend(OpenBackend):
         self._reasons: dict[str, str] = {}  # of what is not done as it could be, by what
         self._slots: list[Slot] = []
         self._running: deque[_Running | TimedDetections] = deque()
+        self._num_empty = 0  # pictures without a candidate
         self._buffers: dict[int, InputBuffer] = {}  # of slots by identity, where the host fits the pictures
         with ExitStack() as undo:
             self._device = undo.enter_context(open_device())
@@ -261,6 +263,8 @@ class TensorRTBackend(OpenBackend):
         if not self._work.decode:
             return detections_from_outputs(slot.outputs(rows), self.meta, postprocess, placements)
         found = slot.found
+        if not found["num_candidates"][:rows].all():
+            self._check_numbers(slot, rows, found["num_candidates"])
         if (found["num_detections"][:rows] < 0).any():
             # Which of too many candidates fit into the list depends on chance, so the host decides over all of them.
             self._fall_back(
@@ -269,6 +273,13 @@ class TensorRTBackend(OpenBackend):
             )
             return detections_from_outputs(slot.fetch_outputs(rows), self.meta, postprocess, placements)
         return detections_from_outputs(found, self._found_meta, postprocess, placements)
+
+    def _check_numbers(self, slot: Slot, rows: int, num_candidates: NDArray[Any]) -> None:
+        """See `check_numbers`: of the empty pictures number 1, 2, 4, 8, ..., since the heads must be fetched for it."""
+        for row in np.flatnonzero(num_candidates[:rows] == 0):
+            self._num_empty += 1
+            if self._num_empty & (self._num_empty - 1) == 0:
+                check_numbers(slot.fetch_outputs(rows), int(row), self.meta)
 
     def _fall_back(self, what: str, reason: str) -> None:
         if what not in self._reasons:

@@ -88,8 +88,8 @@ def implied_reference(metas: Sequence[ModelMeta], config: BenchmarkConfig) -> Ru
 
 def specs_by_layers(models: Sequence[Model]) -> dict[str, ModelSpec]:
     """Networks by their `layers_sha256`, which sidecars carry: those loaded, and the built-in ones."""
-    built_in = [make() for make in BUILT_IN.values()]
-    return {spec.layers_sha256: spec for spec in [*built_in, *(model.spec for model in models)]}
+    specs = [*(make() for make in BUILT_IN.values()), *(model.spec for model in models)]
+    return {digest: spec for spec in specs for digest in (spec.former_layers_sha256, spec.layers_sha256)}
 
 
 def default_device() -> str:

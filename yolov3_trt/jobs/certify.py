@@ -22,8 +22,6 @@ from yolov3_trt.jobs.opening import sets_from
 from yolov3_trt.meta import ModelMeta, OutputStage, Precision, Preprocess
 from yolov3_trt.models import Model
 from yolov3_trt.models.architectures import BUILT_IN
-from yolov3_trt.models.darknet_cfg import parse_cfg
-from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
 from yolov3_trt.models.goldens import DOG_SHA256, Golden, goldens, small_picture
 from yolov3_trt.models.published import PUBLISHED
 from yolov3_trt.reporter import SILENT, Reporter
@@ -152,10 +150,7 @@ def _network(meta: ModelMeta, name: str) -> Iterator[Check]:
                 f"{_anchors(expected.anchors_wh)}: another mask",
             )
             return
-    as_cfg = parse_cfg(
-        cfg_from_spec(spec).encode()
-    )  # its anchors are floats, which the digest tells from whole numbers
-    same = meta.layers_sha256 in (spec.layers_sha256, as_cfg.layers_sha256) and meta.heads == spec.heads
+    same = meta.layers_sha256 in (spec.layers_sha256, spec.former_layers_sha256) and meta.heads == spec.heads
     text = f"layers, anchors and masks are those of {name}"
     yield Check("network", same, text if same else f"layers or heads are not those of {name}")
     wanted = Preprocess(resize=spec.resize)

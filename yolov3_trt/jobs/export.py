@@ -158,7 +158,7 @@ def write_graph(
     from yolov3_trt.reference import fuse_batch_norm, module_from_spec
 
     meta = model_meta(model, graph, detect)
-    table = None if table_path is None else _own_table(table_path, meta)
+    table = None if table_path is None else _own_table(table_path, meta, model.spec)
     reference = module_from_spec(model.spec, model.weights)
     with replacing(path) as partial:  # opened first: an export of seconds must not end at an unwritable folder
         onnx = onnx_from_module(fuse_batch_norm(reference), meta, graph.opset)
@@ -177,9 +177,11 @@ def write_graph(
     return Exported(path, meta, path.stat().st_size, max_difference, relative_error)
 
 
-def _own_table(path: Path, meta: ModelMeta) -> CalibrationTable:
+def _own_table(path: Path, meta: ModelMeta, spec: ModelSpec) -> CalibrationTable:
     """The table at a path, made for this very model."""
     table = load_table(path)
+    if table.model.layers_sha256 == spec.former_layers_sha256:
+        table = replace(table, model=replace(table.model, layers_sha256=spec.layers_sha256))
     check_table(table, path, meta=meta)
     return table
 
