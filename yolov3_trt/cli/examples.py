@@ -9,7 +9,7 @@ _EXAMPLES = {
     ),
     "adopt": (
         "adopt theirs.onnx --cfg yolov3-tiny",
-        "adopt theirs.onnx --cfg door.cfg --names door.names -o door.onnx",
+        "adopt theirs.onnx --anchors '23,27,37,58,81,82;81,82,135,169,344,319' --names door.names -o door.onnx",
     ),
     "calibrate": (
         "calibrate yolov3.cfg --images photos/ --num-images 256",

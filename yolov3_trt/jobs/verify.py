@@ -60,6 +60,30 @@ def verify_graph(graph: Any, reference: Any, meta: ModelMeta) -> tuple[dict[str,
     return differences, errors
 
 
+def check_logits(graph: Any, meta: ModelMeta) -> None:
+    """Whether heads of a graph whose model is not known can be logits, on noise; nothing without ONNX Runtime, with a warning.
+
+    Raises:
+        ExportError: they are no numbers, or objectness and classes are within 0 and 1 all over.
+    """
+    try:
+        got, _ = _heads_of_noise(graph, meta)
+    except MissingDependency as exc:
+        _LOG.warning("%s: the graph was not run: %s", meta.name, exc)
+        return
+    for head in meta.heads:
+        values = got[head.name].reshape(-1, head.fields, *head.grid_hw)[:, head.kind.box_values :]
+        if not np.isfinite(values).all():
+            raise ExportError(
+                f"{meta.name}: {head.name} holds values that are not finite on noise; the graph is damaged"
+            )
+        if values.min() >= 0 and values.max() <= 1:
+            raise ExportError(
+                f"{meta.name}: objectness and classes of {head.name} are within 0 and 1, so a sigmoid was applied already; "
+                "expected logits: export the graph without it, or give its .cfg"
+            )
+
+
 def _heads_of_noise(graph: Any, meta: ModelMeta) -> tuple[Outputs, FloatArray]:
     """The graph's heads by name, and what the network saw: (N, C, H, W) float32."""
     from yolov3_trt.backends.ort import run_graph
