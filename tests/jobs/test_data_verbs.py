@@ -8,6 +8,9 @@ import pytest
 
 from tests.cli_runner import Run
 from yolov3_trt.data.shapes import write_shapes_data_set
+from yolov3_trt.errors import DataSetError
+from yolov3_trt.jobs.compare import compare
+from yolov3_trt.jobs.evaluate import evaluate
 
 
 @pytest.fixture
@@ -71,5 +74,40 @@ def test_eval_goes_on_without_what_is_faulty(run: Run, set_: Path, tmp_path: Pat
         file.write("9 0.5 0.5 0.1 0.1\n0 nan 0.5 0.1 0.1\n")
     outcome = run("eval", "shapes", "--data", set_, "--skip-faulty", "--resamples", "0", "--json", "-")
     assert json.loads(outcome.stdout)["AP"] > 0.3
-    assert "note: left out as faulty: 2, listed in data-faulty.txt" in outcome.stderr
+    assert (
+        outcome.stderr.count("note: left out as faulty: 2\nnote: what was left out is listed in data-faulty.txt") == 1
+    )
     assert len((tmp_path / "data-faulty.txt").read_text().splitlines()) == 2
+    (tmp_path / "data-faulty.txt").unlink()
+    timing = ("--frames", 1, "--warmup", 0, "--no-roofline")
+    outcome = run("bench", "shapes", "--data", set_, "--skip-faulty", *timing, "--json", "-")
+    assert outcome.code == 0 and outcome.json["rows"][0]["accuracy"]["AP"] > 0.3
+    assert (tmp_path / "data-faulty.txt").is_file()
+    with pytest.raises(DataSetError, match="2 faults"):
+        evaluate("shapes", data=set_, resamples=0)
+    assert evaluate("shapes", data=set_, resamples=0, skip_faulty=True).rows[0].accuracy.metrics["AP"] > 0.3
+    compared = compare("shapes", "shapes", data=set_, skip_faulty=True)
+    assert compared.accuracy is not None
+
+
+def test_calibrate_goes_on_without_pictures_that_are_faulty(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    set_ = write_shapes_data_set(tmp_path / "set", num_train=9, num_val=1, seed=5)
+    damaged = sorted((set_.parent / "images/train").iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    arguments = (
+        "calibrate",
+        "shapes",
+        "--data",
+        set_,
+        "--num-images",
+        8,
+        "--input-size",
+        64,
+        "-o",
+        tmp_path / "table.json",
+    )
+    assert damaged.name in run(*arguments).stderr
+    outcome = run(*arguments, "--skip-faulty", "--json", "-")
+    assert outcome.code == 0 and outcome.json["images"] == 8, outcome.stderr
+    assert damaged.name in (tmp_path / "data-faulty.txt").read_text()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from yolov3_trt.cli.bench_text import bench_text
-from yolov3_trt.cli.data_options import AnnotationsOption, DataOption, SplitOption, faults_told
+from yolov3_trt.cli.data_options import AnnotationsOption, DataOption, SkipFaultyOption, SplitOption, sets_from_options
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, writable
 from yolov3_trt.cli.output import say, track, write_result
@@ -23,6 +23,7 @@ def bench(
     ] = None,
     data: DataOption = None,
     split: SplitOption = None,
+    skip_faulty: SkipFaultyOption = False,
     annotations: AnnotationsOption = None,
     reference: Annotated[
         str | None,
@@ -80,31 +81,29 @@ def bench(
     model = {name: settings.pop(name) for name in ("weights", "names", "input_size")}
     try:
         (detect,) = settings_from(settings, DetectSettings)
-        with faults_told():
-            result = benchmark(
-                artifacts,
-                images=images or None,
-                data=data,
-                split=split,
-                annotations=annotations,
-                reference=reference,
-                torch_variants=torch_variants,
-                device=device,
-                backend=backend or (),
-                precision=precision or (),
-                onnxruntime_devices=onnxruntime_devices,
-                baselines=baselines,
-                **model,
-                detect=detect,
-                frames=frames,
-                warmup=warmup,
-                duration=duration,
-                batch=batch,
-                threads=threads,
-                roofline=roofline,
-                trust=trust,
-                reporter=Reporter(say, track),
-            )
+        pictures, labelled = sets_from_options(images, data, split, annotations, skip_faulty=skip_faulty)
+        result = benchmark(
+            artifacts,
+            images=pictures,
+            data=labelled,
+            reference=reference,
+            torch_variants=torch_variants,
+            device=device,
+            backend=backend or (),
+            precision=precision or (),
+            onnxruntime_devices=onnxruntime_devices,
+            baselines=baselines,
+            **model,
+            detect=detect,
+            frames=frames,
+            warmup=warmup,
+            duration=duration,
+            batch=batch,
+            threads=threads,
+            roofline=roofline,
+            trust=trust,
+            reporter=Reporter(say, track),
+        )
     except SettingError as exc:
         raise typer.BadParameter(exc.problem, param_hint=f"--{exc.setting.replace('_', '-')}") from None
     command = ["yolov3_trt", *sys.argv[1:]]

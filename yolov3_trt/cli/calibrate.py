@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.data_options import DataOption
+from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, faults_told, list_skipped
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix, writable
 from yolov3_trt.cli.output import reporter, write_result
@@ -22,6 +22,7 @@ def calibrate(
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which part of a data.yaml: train, val or test; default: train.")
     ] = None,
+    skip_faulty: SkipFaultyOption = False,
     val_images: Annotated[
         str | None,
         typer.Option(
@@ -71,19 +72,25 @@ def calibrate(
     check_output_suffix(output, ".json")
     if (settings.get("images") is None) == (data is None):
         raise typer.BadParameter("expected one of --images and --data", param_hint="--images")
+    if skip_faulty and data is None:
+        raise typer.BadParameter("given without --data", param_hint="--skip-faulty")
     if data is not None:
         settings["images"] = data
-    result = job(
-        source,
-        table=output,
-        split=split,
-        val_images=val_images,
-        allow_overlap=allow_overlap,
-        all_tensors=tensorrt_cache is not None,
-        force=force,
-        reporter=reporter(),
-        **settings,
-    )
+    with faults_told():
+        result = job(
+            source,
+            table=output,
+            split=split,
+            skip_faulty=skip_faulty,
+            val_images=val_images,
+            allow_overlap=allow_overlap,
+            all_tensors=tensorrt_cache is not None,
+            force=force,
+            reporter=reporter(),
+            **settings,
+        )
+    if data is not None:
+        list_skipped(data, result.skipped)
     if tensorrt_cache is not None:
         write_text(tensorrt_cache, tensorrt_cache_text(result.table))
     table = result.table

@@ -109,7 +109,7 @@ def list_skipped(path: Path, skipped: Sequence[str]) -> None:
     if skipped:
         listed = Path(f"{path.stem}-faulty.txt")
         write_text(listed, "".join(f"{line}\n" for line in skipped))
-        say(f"note: left out as faulty: {len(skipped)}, listed in {listed}")
+        say(f"note: what was left out is listed in {listed}")
 
 
 def tell_notes(notes: Sequence[str]) -> None:

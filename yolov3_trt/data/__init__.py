@@ -62,6 +62,7 @@ def labelled_set(
     data: "str | os.PathLike[str] | LabelledSet",
     *,
     split: str | None = None,
+    default_split: str = "val",
     images: str | os.PathLike[str] | None = None,
     skip_faulty: bool = False,
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
@@ -71,7 +72,8 @@ def labelled_set(
     Args:
         data: a YOLO data.yaml, a Darknet .data file, a COCO JSON, a VOC folder, a folder or list of pictures with labels beside
             them, a folder with one of these, or a set, which is returned as it is.
-        split: `train`, `val` or `test`, of a set that has parts; None: `val`.
+        split: `train`, `val` or `test`, of a set that has parts.
+        default_split: where `split` is None.
         images: folder of the images of a COCO JSON; None: looked for beside it, see `coco_json.images_folder`.
         skip_faulty: whether faulty labels and pictures are left out, and listed in `skipped`, instead of refused.
         progress: wraps the iteration over the pictures, whose sizes are read.
@@ -89,7 +91,14 @@ def labelled_set(
     if isinstance(data, LabelledSet):
         return data
     folder = None if images is None else path("images", images)
-    return load_set(path("data", data), split, images=folder, skip_faulty=skip_faulty, progress=progress)
+    return load_set(
+        path("data", data),
+        split,
+        images=folder,
+        skip_faulty=skip_faulty,
+        progress=progress,
+        default_split=default_split,
+    )
 
 
 def calibration_pictures(

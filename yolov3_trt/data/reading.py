@@ -42,7 +42,7 @@ def load_set(
         description.path,
         files,
         description.class_names,
-        notes=findings.notes,
+        notes=[*findings.notes, *_left_out(findings)],
         skipped=findings.skipped,
         has_splits=description.has_splits,
         named=description.named,
@@ -74,7 +74,7 @@ def load_data_set(
     )
     if split is not None and not val.files:
         raise SettingError("split", f"got {split!r}, of which {description.path} has no pictures")
-    return DataSet(description.path, train, val, tuple(findings.notes))
+    return DataSet(description.path, train, val, (*findings.notes, *_left_out(findings)))
 
 
 def load_splits(
@@ -157,6 +157,11 @@ def _read(
         findings.faults.append(f"{path}: {wanted.splits[0]}: no picture is left; expected one or more without faults")
         findings.refuse(path)
     return found
+
+
+def _left_out(findings: Findings) -> list[str]:
+    """A note of what is skipped as faulty, if anything."""
+    return [f"left out as faulty: {len(findings.skipped)}"] if findings.skipped else []
 
 
 def _labelled(

@@ -46,6 +46,7 @@ def benchmark(
     data: str | os.PathLike[str] | LabelledSet | None = None,
     split: str | None = None,
     annotations: str | os.PathLike[str] | None = None,
+    skip_faulty: bool = False,
     reference: str | None = None,
     torch_variants: str | Iterable[str] = (),
     device: str = "auto",
@@ -78,6 +79,7 @@ def benchmark(
             the folder of its images.
         split: of a data.yaml; None: `val`.
         annotations: COCO instances of `images`, which is one folder then; the same as `data`.
+        skip_faulty: leave out faulty labels and pictures, which is said, instead of refusing the set.
         reference: what counts as right: a row's label, an artifact, a backend, or `none`; None: PyTorch in FP32.
         torch_variants: further PyTorch rows: `fp16`, `bf16`, `channels_last`, `compile`, joined by `+`.
         device: of PyTorch: `cpu`, `cuda`, or `auto`.
@@ -129,7 +131,9 @@ def benchmark(
         integer("warmup", warmup, 0, MAX_COUNT),
         None if duration is None else number("duration", duration, 0, _MAX_S),
     )
-    given, labelled = sets_from(images, data, split, annotations, reporter)
+    given, labelled = sets_from(
+        images, data, split, annotations, reporter, skip_faulty=flag("skip_faulty", skip_faulty)
+    )
     _check_reference(reference, config)
     with Benchmark(config, reporter) as steps:
         steps.open(reference)

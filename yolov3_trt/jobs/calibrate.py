@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from yolov3_trt._version import __version__
-from yolov3_trt.arguments import size_text
+from yolov3_trt.arguments import flag, size_text
 from yolov3_trt.calibration.channels import means_of_channels, peaks_of_channels
 from yolov3_trt.calibration.ranges import Run, ranges_of_tensors
 from yolov3_trt.calibration.table import (
@@ -23,10 +23,12 @@ from yolov3_trt.calibration.table import (
 from yolov3_trt.data import calibration_pictures, picture_set
 from yolov3_trt.data.calibration_set import ChosenPictures
 from yolov3_trt.data.fingerprints import hashes_of, repeat_warnings, set_warnings
+from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.errors import CalibrationError, SettingError, require
 from yolov3_trt.files import Written, sha256_of_file
 from yolov3_trt.jobs.export import model_from, model_meta, write_graph
+from yolov3_trt.jobs.opening import sets_from
 from yolov3_trt.meta import INPUT_NAME, InputStage, ModelMeta, Precision, load_model_meta
 from yolov3_trt.models import Model, is_model
 from yolov3_trt.preprocess import InputBuffer, prepare_batch
@@ -48,12 +50,14 @@ class Calibrated(Written):
         table: its content.
         pictures: that it was made on.
         reused: it was there already, made of just this.
+        skipped: the faulty labels and pictures of their set, one line each, where those were to be left out.
     """
 
     path: Path
     table: CalibrationTable
     pictures: ChosenPictures
     reused: bool
+    skipped: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `calibrate --json` writes it."""
@@ -74,6 +78,7 @@ def calibrate(
     names: str | os.PathLike[str] | None = None,
     input_size: Any = None,
     split: str | None = None,
+    skip_faulty: bool = False,
     val_images: str | os.PathLike[str] | PictureSet | None = None,
     allow_overlap: bool = False,
     all_tensors: bool = False,
@@ -91,6 +96,7 @@ def calibrate(
         names: of its classes.
         input_size: px.
         split: of a data.yaml given as `images`: `train`, `val` or `test`; None: `train`.
+        skip_faulty: `images` is a labelled set, of which pictures that are faulty are left out (see `skipped` of the result).
         val_images: pictures that accuracy is measured on, none of which may be among those calibrated on...
         allow_overlap: ... unless this is set.
         all_tensors: also of tensors that Q/DQ leaves alone, between a convolution and its activation and at the heads: what
@@ -113,15 +119,22 @@ def calibrate(
     if all_tensors:
         wanted = replace(wanted, equalise=False, correct_biases=False)
     evaluation = None if val_images is None else picture_set(val_images, default_split="val")
-    pictures = open_pictures(wanted, reporter, evaluation, split=split, allow_overlap=allow_overlap)
+    images: LabelledSet | None = None
+    if flag("skip_faulty", skip_faulty) and wanted.images is not None:
+        images = sets_from(None, wanted.images, split, None, reporter, skip_faulty=True, default_split="train")[1]
+        split = None
+    pictures = open_pictures(wanted, reporter, evaluation, images=images, split=split, allow_overlap=allow_overlap)
+    skipped = () if images is None else images.skipped
     if isinstance(source, Model) or is_model(source):
         loaded = model_from(source, weights, names, input_size)
-        return _calibrated_model(loaded, wanted, detect, pictures, reporter, all_tensors=all_tensors, force=force)
+        made = _calibrated_model(loaded, wanted, detect, pictures, reporter, all_tensors=all_tensors, force=force)
+        return replace(made, skipped=skipped)
     for name, value in (("weights", weights), ("names", names), ("input_size", input_size), *vars(detect).items()):
         if value not in (None, "cfg"):
             raise SettingError(name, f"given with {os.fspath(source)}, which was exported with its own; leave it out")
     path = wanted.table or Path("calib") / f"{Path(source).stem}-{wanted.method.value}.json"
-    return calibrated_at(Path(source), path, pictures, wanted, reporter, all_tensors=all_tensors, force=force)
+    made = calibrated_at(Path(source), path, pictures, wanted, reporter, all_tensors=all_tensors, force=force)
+    return replace(made, skipped=skipped)
 
 
 def table_for(model: Model, wanted: CalibrationSettings, detect: DetectSettings, reporter: Reporter = SILENT) -> Path:
@@ -185,6 +198,7 @@ def open_pictures(
     reporter: Reporter = SILENT,
     evaluation: PictureSet | None = None,
     *,
+    images: PictureSet | None = None,
     split: str | None = None,
     allow_overlap: bool = False,
 ) -> ChosenPictures:
@@ -197,7 +211,7 @@ def open_pictures(
     if wanted.images is None:
         raise SettingError("images", "missing; expected pictures to find the ranges on")
     pictures = calibration_pictures(
-        wanted.images,
+        wanted.images if images is None else images,
         wanted.num_images,
         wanted.seed,
         split=split,

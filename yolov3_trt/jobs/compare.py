@@ -88,6 +88,7 @@ def compare(
     data: Artifact | LabelledSet | None = None,
     split: str | None = None,
     annotations: Artifact | None = None,
+    skip_faulty: bool = False,
     layers: bool | None = None,
     explain: bool = False,
     weights: Artifact | None = None,
@@ -110,6 +111,7 @@ def compare(
             `images` may be the folder of its images.
         split: of a data.yaml; None: `val`.
         annotations: COCO instances of `images`, which is one folder then; the same as `data`.
+        skip_faulty: leave out faulty labels and pictures, which is said, instead of refusing the set.
         layers: find the first layer that departs; None: where results do.
         explain: find what the two differ in (how pictures are fitted, anchors, suppression, order of channels, batch norm,
             layers, precision), and what each costs alone: in AP with `data`, else in detections that they share.
@@ -133,7 +135,9 @@ def compare(
     artifacts = (text("a", a), text("b", b))
     opening = Opening(weights, names, input_size, backend, device, threads, flag("trust", trust))
     (detect,) = settings_from(settings, DetectSettings)
-    pictures, labelled = sets_from(images, data, split, annotations, reporter)
+    pictures, labelled = sets_from(
+        images, data, split, annotations, reporter, skip_faulty=flag("skip_faulty", skip_faulty)
+    )
     if pictures is None:
         raise SettingError("images", "missing; expected pictures, or data")
     with opening.open(artifacts[0], detect) as detector_a, opening.open(artifacts[1], detect) as detector_b:

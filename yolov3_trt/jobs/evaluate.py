@@ -35,6 +35,7 @@ def evaluate(
     split: str | None = None,
     images: Artifact | None = None,
     annotations: Artifact | None = None,
+    skip_faulty: bool = False,
     weights: Artifact | None = None,
     names: str | None = None,
     input_size: Any = None,
@@ -58,6 +59,7 @@ def evaluate(
         split: of a data.yaml; None: `val`.
         images: folder of the pictures of a COCO JSON; None: looked for beside it.
         annotations: COCO instances (JSON) of `images`; the same as `data`.
+        skip_faulty: leave out faulty labels and pictures, which is said, instead of refusing the set.
         weights: of the artifacts that are models; so are the next two. See `open_detector`.
         names: class names of models.
         input_size: of models, px.
@@ -87,7 +89,7 @@ def evaluate(
     if worst_folder is not None and not worst:
         raise SettingError("worst_folder", "given without worst; say how many pictures")
     (detect,) = settings_from(settings, DetectSettings)
-    labelled = sets_from(images, data, split, annotations, reporter)[1]
+    labelled = sets_from(images, data, split, annotations, reporter, skip_faulty=flag("skip_faulty", skip_faulty))[1]
     if labelled is None:
         raise SettingError("data", "missing; expected a labelled set, e.g. a data.yaml or a COCO JSON")
     rows = evaluated(names_of, opening, for_evaluation(detect), labelled, draws, reporter)

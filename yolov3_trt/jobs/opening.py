@@ -76,6 +76,7 @@ def sets_from(
     reporter: Reporter,
     *,
     skip_faulty: bool = False,
+    default_split: str = "val",
 ) -> tuple[PictureSet | None, LabelledSet | None]:
     """The pictures that a caller names, and the labelled ones; None where none are named.
 
@@ -99,6 +100,7 @@ def sets_from(
     labelled = labelled_set(
         path("annotations", annotations) if data is None else data,
         split=split,
+        default_split=default_split,
         images=folder,
         skip_faulty=skip_faulty,
         progress=lambda items: reporter.track(items, "checking pictures", None),
