@@ -1,6 +1,7 @@
 """Cameras that stall, vanish, come back or never were: the watchdog, with a script in place of a camera."""
 
 import logging
+import math
 import threading
 import time
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.fakes import ListSink, ListSource, ScriptedCamera, fake_detector, grey_pictures
-from yolov3_trt.camera.live import ReconnectPolicy
+from yolov3_trt.camera.live import LiveInlet, ReconnectPolicy
 from yolov3_trt.camera.loop import LoopOptions, run_loop
+from yolov3_trt.camera.sources.base import SourceLost
 from yolov3_trt.errors import CameraError
 
 LEVELS = (0, 10, 20)
@@ -107,6 +109,43 @@ def test_waits_between_attempts_double_up_to_a_limit(caplog: pytest.LogCaptureFi
         message.split("trying again in ")[1].split(" s")[0] for message in caplog.messages if "again in" in message
     ]
     assert waits[:4] == ["0.1", "0.2", "0.4", "0.4"]
+
+
+def test_a_single_frame_between_losses_does_not_make_them_new():
+    camera = ScriptedCamera([PICTURES[0], CameraError("camera: gone")])
+    reconnect = ReconnectPolicy(60, first_retry_s=0.1, longest_retry_s=0.8)
+    statistics = run_loop(fake_detector(), [camera], [], LoopOptions(duration_s=2.5, reconnect=reconnect))
+    assert 2 <= statistics.sources["camera"].captured <= 6  # at 0, 0.1, 0.3, 0.7, 1.5 s, and not at 0, 0.1, 0.2, ...
+
+
+def test_what_goes_on_for_a_day_takes_a_few_dozen_lines():
+    inlet = LiveInlet(ScriptedCamera([]), None, None, ReconnectPolicy(math.inf))  # type: ignore[arg-type]
+    told = [inlet._is_news(f"camera: gone for {second} s", second) for second in range(0, 86_400, 10)]
+    assert told[:6] == [True] * 5 + [False] and 20 < sum(told) < 50
+    told = [inlet._is_news(("a", "b")[second % 2], 86_400 + second) for second in range(1000)]  # comes and goes
+    assert sum(told) <= 3
+
+
+def test_local_camera_is_waited_for_where_a_time_is_given():
+    absent = [CameraError("camera: there is no /dev/video0")]
+    camera = ScriptedCamera(absent, absent, PICTURES, is_remote=False)
+    reconnect = ReconnectPolicy(math.inf, waits_for_absent=True, first_retry_s=0.05)
+    statistics = run_loop(fake_detector(), [camera], [], LoopOptions(max_frames=3, drop="none", reconnect=reconnect))
+    assert statistics.processed == 3 and camera.num_opened == 3
+
+
+def test_a_refused_password_is_not_tried_again_soon():
+    camera = ScriptedCamera([SourceLost("camera: refuses this user or password (401)", "refused")])
+    reconnect = ReconnectPolicy(1.0, first_retry_s=0.05)
+    statistics = run_loop(fake_detector(), [camera], [], LoopOptions(reconnect=reconnect))
+    assert camera.num_opened == 1 and (statistics.sources["camera"].error or "").startswith("camera: refuses")
+
+
+def test_a_camera_that_never_came_has_failed_at_the_end_of_the_time():
+    camera, reconnect = ScriptedCamera([CameraError("camera: refused")]), ReconnectPolicy(math.inf)
+    statistics = run_loop(fake_detector(), [camera], [], LoopOptions(duration_s=0.3, reconnect=reconnect))
+    source = statistics.sources["camera"]
+    assert (source.state, source.error) == ("failed", "camera: refused (no frame came until the end)")
 
 
 def test_error_that_is_no_loss_ends_the_loop():

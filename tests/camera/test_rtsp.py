@@ -89,7 +89,7 @@ def test_address_that_the_server_does_not_know_is_named(rtsp: RtspServer, caplog
     source = open_source(uri, SourceOptions(timeout_s=2))
     statistics = run_loop(fake_detector(), [source], [], LoopOptions(reconnect=ReconnectPolicy(1, 0.2, 0.2)))
     error = statistics.sources[source.name].error or ""
-    assert "127.0.0.1 answers, but gave no stream that FFmpeg can read" in error and "(given up after" in error
+    assert "the camera knows no such path (404)" in error and "(given up after" in error
     assert "secret" not in error + caplog.text
 
 

@@ -318,7 +318,7 @@ def test_usb_camera_reports_the_mode_that_it_got(opencv: Any, node: str, caplog:
         f"{node}: asked for size 1280x720, got 640x480; {fix}",
         f"{node}: asked for fps 60, got 30.0; {fix}",
     )
-    assert caplog.messages == [f"{node}: trying OpenCV's V4L2 with {node}", *opened.fallbacks]
+    assert caplog.messages == list(opened.fallbacks)
     assert opened.read().shape == (*FRAME_HW, 3)
 
 

@@ -1,6 +1,8 @@
 """Cameras and streams on threads of their own, watched: what stalls or is lost is opened again, up to a limit."""
 
 import logging
+import math
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -9,11 +11,13 @@ from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.inlets import Inlet
 from yolov3_trt.camera.mailbox import Mailbox
 from yolov3_trt.camera.sources import Capture, LiveSource
+from yolov3_trt.camera.sources.base import SourceLost
 from yolov3_trt.camera.statistics import SourceStatistics
 from yolov3_trt.errors import CameraError
 from yolov3_trt.geometry import HW
 
 _LOG = logging.getLogger(__name__)
+_TOLD_AT_FIRST, _FIRST_SILENCE_S, _LONGEST_SILENCE_S = 5, 60.0, 3600.0  # losses of one source in the log
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,12 @@ class ReconnectPolicy:
     """How long a source that gives nothing is waited for."""
 
     give_up_after_s: float = 60.0  # since its last frame, or since the start; inf: never
-    first_retry_s: float = 0.5  # doubled with each attempt that gave no frame
+    waits_for_absent: bool = False  # also for a camera of this machine that was never there
+    first_retry_s: float = 0.5  # doubled with each attempt that did not last
     longest_retry_s: float = 10.0
+    refused_retry_s: float = 300.0  # wrong passwords: cameras lock an account after five or so
+    not_found_retry_s: float = 60.0
+    lasting_s: float = 10.0  # of frames, until a loss is a new one and no part of the last
     # OpenCV has timeouts of its own, whose errors say more; what goes on after them hangs.
     grace_s: float = 2.0
     max_stuck: int = 4  # threads that hang inside OpenCV; no more are begun before one comes back
@@ -80,11 +88,15 @@ class LiveInlet(Inlet):
         self._stuck: list[Attempt] = []
         self._retry_at_s = 0.0  # where there is no attempt
         self._retry_after_s = reconnect.first_retry_s
+        self._told: set[str] = set()  # losses since it last ran for a while
+        self._num_told, self._tell_again_s, self._is_told = 0, 0.0, False
+        self._running_since_s = 0.0
         self._last_frame_s = time.monotonic()  # or the start
 
     def start(self) -> None:
         """Begin to open it."""
         self._last_frame_s = time.monotonic()
+        _LOG.info("%s: opening it", self._source.name)
         self._begin()
 
     def check(self, now_s: float) -> None:
@@ -105,7 +117,9 @@ class LiveInlet(Inlet):
         if failure is not None:
             if not isinstance(failure, CameraError):
                 raise failure
-            self._lose(str(failure), now_s)
+            waits_s = {"refused": self._reconnect.refused_retry_s, "not found": self._reconnect.not_found_retry_s}
+            at_least_s = waits_s[failure.why] if isinstance(failure, SourceLost) else 0.0
+            self._lose(str(failure), now_s, at_least_s)
         elif self.mailbox.is_waiting_for_room:
             return
         elif silence_s > self._source.timeout_s + self._reconnect.grace_s:
@@ -160,26 +174,30 @@ class LiveInlet(Inlet):
     def _note_frames(self, attempt: Attempt) -> None:
         self._last_frame_s = max(self._last_frame_s, attempt.active_s)
         if self.counts.state == "running":
+            if attempt.active_s - self._running_since_s >= self._reconnect.lasting_s:
+                self._retry_after_s, self._num_told = self._reconnect.first_retry_s, 0
+                self._told.clear()
             self._note_size(attempt.image_hw)
             return
         capture = attempt.capture
         assert capture is not None
+        level = logging.INFO
         if self.counts.state == "lost":
             self.counts.reconnects += 1
-            _LOG.info("%s: back again", self._source.name)
-        self.counts.state = "running"
+            level = logging.INFO if self._is_told else logging.DEBUG
+            _LOG.log(level, "%s: back again", self._source.name)
+        self.counts.state, self._running_since_s = "running", time.monotonic()
         self.counts.pipeline, self.counts.image_hw = capture.pipeline, attempt.image_hw
         self.counts.nominal_fps, self.counts.fallbacks = capture.fps, capture.fallbacks
         rate = "" if capture.fps is None else f" at {capture.fps:g} fps"
         height, width = attempt.image_hw
-        _LOG.info("%s: %dx%d px%s by %s", self._source.name, width, height, rate, capture.pipeline)
-        self._retry_after_s = self._reconnect.first_retry_s
+        _LOG.log(level, "%s: %dx%d px%s by %s", self._source.name, width, height, rate, capture.pipeline)
 
-    def _lose(self, reason: str, now_s: float) -> None:
+    def _lose(self, reason: str, now_s: float, at_least_s: float = 0.0) -> None:
         """The attempt is over: open again after a while, or never where that is hopeless."""
         self._abandon()
         self.counts.last_loss = reason
-        if self.counts.state == "opening" and not self._source.is_remote:
+        if self.counts.state == "opening" and not self._source.is_remote and not self._reconnect.waits_for_absent:
             self._give_up(reason)
             return
         left_s = self._reconnect.give_up_after_s - (now_s - self._last_frame_s)
@@ -188,10 +206,24 @@ class LiveInlet(Inlet):
             return
         if self.counts.state == "running":
             self.counts.state = "lost"
-        wait_s = min(self._retry_after_s, left_s)
+        wait_s = min(max(self._retry_after_s, at_least_s), left_s)
         self._retry_at_s = now_s + wait_s
         self._retry_after_s = min(self._retry_after_s * 2, self._reconnect.longest_retry_s)
-        _LOG.warning("%s; trying again in %.1f s, giving up in %.0f s", reason, wait_s, left_s)
+        end = "" if left_s == math.inf else f", giving up in {left_s:.0f} s"
+        self._is_told = self._is_news(reason, now_s)
+        if self._is_told:
+            _LOG.warning("%s; trying again in %.1f s%s", reason, wait_s, end)
+
+    def _is_news(self, reason: str, now_s: float) -> bool:
+        """Whether to log a loss: the first few and each new reason, then ever fewer, a few dozen a day."""
+        what = re.sub(r"\d+", "", reason)
+        if what in self._told and self._num_told >= _TOLD_AT_FIRST and now_s < self._tell_again_s:
+            return False
+        self._told.add(what)
+        self._num_told += 1
+        silence_s = _FIRST_SILENCE_S * 2 ** min(max(0, self._num_told - _TOLD_AT_FIRST), 10)
+        self._tell_again_s = now_s + min(silence_s, _LONGEST_SILENCE_S)
+        return True
 
     def _give_up(self, reason: str) -> None:
         self._abandon()

@@ -117,8 +117,17 @@ class CameraLoop:
             self.stop("closed")
             raise
         finally:
+            if self._stop_reason in ("duration", "max_frames"):
+                self._note_who_never_came()
             statistics.end(self._stop_reason or "sources")
             statistics.stuck_sources = self._join()
+
+    def _note_who_never_came(self) -> None:
+        """A time or number that was asked for is over: a camera of which nothing was seen has failed."""
+        for counts in self.statistics.sources.values():
+            if counts.state == "opening" and counts.error is None:
+                counts.error = f"{counts.last_loss or f'{counts.name}: it did not open'} (no frame came until the end)"
+                counts.state = "failed"
 
     def _join(self) -> tuple[str, ...]:
         """End every thread; names of the sources where one hangs."""

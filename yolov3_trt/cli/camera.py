@@ -62,9 +62,14 @@ def camera(
         typer.Option(min=0.5, metavar="S", help="How long a camera may take to open, and to give its next frame."),
     ] = 10.0,
     give_up_after: Annotated[
-        float,
-        typer.Option(min=0, metavar="S", help="A source that gives no frame for so long is given up; inf: never."),
-    ] = 60.0,
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="A source that gives no frame for so long is given up; inf: never. Default: 60, and at once for a camera of "
+            "this machine that is not there at the start.",
+        ),
+    ] = None,
     latency: Annotated[int, typer.Option(min=0, metavar="MS", help="How long streams wait for late packets.")] = 200,
     transport: Annotated[Literal["tcp", "udp"], typer.Option(help="Transport of RTSP streams.")] = "tcp",
     credentials: Annotated[

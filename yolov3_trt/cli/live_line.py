@@ -10,11 +10,14 @@ from typing import Any
 from yolov3_trt.cli.output import say
 
 _EVERY_S, _EVERY_S_IN_PLAIN = 0.5, 10.0
+_LONGEST_S_IN_PLAIN = 3600.0
 
 
 @contextmanager
 def live_line(snapshot: Callable[[], dict[str, Any]]) -> Iterator[Callable[[], None]]:
-    """A line on stderr that says how the loop is doing: in place on a terminal, every 10 s a new one elsewhere.
+    """A line on stderr that says how the loop is doing: in place on a terminal, a new one now and then elsewhere.
+
+    Those, which stay in a log, come after 10 s, 20 s more, and so on up to an hour.
 
     Args:
         snapshot: `Statistics.snapshot`.
@@ -46,6 +49,8 @@ class _Line:
         now_s = time.monotonic()
         if now_s - self._written_s >= self._every_s:
             self._written_s = now_s
+            if self._every_s >= _EVERY_S_IN_PLAIN:
+                self._every_s = min(self._every_s * 2, _LONGEST_S_IN_PLAIN)
             self._write(line_text(self._snapshot()))
 
 

@@ -160,7 +160,7 @@ def watch(
     fps: float | None = None,
     realtime: bool = False,
     timeout: float = 10.0,
-    give_up_after: float = 60.0,
+    give_up_after: float | None = None,
     latency: int = 200,
     transport: str = "tcp",
     credentials: Artifact | None = None,
@@ -193,7 +193,8 @@ def watch(
         fps: to ask cameras for.
         realtime: files at their own pace.
         timeout: seconds for a camera to open, and to give its next frame.
-        give_up_after: seconds without a frame until a source is given up; inf: never.
+        give_up_after: seconds without a frame until a source is given up; inf: never; None: 60, and at once for a camera of
+            this machine that is not there at the start.
         latency: milliseconds that streams wait for late packets.
         transport: of RTSP: `tcp` or `udp`.
         credentials: a file of `NAME=value` lines for `${NAME}` in addresses, which only its owner may read; the environment is
@@ -242,13 +243,19 @@ def watch(
         None if max_frames is None else integer("max_frames", max_frames, 1, MAX_COUNT),
         None if duration is None else number("duration", duration, 0, _MAX_S),
         None if drop is None else _choice("drop", drop, "latest", "none"),
-        ReconnectPolicy(
-            give_up_after if give_up_after == float("inf") else number("give_up_after", give_up_after, 0, _MAX_S)
-        ),
+        _reconnect_policy(give_up_after),
         on_tick=on_tick,
     )
     uris = [str(source) if isinstance(source, int) else text("sources", source) for source in sources or (0,)]
     return Watch(_Job(artifact, opening, uris, asked, [text("sinks", sink) for sink in several(sinks)], options))
+
+
+def _reconnect_policy(give_up_after: float | None) -> ReconnectPolicy:
+    if give_up_after is None:
+        return ReconnectPolicy()
+    is_never = give_up_after == float("inf")
+    seconds = give_up_after if is_never else number("give_up_after", give_up_after, 0, _MAX_S)
+    return ReconnectPolicy(seconds, waits_for_absent=True)
 
 
 def _choice(name: str, value: Any, *choices: str) -> Any:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from yolov3_trt.camera.frames import Frame
+from yolov3_trt.errors import CameraError
 from yolov3_trt.geometry import HW
 from yolov3_trt.preprocess import Image
 
@@ -23,6 +24,18 @@ class SourceOptions:
     latency_ms: int = 200  # how long a stream may be held back to put late packets in order
     transport: Literal["tcp", "udp"] = "tcp"  # of RTSP
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)  # for `${NAME}` in addresses
+
+
+class SourceLost(CameraError):
+    """A camera that gives nothing, and asking again soon would change nothing or do harm.
+
+    Attributes:
+        why: `refused` (user and password: accounts are locked after a few tries) or `not found`.
+    """
+
+    def __init__(self, message: str, why: Literal["refused", "not found"]) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class Source(Protocol):

@@ -70,7 +70,7 @@ def open_way(name: str, way: Way) -> Any:
         way: what to try.
     """
     cv2 = require("cv2", extra="opencv")
-    _LOG.info("%s: trying OpenCV's %s with %s", name, way.backend, way.shown)
+    _LOG.debug("%s: trying OpenCV's %s with %s", name, way.backend, way.shown)
     try:
         capture = cv2.VideoCapture(way.target, getattr(cv2, f"CAP_{way.backend}"), list(way.parameters))
     except cv2.error as exc:  # OpenCV mostly gives a closed capture instead

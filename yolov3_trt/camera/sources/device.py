@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ _LOG = logging.getLogger(__name__)
 CSI_FORM = "csi://0?size=1280x720&fps=30&flip=2"
 _CSI_PATTERNS = {"size": SIZE, "fps": FPS, "flip": "[0-7]"}
 _CSI_HW, _CSI_FPS = (720, 1280), 30.0  # what every sensor of the Jetson kits has
+_INSPECT_S = 10.0
 _ARGUS_SOCKET = "/tmp/argus_socket"
 
 
@@ -122,6 +124,10 @@ class CsiCamera(LiveSource):
         reason = why_no_gstreamer()
         if reason is not None:
             raise CameraError(f"{self.name}: CSI cameras need GStreamer, but {reason}")
+        if not _has_element("nvarguscamerasrc"):  # OpenCV would hang
+            raise CameraError(
+                f"{self.name}: GStreamer has no nvarguscamerasrc here; expected a Jetson, and of a container --runtime nvidia"
+            )
         capture = open_way(self.name, Way("GSTREAMER", self._pipeline, self._pipeline))
         if capture is None:
             if Path(_ARGUS_SOCKET).exists():
@@ -133,6 +139,14 @@ class CsiCamera(LiveSource):
                 )
             raise CameraError(f"{self.name}: GStreamer cannot open {self._pipeline}; {hint}")
         return OpenCvCapture(capture, self.name, f"OpenCV GSTREAMER {self._pipeline}")
+
+
+def _has_element(name: str) -> bool:
+    """Whether GStreamer has it; yes where that cannot be found out."""
+    try:
+        return subprocess.run(["gst-inspect-1.0", name], capture_output=True, timeout=_INSPECT_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return True
 
 
 def _fourcc(capture: Any) -> str:

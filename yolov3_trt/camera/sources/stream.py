@@ -1,10 +1,13 @@
 """Streams from the network: RTSP, and Motion JPEG and others by HTTP."""
 
+import http.client
 import logging
 import os
 import socket
+import urllib.error
 from urllib.parse import urlsplit
 
+from yolov3_trt.camera.sources.answers import PolledPictures, check_status, http_answer, rtsp_status
 from yolov3_trt.camera.sources.base import Capture, LiveSource, SourceOptions
 from yolov3_trt.camera.sources.capture import OpenCvCapture, Way, open_way, opencv_has, why_no_gstreamer
 from yolov3_trt.camera.sources.credentials import with_credentials
@@ -18,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 _EXAMPLE = "rtsp://${CAM_USER}:${CAM_PASSWORD}@192.168.1.64:554/stream1"
+_POLLS_PER_S = 1.0  # of an address that gives single pictures
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"  # OpenCV has no other way to hand these on
 
 
@@ -51,6 +55,8 @@ class NetworkStream(LiveSource):
             CameraError: why it cannot be opened.
         """
         self._check_answer()
+        if not self._is_rtsp and (polled := self._polled()) is not None:
+            return polled
         fallbacks = []
         if is_jetson():
             reason = why_no_gstreamer()
@@ -69,6 +75,8 @@ class NetworkStream(LiveSource):
         way = self._ffmpeg()
         capture = open_way(self.name, way)
         if capture is None:
+            if self._is_rtsp and (status := rtsp_status(self._uri, *self._address, self.timeout_s)) is not None:
+                check_status(self.name, self._uri, status)
             raise CameraError(
                 f"{self.name}: {self._address[0]} answers, but gave no stream that FFmpeg can read within "
                 f"{self.timeout_s:g} s; are path, user and password right? (ffplay shows what the server says)"
@@ -85,6 +93,19 @@ class NetworkStream(LiveSource):
             raise CameraError(
                 f"{self.name}: cannot connect to {host} port {port} ({reason}); is the camera on, and the address right?"
             ) from exc
+
+    def _polled(self) -> Capture | None:
+        """Where the address gives single pictures; None where it gives a stream, or FFmpeg is to say what is wrong."""
+        try:
+            with http_answer(self._uri, self.timeout_s) as answer:
+                if answer.headers.get_content_maintype() != "image":
+                    return None
+        except urllib.error.HTTPError as exc:
+            check_status(self.name, self._uri, exc.code)
+            return None
+        except (OSError, http.client.HTTPException):
+            return None
+        return PolledPictures(self._uri, self.name, self._options.fps or _POLLS_PER_S, self.timeout_s)
 
     def _hardware(self) -> Way:
         if self._is_rtsp:
