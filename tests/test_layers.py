@@ -19,7 +19,7 @@ LAYERS = [
     "files geometry layers opencv",
     "arguments",
     "spec detections",
-    "meta costs",
+    "meta costs selection",
     "settings",
     "models preprocess postprocess matching",
     "shapes",

@@ -24,6 +24,7 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           watch(artifact, *sources)  a Watch: iterate over the results of cameras, streams and files
 OpenCV    read_net_from_darknet(cfg) a cv2.dnn.Net, as OpenCV's Darknet importer gave until OpenCV 5
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
+          Selection                  which detections are wanted: classes, confidences, sizes, zones
           BuildRecipe, load_recipe   a model and its settings as a file
 Progress  Reporter                   where a job says what it does; by default nowhere
 Errors    Yolov3TrtError             base of all; SettingError, a value that cannot be meant
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from yolov3_trt.models import Model, load_model
     from yolov3_trt.recipe import BuildRecipe, load_recipe
     from yolov3_trt.reporter import Reporter
+    from yolov3_trt.selection import Selection
     from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
 
 _HOME_OF = {
@@ -91,6 +93,7 @@ _HOME_OF = {
     "Model": "models",
     "Quantized": "jobs.quantize",
     "Reporter": "reporter",
+    "Selection": "selection",
     "SettingError": "errors",
     "Trained": "jobs.train",
     "Watch": "jobs.watch",
@@ -133,6 +136,7 @@ __all__ = [
     "Model",
     "Quantized",
     "Reporter",
+    "Selection",
     "SettingError",
     "Trained",
     "Watch",

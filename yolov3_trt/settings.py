@@ -419,7 +419,9 @@ def settings_from(keywords: dict[str, Any], *kinds: type[Any]) -> tuple[Any, ...
         elif value is not None:
             given[home[name]][name] = value
     whole: dict[type[Any], Any] = {kind: keywords.get(name) for name, kind in wholes.items()}
-    return tuple(kind(**given[kind]) if whole[kind] is None else replace(whole[kind], **given[kind]) for kind in kinds)
+    return tuple(
+        kind(**given[kind]) if whole.get(kind) is None else replace(whole[kind], **given[kind]) for kind in kinds
+    )
 
 
 def _convert(settings: Any, name: str, convert: Any) -> None:

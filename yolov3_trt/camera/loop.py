@@ -20,6 +20,7 @@ from yolov3_trt.camera.sources import LiveSource, Source
 from yolov3_trt.camera.statistics import Call, Statistics
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import CameraError
+from yolov3_trt.selection import Selection
 
 _TICK_S = 0.1  # between two looks after the sources
 _STALE_AFTER_S = 1.5  # without a frame a live source is marked stale
@@ -36,6 +37,7 @@ class LoopOptions:
     max_frames: int | None = None  # results of all sources together
     duration_s: float | None = None
     drop: Drop | None = None  # None: `latest` for live sources, `none` for files
+    selection: Selection = field(default_factory=Selection)  # which detections are results
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     on_frame: Callable[[Result], None] | None = None  # called after the sinks
     on_tick: Callable[[], None] | None = None  # called about ten times a second
@@ -160,7 +162,8 @@ class CameraLoop:
             for frame, detections, age_s in zip(frames, timed.detections, call.ages_s, strict=True):
                 source = self.statistics.sources[frame.source]
                 status = FrameStatus(source.rate.per_s, age_s * 1e3, source.dropped, len(frames))
-                result = Result(frame, detections.shown, status)
+                wanted = self._options.selection.of(detections.shown, frame.pixels.shape[:2], frame.source)
+                result = Result(frame, wanted, status)
                 self._deliver(result)
                 yield result
             self._tick()

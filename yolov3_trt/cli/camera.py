@@ -23,10 +23,11 @@ from yolov3_trt.cli.options import (
     TrustOption,
 )
 from yolov3_trt.cli.output import say, table, write_result
+from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings
 
 
-@takes(ModelOptions, DetectSettings)
+@takes(ModelOptions, DetectSettings, Selection)
 def camera(
     artifact: ArtifactArgument,
     source: Annotated[

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -21,6 +21,7 @@ from yolov3_trt.cli.options import (
 )
 from yolov3_trt.cli.output import say, show, track
 from yolov3_trt.errors import Yolov3TrtError
+from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.detect_record import DetectRecord
 
 
-@takes(ModelOptions, DetectSettings)
+@takes(ModelOptions, DetectSettings, Selection)
 def detect(
     artifact: ArtifactArgument,
     sources: Annotated[
@@ -83,10 +84,11 @@ def detect(
             say(
                 f"note: {folder} has pictures in sub-folders, e.g. {deeper}, which are left out; --recursive takes them"
             )
+    selection = Selection(**{item.name: settings.pop(item.name) for item in fields(Selection)})
     with open_detector(
         artifact, backend=backend, threads=threads, trust=trust, precision=precision, **settings
     ) as detector:
-        record = _detect(detector, paths, count_images(paths), artifact, Outputs(save, json, jsonl))
+        record = _detect(detector, paths, count_images(paths), artifact, selection, Outputs(save, json, jsonl))
     if record.skipped:
         say(f"yolov3_trt: {len(record.skipped)} of {record.num_done} files could not be read")
         raise typer.Exit(1)
@@ -124,7 +126,12 @@ def _lines_of_stdin() -> list[str]:
 
 
 def _detect(
-    detector: "Detector", paths: "Sequence[Path]", total: int | None, artifact: str, outputs: Outputs
+    detector: "Detector",
+    paths: "Sequence[Path]",
+    total: int | None,
+    artifact: str,
+    selection: Selection,
+    outputs: Outputs,
 ) -> "DetectRecord":
     """Detect, print and write; says how far it came where it does not come to its end."""
     from yolov3_trt.jobs.detect import detect_files
@@ -134,7 +141,7 @@ def _detect(
     record = DetectRecord(
         about, total, lambda: detector.backend.fallbacks, json=_target(outputs.json), jsonl=_target(outputs.jsonl)
     )
-    items = detect_files(detector, paths, outputs.save)
+    items = detect_files(detector, paths, outputs.save, selection)
     try:
         with record:
             _work_off(track(items, "detecting", total, bar=outputs.allow_bar), record, outputs)

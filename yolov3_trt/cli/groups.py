@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
+from yolov3_trt.selection import Selection
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
 
 
@@ -38,6 +39,7 @@ _PANELS: dict[type[Any], str] = {
     GraphSettings: "Graph",
     CalibrationSettings: "INT8",
     DetectSettings: "Detection",
+    Selection: "Detection",
     EngineSettings: "TensorRT",
 }
 _PANEL_OF = {"float_layers": "INT8", "float_precision": "INT8"}
@@ -49,6 +51,9 @@ _METAVARS = {
     "frame_size": "WIDTHxHEIGHT",
     "float_layers": "N,N,...",
     "table": "FILE",
+    "classes": "NAME[:CONF],...",
+    "min_size": "WIDTHxHEIGHT",
+    "zones": "FILE",
     "images": "SOURCE",
     "timing_cache": "FOLDER",
     "workspace_mib": "MIB",

@@ -10,6 +10,9 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import ImageError
 from yolov3_trt.geometry import HW
+from yolov3_trt.selection import Selection
+
+_ALL = Selection()
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,9 @@ class Skipped:
         return {"file": self.file, "error": self.error}
 
 
-def detect_files(detector: Detector, paths: Sequence[Path], save: Path | None = None) -> Iterator[Found | Skipped]:
+def detect_files(
+    detector: Detector, paths: Sequence[Path], save: Path | None = None, selection: Selection = _ALL
+) -> Iterator[Found | Skipped]:
     """Detect in pictures and in the frames of videos, and give each result as soon as it is there.
 
     A damaged video gives its readable frames; where much is missing it is among the skipped files too.
@@ -56,8 +61,10 @@ def detect_files(detector: Detector, paths: Sequence[Path], save: Path | None = 
         paths: files, from `images.find_sources`.
         save: folder for the pictures with their boxes, each in place before its result is given; equal names from different
             folders get a number.
+        selection: which detections are wanted.
 
     Raises:
+        SettingError: the selection names a class that there is not.
         ImageError: a picture is not of the size that the graph takes.
         OutputError: a picture cannot be saved.
         Yolov3TrtError: of the backend.
@@ -65,12 +72,14 @@ def detect_files(detector: Detector, paths: Sequence[Path], save: Path | None = 
     >>> for item in detect_files(detector, find_sources(["photos"])):
     ...     print(item.to_json())
     """
+    selection.check(detector.meta.class_names, detector.postprocess.conf)
     gallery = None if save is None else _Gallery(save)
     for item in _read(paths):
         if isinstance(item, Skipped):
             yield item
             continue
-        found = Found(item.name, item.pixels.shape[:2], detector(item.pixels).shown, item.position_s)
+        wanted = selection.of(detector(item.pixels).shown, item.pixels.shape[:2])
+        found = Found(item.name, item.pixels.shape[:2], wanted, item.position_s)
         if gallery is not None:
             gallery.save(item, found.detections)
         yield found

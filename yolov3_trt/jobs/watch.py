@@ -21,6 +21,7 @@ from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError, Yolov3TrtError
 from yolov3_trt.jobs.opening import Artifact, several
 from yolov3_trt.masking import masked_address
+from yolov3_trt.selection import Selection
 from yolov3_trt.settings import MAX_COUNT, DetectSettings, settings_from
 
 _DEFAULT_VIDEO_FPS = 30.0  # where no source says its own
@@ -128,6 +129,7 @@ def _results(job: _Job) -> Generator[Result | None, None, None]:
             sources.append(opened if isinstance(opened, LiveSource) else stack.enter_context(opened))
         detector = stack.enter_context(open_detector(job.artifact, **job.opening))
         backend, meta = detector.backend, detector.meta
+        job.options.selection.check(meta.class_names, detector.postprocess.conf)
         job.statistics.about.update(backend=backend.name.value, precision=meta.precision.value)
         job.statistics.about["fallbacks"] = list(backend.fallbacks)
         names = [source.name for source in sources]
@@ -208,7 +210,7 @@ def watch(
         trust: of an engine.
         precision: what OpenVINO computes in, see `open_backend`.
         on_tick: is called about ten times a second, whether frames come or not, on the thread that takes the results.
-        settings: any of `DetectSettings`.
+        settings: any of `DetectSettings` and `Selection`.
 
     Raises:
         SettingError: an argument has no such value.
@@ -218,7 +220,7 @@ def watch(
     >>> for result in watch("yolov3.engine", "rtsp://door/stream"):  # doctest: +SKIP
     ...     print(result.frame.source, [found.class_name for found in result.detections])
     """
-    (detect,) = settings_from(settings, DetectSettings)
+    detect, selection = settings_from(settings, DetectSettings, Selection)
     opening = {
         "weights": weights,
         "names": names,
@@ -243,6 +245,7 @@ def watch(
         None if max_frames is None else integer("max_frames", max_frames, 1, MAX_COUNT),
         None if duration is None else number("duration", duration, 0, _MAX_S),
         None if drop is None else _choice("drop", drop, "latest", "none"),
+        selection,
         _reconnect_policy(give_up_after),
         on_tick=on_tick,
     )

@@ -1,0 +1,191 @@
+"""Which of the detections are wanted: by class, confidence, size and place."""
+
+import difflib
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolov3_trt.arguments import number, path, shown, size, text
+from yolov3_trt.errors import SettingError
+from yolov3_trt.sizes import HW
+
+if TYPE_CHECKING:  # `--help` needs the options only, and no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolov3_trt.detections import Detections
+
+_FORM = "[[zone]] with points = [[x, y], ...] of 0 to 1, and if wanted name, source and ignore = true"
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A polygon in the pictures of a source; an object is in it when the middle of its lower edge is."""
+
+    points: tuple[tuple[float, float], ...]  # (x, y), parts of the width and height
+    name: str
+    source: str | None = None  # None: of every source
+    ignore: bool = False  # what is in it is left out
+
+    def holds(self, detections: "Detections", image_hw: HW) -> "NDArray[np.bool_]":
+        """Which of the detections are in it, (N,)."""
+        import numpy as np
+
+        height, width = image_hw
+        x = (detections.xyxy[:, 0] + detections.xyxy[:, 2]) / (2 * width)
+        y = np.minimum(detections.xyxy[:, 3] / height, 1 - 1e-6)  # who stands on the lower edge of the picture is in it
+        inside = np.zeros(len(detections), bool)
+        for (ax, ay), (bx, by) in zip(self.points, (*self.points[1:], self.points[0]), strict=True):
+            if ay != by:  # edges that a ray to the right crosses
+                inside ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
+        return inside
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the detections are wanted; those that are not are neither shown nor written.
+
+    Attributes:
+        classes: only these, e.g. `dog,person:0.6`: names or numbers, each with the confidence that it needs, if any.
+        min_size: only boxes as wide and as high as this, WIDTHxHEIGHT or one number, px of the picture.
+        zones: only what stands in the polygons of this file (.toml).
+
+    Raises:
+        SettingError: at construction, a value is not understood, or the file is not.
+
+    >>> Selection(classes="person:0.6").of(found, image_hw=(480, 640))  # doctest: +SKIP
+    """
+
+    classes: str | None = None
+    min_size: HW | None = None
+    zones: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, convert in (("classes", text), ("min_size", size), ("zones", path)):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, convert(name, value))
+        _ = self._confidences, self.polygons
+
+    def of(self, detections: "Detections", image_hw: HW, source: str | None = None) -> "Detections":
+        """Those of a picture that are wanted.
+
+        Args:
+            detections: of the picture.
+            image_hw: its size, px.
+            source: its camera, for zones of one camera.
+
+        Raises:
+            SettingError: there is no such class.
+        """
+        import numpy as np
+
+        kept = np.ones(len(detections), bool)
+        if self._confidences:
+            least = self.confidence_of(detections.class_names)
+            kept &= detections.scores >= np.array(
+                [least.get(number, np.inf) for number in detections.class_ids.tolist()]
+            )
+        if self.min_size is not None:
+            sides = detections.xyxy[:, 2:] - detections.xyxy[:, :2]
+            kept &= (sides >= self.min_size[::-1]).all(axis=1)
+        own = [zone for zone in self.polygons if zone.source in (None, source)]
+        for zone in own:
+            if zone.ignore:
+                kept &= ~zone.holds(detections, image_hw)
+        if wanted := [zone.holds(detections, image_hw) for zone in own if not zone.ignore]:
+            kept &= np.any(wanted, axis=0)
+        return detections if kept.all() else detections[kept]
+
+    def check(self, class_names: tuple[str, ...], conf: float) -> None:
+        """Whether it goes with a detector.
+
+        Args:
+            class_names: that it knows.
+            conf: below which it gives nothing.
+
+        Raises:
+            SettingError: there is no such class, or one is wanted below that confidence.
+        """
+        for index, least in self.confidence_of(class_names).items():
+            if 0 < least < conf:
+                name = class_names[index] if class_names else index
+                raise SettingError(
+                    "classes", f"{name}:{least:g} is below the confidence of the detector, {conf:g}; lower `conf` too"
+                )
+
+    def confidence_of(self, class_names: tuple[str, ...]) -> dict[int, float]:
+        """The least confidence of each wanted class, by its number.
+
+        Raises:
+            SettingError: there is no such class.
+        """
+        numbers = {name: index for index, name in enumerate(class_names)}
+        least = {}
+        for name, conf in self._confidences.items():
+            index = numbers.get(name, int(name) if name.isascii() and name.isdigit() else -1)
+            if index < 0 or (class_names and index >= len(class_names)):
+                near = difflib.get_close_matches(name, class_names, 1)
+                hint = (
+                    f"; did you mean {near[0]}?"
+                    if near
+                    else f", e.g. {', '.join(class_names[:3])}"
+                    if class_names
+                    else ""
+                )
+                raise SettingError("classes", f"there is no class {shown(name)} among {len(class_names)}{hint}")
+            least[index] = conf
+        return least
+
+    @cached_property
+    def _confidences(self) -> dict[str, float]:
+        """What each class needs, by what it is called."""
+        found: dict[str, float] = {}
+        for part in (self.classes or "").split(",") if self.classes is not None else ():
+            name, is_given, conf = part.strip().rpartition(":")
+            name = name if is_given else conf
+            try:
+                least = float(conf) if is_given else 0.0
+            except ValueError:
+                raise SettingError("classes", f"got {shown(part)}; expected e.g. dog,person:0.6") from None
+            if not name or name in found:
+                raise SettingError(
+                    "classes", f"got {shown(self.classes)}; expected classes once each, e.g. dog,person:0.6"
+                )
+            found[name] = number("classes", least, 0, 1)
+        return found
+
+    @cached_property
+    def polygons(self) -> tuple[Zone, ...]:
+        """The zones of the file."""
+        if self.zones is None:
+            return ()
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+        try:
+            content = tomllib.loads(self.zones.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise SettingError("zones", f"{self.zones}: cannot be read ({exc}); expected {_FORM}") from exc
+        rows = content.get("zone")
+        if not isinstance(rows, list) or not rows or len(content) > 1:
+            raise SettingError("zones", f"{self.zones}: expected {_FORM}")
+        return tuple(self._zone(number, row) for number, row in enumerate(rows, 1))
+
+    def _zone(self, at: int, row: Any) -> Zone:
+        try:
+            given = dict(row)
+            points = tuple((float(x), float(y)) for x, y in given.pop("points"))
+            zone = Zone(
+                points, str(given.pop("name", f"zone {at}")), given.pop("source", None), given.pop("ignore", False)
+            )
+            if given or len(points) < 3 or not all(0 <= value <= 1 for point in points for value in point):
+                raise ValueError
+            if not isinstance(zone.ignore, bool) or not isinstance(zone.source, str | None):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise SettingError("zones", f"{self.zones}: zone {at} is not understood; expected {_FORM}") from None
+        return zone
