@@ -1,6 +1,7 @@
 """What a build tells each release of TensorRT, by stand-ins that have the members of real ones; how a build is stopped."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -381,6 +382,26 @@ def test_a_timing_cache_that_is_of_no_use_is_reported_and_replaced(
     trt = fake("8.6.1", timings=("conv",), junk_gives_empty_cache=junk_gives_empty_cache)
     assert build_with(graph(), timing_cache=caches).notes == (f"{path}: {trt} {text}",)
     assert path.read_bytes() == timing_cache("GPU 1", "conv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
+def test_a_timing_cache_that_others_could_have_written_is_not_loaded(
+    fake: Callable[..., FakeTensorRT], graph: Callable[..., Path], caches: Path
+):
+    fake("10.3.0", timings=("conv",))
+    path = cache_file(caches, "10.3.0")
+    caches.mkdir()
+    path.write_bytes(timing_cache("GPU 1", "theirs"))
+    for place, mode in ((path, 0o666), (caches, 0o777)):
+        before = place.stat().st_mode
+        place.chmod(mode)
+        fault = f"{path}: this timing cache may be another user's work: {place} can be written by every user; chmod o-w {place}"
+        assert build_with(graph(), timing_cache=caches).notes == (f"{fault}; the build starts without it",)
+        assert path.read_bytes() == timing_cache("GPU 1", "conv"), "what is built takes its place"
+        place.chmod(before)
+        path.write_bytes(timing_cache("GPU 1", "ours"))
+    assert build_with(graph(), timing_cache=caches).notes == ()
+    assert path.read_bytes() == timing_cache("GPU 1", "ours", "conv")
 
 
 def test_a_timing_cache_that_cannot_be_read_or_written_does_no_harm(

@@ -1,7 +1,8 @@
 """Timing caches: how long kernels took, kept on disk, so that the next build of the same GPU need not measure them again.
 
 A folder holds one plain file per TensorRT version and GPU, which trtexec reads and writes too (--timingCacheFile). A cache only
-saves time: whatever is wrong with one is reported and the build goes on without it.
+saves time: whatever is wrong with one is reported and the build goes on without it. TensorRT documents no check of what it is
+given there, so a cache that another user could have written is not given to it, as an engine is not.
 """
 
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from yolov3_trt.engine.api import IBuilderConfig, ITimingCache
 from yolov3_trt.engine.driver import Gpu
 from yolov3_trt.engine.flavor import Flavor
+from yolov3_trt.engine.trust import why_suspicious
 from yolov3_trt.errors import OutputError
 from yolov3_trt.files import write_bytes
 
@@ -56,16 +58,22 @@ class TimingCacheFile:
             self.notes.append(f"the timing cache was not kept: {exc}")
 
     def _read(self) -> bytes:
-        """The file's bytes; none where it cannot be read."""
+        """The file's bytes; none where it cannot be read, or where others could have put it there."""
         try:
-            return self.path.read_bytes()
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return b""
         except OSError as exc:
-            note = f"{self.path}: this timing cache cannot be read ({exc.strerror}); the build starts without it"
-            if note not in self.notes:
-                self.notes.append(note)
-            return b""
+            fault = f"this timing cache cannot be read ({exc.strerror})"
+        else:
+            reason = why_suspicious(self.path)
+            if reason is None:
+                return content
+            fault = f"this timing cache may be another user's work: {reason}"
+        note = f"{self.path}: {fault}; the build starts without it"
+        if note not in self.notes:
+            self.notes.append(note)
+        return b""
 
     def _load(self, content: bytes) -> ITimingCache | None:
         """The cache that the build now uses; None where TensorRT makes none."""
