@@ -18,7 +18,7 @@ VENV_TRITON := .venv-triton
 
 PYCUDA := .venv-pycuda
 
-.PHONY: demo test test-docs test-slow fuzz lint legs arm64 bench kernels shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
+.PHONY: demo test test-docs test-slow fuzz lint lock sbom legs arm64 bench kernels shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
@@ -66,12 +66,35 @@ shapes-model: $(VENV)/installed
 		--learning-rate 0.01 --warmup-epochs 1 --prior-iou 0.5 --mosaic 0.3 --scale 0.3 --saturation 0.3 --value 0.3 \
 		--val-every 2 --seed 0 --cache-mib 1500 -o runs/shapes
 
-# torch goes in before onnxscript & co. so that they find it and pull in no other.
-$(VENV)/installed: pyproject.toml constraints.txt
+# torch goes in before onnxscript & co. so that they find it and pull in no other. With LOCK=requirements-ci.lock, as in CI, each file
+# must have the hash that stands there; it is for one Python on one kind of machine, which its first line names.
+$(VENV)/installed: pyproject.toml constraints.txt $(LOCK)
 	$(PYTHON) -m venv $(VENV)
+ifdef LOCK
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --only-binary :all: -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+else
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+endif
 	touch $@
+
+# After a change of constraints.txt or of what pyproject.toml asks for.
+lock: $(VENV)/installed
+	$(BIN)/python .ci/lock.py "$(EXTRAS)" > requirements-ci.lock.new
+	mv requirements-ci.lock.new requirements-ci.lock
+
+# dist/sbom.json (CycloneDX): the wheel and all that its base asks for, in the versions that CI tested. The tool has an environment of
+# its own; the one that it looks at holds nothing but the wheel, pip neither.
+sbom: $(VENV)/installed
+	rm -rf .venv-sbom && mkdir -p dist
+	$(PYTHON) -m venv .venv-sbom/tool
+	.venv-sbom/tool/bin/python -m pip install --quiet cyclonedx-bom
+	$(PYTHON) -m venv --without-pip .venv-sbom/wheel
+	$(BIN)/python -m pip --python .venv-sbom/wheel/bin/python install --quiet -c $(CONSTRAINTS) .
+	.venv-sbom/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		-o dist/sbom.json .venv-sbom/wheel/bin/python
+	rm -rf .venv-sbom
 
 # A venv with the full TensorRT 8.6.0 (0.8 GB to download), in which tests/engine/test_tensorrt86.py runs this package. It needs no GPU
 # to be imported. Its plugin library, which this package does not use, would take cuDNN and cuBLAS: an empty one stands in.

@@ -74,7 +74,7 @@ def test_the_source_package_has_all_that_the_tests_and_the_documents_need(dist: 
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = tracked("yolov3_trt", "tests", "engines", "calib", "docs/*.md", "docs/*.jpg", "docs/examples", ".ci")
-    wanted |= tracked("*.md", "constraints*.txt", "Makefile", "pyproject.toml", "LICENSE", "acceptance", "benchmarks")
+    wanted |= tracked("*.md", "constraints*.txt", "*.lock", "Makefile", "pyproject.toml", "LICENSE", "acceptance", "benchmarks")
     assert wanted <= names
 
 
@@ -107,6 +107,19 @@ def test_the_lowest_versions_that_ci_runs_are_those_that_are_promised(metadata: 
         if not line.startswith("#"):
             name, _, version = line.partition("==")
             assert version.startswith(tuple(asked[name.lower().replace("_", "-")])), line
+
+
+def test_the_lock_of_ci_has_every_pinned_package_with_its_hash_and_no_index():
+    text = (TREE / "requirements-ci.lock").read_text()
+    locked = {}
+    for line in text.splitlines()[1:]:
+        found = re.fullmatch(r"([a-z0-9.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
+        assert found, line
+        locked[found[1]] = found[2].partition("+")[0]
+    asked = re.findall(r"(?m)^([\w.-]+)==([^;\s]+)(?:; *python_version >= .*)?$", (TREE / "constraints.txt").read_text())
+    pinned = {name.lower().replace("_", "-"): version for name, version in asked}
+    assert len(pinned) > 20 and {name: locked.get(name) for name in pinned} == pinned, "make lock writes it anew"
+    assert "://" not in text and "+cpu" in text
 
 
 @pytest.mark.parametrize("tool", ["twine", "check_wheel_contents"])
