@@ -1,4 +1,4 @@
-"""Write what an environment is installed from, with the SHA-256 of each file: `python .ci/lock.py EXTRAS > requirements-ci.lock`.
+"""All that an environment is installed from, with the SHA-256 of each file: `python .ci/lock.py EXTRAS > requirements-ci.lock`.
 
 The files are those for this Python and this machine, so the lock is for these alone. No index stands in it: pip takes a file
 from wherever it is configured to look, and refuses one of another content.
@@ -14,6 +14,7 @@ TREE = Path(__file__).parents[1]
 
 
 def main() -> None:
+    """Let pip say what it would install, and print that."""
     asked = [f"{TREE}[{sys.argv[1]}]", "pip", "editables"]  # the last for `pip install -e`
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     done = subprocess.run([*command, "-c", TREE / "constraints.txt", *asked], check=True, stdout=subprocess.PIPE)

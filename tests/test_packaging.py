@@ -74,7 +74,9 @@ def test_the_source_package_has_all_that_the_tests_and_the_documents_need(dist: 
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = tracked("yolov3_trt", "tests", "engines", "calib", "docs/*.md", "docs/*.jpg", "docs/examples", ".ci")
-    wanted |= tracked("*.md", "constraints*.txt", "*.lock", "Makefile", "pyproject.toml", "LICENSE", "acceptance", "benchmarks")
+    wanted |= tracked(
+        "*.md", "constraints*.txt", "*.lock", "Makefile", "pyproject.toml", "LICENSE", "acceptance", "benchmarks"
+    )
     assert wanted <= names
 
 
@@ -109,16 +111,26 @@ def test_the_lowest_versions_that_ci_runs_are_those_that_are_promised(metadata: 
             assert version.startswith(tuple(asked[name.lower().replace("_", "-")])), line
 
 
-def test_the_lock_of_ci_has_every_pinned_package_with_its_hash_and_no_index():
+def test_the_lock_of_ci_has_all_that_is_asked_for_as_it_is_pinned_with_its_hash_and_no_index(
+    metadata: email.message.Message,
+):
     text = (TREE / "requirements-ci.lock").read_text()
     locked = {}
     for line in text.splitlines()[1:]:
         found = re.fullmatch(r"([a-z0-9.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}", line)
         assert found, line
         locked[found[1]] = found[2].partition("+")[0]
-    asked = re.findall(r"(?m)^([\w.-]+)==([^;\s]+)(?:; *python_version >= .*)?$", (TREE / "constraints.txt").read_text())
-    pinned = {name.lower().replace("_", "-"): version for name, version in asked}
-    assert len(pinned) > 20 and {name: locked.get(name) for name in pinned} == pinned, "make lock writes it anew"
+    pins = re.findall(r"(?m)^([\w.-]+)==([^;\s]+)(?:; *python_version >= .*)?$", (TREE / "constraints.txt").read_text())
+    pinned = {name.lower().replace("_", "-"): version for name, version in pins}
+    assert len(pinned) > 20 and {name: locked[name] for name in pinned.keys() & locked} == {
+        name: pinned[name] for name in pinned.keys() & locked
+    }, "make lock writes it anew"
+    extras = re.findall(r"(?m)^ *EXTRAS := (?:\$\(EXTRAS\),)?(\S+)$", (TREE / "Makefile").read_text())
+    wanted = "|".join(",".join(extras).split(","))
+    asked = re.compile(rf"([\w.-]+)(?:\[.*\])?>=[0-9.]+(; extra == '({wanted})')?")
+    found_names = [asked.fullmatch(requirement) for requirement in metadata.get_all("Requires-Dist") or []]
+    names = {found[1].lower().replace("_", "-") for found in found_names if found}
+    assert len(names) > 20 and names <= locked.keys(), f"make lock adds {names - locked.keys()}"
     assert "://" not in text and "+cpu" in text
 
 
