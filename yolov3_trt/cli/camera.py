@@ -23,6 +23,7 @@ from yolov3_trt.cli.options import (
     TrustOption,
 )
 from yolov3_trt.cli.output import say, table, write_result
+from yolov3_trt.cli.service_manager import ServiceManager
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings
 
@@ -34,7 +35,8 @@ def camera(
         list[str] | None,
         typer.Option(
             metavar="URI[,URI...]",
-            help="0 or /dev/video0, csi://0, rtsp://..., http://..., a video, a folder or glob, shapes://; repeatable. "
+            help="0 or /dev/video0, csi://0, rtsp://..., http://..., a video, a folder or glob, shapes://; repeatable; "
+            "NAME=URI names it. "
             "Default: 0. A comma inside a URI is written %2C.",
         ),
     ] = None,
@@ -118,10 +120,17 @@ def camera(
         threads=threads,
         trust=trust,
         precision=precision,
-        on_tick=lambda: update(),
+        on_tick=lambda: tick(),
         **settings,
     )
+    manager = ServiceManager()
+
+    def tick() -> None:
+        update()
+        manager.alive()
+
     with _info_logging(), watching, live_line(watching.snapshot) as update:
+        manager.ready()
         try:
             with ended_by_signals(watching.stop):
                 for _ in watching:
@@ -129,6 +138,7 @@ def camera(
         except Yolov3TrtError:  # of the detector, or of the last sink
             if not watching.to_json()["errors"]:
                 raise
+    manager.stopping()
     content = watching.to_json()
     _report(content, json, is_stdout_taken="jsonl" in sink_uris)
     code = 1 if content["errors"] else 0

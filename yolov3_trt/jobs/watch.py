@@ -185,7 +185,7 @@ def watch(
     Args:
         artifact: what `open_detector` opens.
         sources: `0` or `/dev/video0` (USB camera), `csi://0`, `rtsp://...`, `http://...`, a video, a folder or glob, or
-            `shapes://`; one or more, none: `0`.
+            `shapes://`; one or more, none: `0`. `NAME=URI` names a source.
         sinks: where results go besides: `window`, `http://127.0.0.1:8080`, `FILE.mp4`, `FILE.avi`, `FILE.jsonl`, `jsonl` for
             stdout, `FOLDER/`.
         max_frames: end after so many results.

@@ -26,7 +26,8 @@ class HttpSink(Sink):
     | `/view/N.mjpg` | the pictures of source N, as they come (Motion JPEG, `multipart/x-mixed-replace`) |
     | `/snapshot.jpg`, `/snapshot/N.jpg` | the newest picture of the first source, of source N |
     | `/stats.json` | the statistics, and `views`: what each view shows |
-    | `/healthz` | 200, or 503 when no source gives frames |
+    | `/metrics` | the statistics for Prometheus |
+    | `/healthz`, `/healthz/N` | 200, or 503 when no source, or not source N, gives frames |
     """
 
     def __init__(

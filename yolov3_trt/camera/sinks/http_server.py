@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+from yolov3_trt.camera.metrics import CONTENT_TYPE, metrics_text
 from yolov3_trt.camera.sinks.live_view import LiveView
 
 _LOG = logging.getLogger(__name__)
@@ -250,13 +251,18 @@ class _Handler(BaseHTTPRequestHandler):
         # Compared as it stands, never decoded and never joined to a folder: there is nothing to climb out of.
         path = self.path.partition("?")[0]
         view = re.fullmatch(r"/(view|snapshot)/([0-9]{1,3})\.(mjpg|jpg)", path)
+        health = re.fullmatch(r"/healthz/([0-9]{1,3})", path)
         if path in self.server.files:
             content, kind = self.server.files[path]
             self._answer(HTTPStatus.OK, kind, content)
         elif path == "/stats.json":
             self._answer_stats()
+        elif path == "/metrics":
+            self._answer(HTTPStatus.OK, CONTENT_TYPE, metrics_text(self.server.stats()).encode())
         elif path == "/healthz":
-            self._answer_health()
+            self._answer_health(self.server.views)
+        elif health and int(health[1]) < len(self.server.views):
+            self._answer_health(self.server.views[int(health[1]) :][:1])
         elif path == "/snapshot.jpg":
             self._answer_snapshot(self.server.views[0])
         elif view and int(view[2]) < len(self.server.views) and (view[1], view[3]) == ("view", "mjpg"):
@@ -272,10 +278,10 @@ class _Handler(BaseHTTPRequestHandler):
         content = {**self.server.stats(), "views": [_state(view) for view in self.server.views]}
         self._answer(HTTPStatus.OK, "application/json", json.dumps(content, allow_nan=False).encode())
 
-    def _answer_health(self) -> None:
-        stale = [view for view in self.server.views if view.stale_s is not None]
+    def _answer_health(self, views: Sequence[LiveView]) -> None:
+        stale = [view for view in views if view.stale_s is not None]
         text = "".join(f"stale for {view.stale_s:.0f} s: {view.source}\n" for view in stale) or "ok\n"
-        all_stale = len(stale) == len(self.server.views)
+        all_stale = len(stale) == len(views)
         self._answer(HTTPStatus.SERVICE_UNAVAILABLE if all_stale else HTTPStatus.OK, "text/plain", text.encode())
 
     def _answer_snapshot(self, view: LiveView) -> None:

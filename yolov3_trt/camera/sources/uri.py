@@ -19,10 +19,25 @@ from yolov3_trt.masking import masked_address
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT = SourceOptions()
+_NAMED = re.compile(r"\s*(\w[\w.-]{0,39})=(?!=)")
 _USER_BEGINS = re.compile(r"^[^@]*//[^/@]+:[^@]*$")  # an address up to a comma in its password, as it seems
 
 
 def open_source(uri: str, options: SourceOptions = _DEFAULT) -> Source | LiveSource:
+    """What a URI names, as `_open` says; `NAME=URI` calls it so in all results.
+
+    Raises:
+        CameraError: it names nothing, or a file cannot be opened.
+    """
+    named = None if Path(uri).exists() else _NAMED.match(uri)
+    if named is None:
+        return _open(uri, options)
+    source = _open(uri[named.end() :], options)
+    source.name = named[1]
+    return source
+
+
+def _open(uri: str, options: SourceOptions) -> Source | LiveSource:
     """What a URI names: files and the generator are opened, cameras and streams are left for the loop to open.
 
     Args:

@@ -1,0 +1,56 @@
+"""The statistics of a loop in Prometheus' text format, version 0.0.4."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_OF_SOURCE = (  # name, kind, key of the statistics, help
+    ("captured_frames_total", "counter", "captured", "Frames that the source gave."),
+    ("processed_frames_total", "counter", "processed", "Frames that went through the detector."),
+    ("dropped_frames_total", "counter", "dropped", "Frames that came too late."),
+    ("reconnects_total", "counter", "reconnects", "How often the source was opened again."),
+    ("fps", "gauge", "fps", "Results per second."),
+)
+
+
+def metrics_text(stats: Mapping[str, Any]) -> str:
+    """A snapshot of `Statistics` for `/metrics`; times in seconds."""
+    return "\n".join([*_lines(stats), ""])
+
+
+def _lines(stats: Mapping[str, Any]) -> Iterator[str]:
+    sources = stats.get("sources", [])
+    for name, kind, key, text in _OF_SOURCE:
+        yield from _head(name, kind, text)
+        for row in sources:
+            yield f"yolov3_trt_{name}{{{_label('source', row['source'])}}} {row[key] or 0}"
+    yield from _head("source_up", "gauge", "Whether the source gives frames.")
+    for row in sources:
+        yield f"yolov3_trt_source_up{{{_label('source', row['source'])}}} {int(row['state'] == 'running')}"
+    yield from _head(
+        "frame_age_seconds", "gauge", "From the frame to its result: the share of frames that took no longer."
+    )
+    for row in sources:
+        yield from _quantiles("frame_age_seconds", row["frame_age_ms"], _label("source", row["source"]))
+    yield from _head("latency_seconds", "gauge", "Of the detector: the share of frames that took no longer.")
+    yield from _quantiles("latency_seconds", stats.get("latency_ms", {}))
+    yield from _head("running_seconds", "gauge", "Since the start of the loop.")
+    yield f"yolov3_trt_running_seconds {stats.get('elapsed_s', 0.0):.3f}"
+
+
+def _head(name: str, kind: str, text: str) -> Iterator[str]:
+    yield f"# HELP yolov3_trt_{name} {text}"
+    yield f"# TYPE yolov3_trt_{name} {kind}"
+
+
+def _quantiles(name: str, percentiles: Mapping[str, float | None], *labels: str) -> Iterator[str]:
+    for percentile, value_ms in percentiles.items():
+        if value_ms is not None:
+            quantile = _label("quantile", f"{int(percentile.removeprefix('p')) / 100:g}")
+            yield f"yolov3_trt_{name}{{{','.join([*labels, quantile])}}} {value_ms / 1e3:.6f}"
+
+
+def _label(name: str, value: str) -> str:
+    escaped = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return f'{name}="{escaped}"'
