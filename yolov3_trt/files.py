@@ -66,7 +66,11 @@ def check_is_file(path: Path) -> None:
 
 def cache_folder() -> Path:
     """Where fetched weights and compiled kernels are kept, in the user's cache (`XDG_CACHE_HOME`); it need not be there."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolov3_trt"
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given or Path.home() / ".cache") / "yolov3_trt"
+    except RuntimeError:  # a user without a home, as in a container: what others could have put there is not loaded
+        return Path(tempfile.gettempdir(), f"yolov3_trt-{os.getuid()}")
 
 
 def make_folder(path: Path) -> Path:

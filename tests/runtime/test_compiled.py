@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -147,6 +148,15 @@ def test_kernels_of_another_gpu_or_source_lie_elsewhere_and_are_not_loaded(
         shipped("sm_87")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert default_cache() == Path("/cache/yolov3_trt/kernels")
+
+
+def test_a_user_without_a_home_has_a_cache_too(monkeypatch: pytest.MonkeyPatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert default_cache().parts[-2:] == (f"yolov3_trt-{os.getuid()}", "kernels")
 
 
 def test_without_any_the_error_says_why_of_each_place(

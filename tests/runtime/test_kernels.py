@@ -1,5 +1,6 @@
 """The CUDA kernels against the host's own code, on a simulated device; and whether nvcc takes them."""
 
+import math
 import platform
 import re
 import shutil
@@ -27,7 +28,7 @@ from yolov3_trt.postprocess import Candidates, candidates_from_heads, suppress
 from yolov3_trt.preprocess import prepare_batch
 from yolov3_trt.runtime.kernels import detect
 from yolov3_trt.runtime.kernels.detect import DECODE, HEAD, NMS, CandidateBuffers, candidate_shapes, detection_shapes
-from yolov3_trt.runtime.kernels.letterbox import LETTERBOX, Frames, letterbox
+from yolov3_trt.runtime.kernels.letterbox import LETTERBOX, Frames, letterbox, lines_read, staged_hw
 from yolov3_trt.runtime.kernels.source import COMPILE_OPTIONS, FOLDER, KERNELS, source, source_sha256
 from yolov3_trt.spec import Head, Nms, NmsKind
 
@@ -137,12 +138,16 @@ def letterboxed(
     dtype: str,
     padding: int = 0,
     start: int = 0,
+    *,
+    is_packed: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the kernel and the host make of pictures of one size."""
     stage = InputStage.PIXELS if dtype == "uint8" else InputStage.TENSOR
     expected, placements = prepare_batch(pictures, replace(meta, input_stage=stage))
     batch = device.empty(expected.shape, dtype)
-    frames = frames_on(device, pictures, padding, start)
+    lines = lines_read(placements[0]) if is_packed else None
+    given = pictures if lines is None else [picture[lines] for picture in pictures]
+    frames = replace(frames_on(device, given, padding, start), is_packed=lines is not None)
     device.run(letterbox(placements[0], meta.preprocess, frames, batch.ctypes.data, dtype, meta.channels))
     return batch, expected.astype(dtype)
 
@@ -173,7 +178,9 @@ def test_frames_of_any_size_enter_as_the_host_prepares_them(resize: Resize, dtyp
             image_hw = input_hw
         pictures = rng.integers(0, 256, (1 + case % 3, *image_hw, 3), np.uint8)
         meta = input_meta(input_hw, resize, pad_value=int(rng.integers(256)))
-        got, expected = letterboxed(device, pictures, meta, dtype, padding=case % 5, start=case % 7)
+        got, expected = letterboxed(
+            device, pictures, meta, dtype, padding=case % 5, start=case % 7, is_packed=case % 3 > 0
+        )
         assert_same_levels(got, expected, (image_hw, input_hw))
 
 
@@ -190,6 +197,17 @@ def test_camera_frames_enter_as_the_host_prepares_them(image_hw: tuple[int, int]
     pictures = np.random.default_rng(0).integers(0, 256, (1, *image_hw, 3), np.uint8)
     got, expected = letterboxed(device, pictures, input_meta((416, 416)), "float32", padding=64)
     assert_same_levels(got, expected, image_hw)
+
+
+def test_only_the_lines_that_are_read_go_to_the_gpu():
+    def nbytes(image_hw: tuple[int, int], side: int) -> int:
+        return 3 * math.prod(staged_hw(Placement.of(image_hw, (side, side), Resize.LETTERBOX)))
+
+    # 1080p: 6.2 MB a frame, of which 2 x 234 lines are read at 416 and 2 x 342 at 608.
+    assert [nbytes((1080, 1920), side) for side in (416, 608)] == [468 * 5760, 684 * 5760]
+    assert [nbytes((480, 640), side) for side in (416, 608)] == [480 * 1920] * 2
+    lines = lines_read(Placement.of((9, 9), (3, 3), Resize.LETTERBOX))
+    assert lines is not None and lines.tolist() == [1, 2, 4, 5, 7, 8]
 
 
 def test_one_blue_pixel_fills_the_blue_plane_by_hand(device: SimulatedDevice):

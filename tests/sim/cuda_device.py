@@ -115,6 +115,7 @@ class SimulatedCuda:
     def copy_to_device(self, source: NDArray[Any], target: DeviceArray, stream: Stream) -> None:
         self._count("copying to the device", "copy")
         self.owner.check_copy(source, target)
+        self.done["bytes to the device"] += source.nbytes
         self.put(stream, lambda: np.copyto(self.view(target, source.shape), source))
 
     def copy_to_host(self, source: DeviceArray, target: NDArray[Any], stream: Stream) -> None:

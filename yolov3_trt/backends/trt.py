@@ -151,7 +151,7 @@ class TensorRTBackend(OpenBackend):
         slot = self._free_slot()
         submitted_s = time.perf_counter()
         try:
-            self._stage(slot, images)
+            self._stage(slot, images, placements)
             started_s = time.perf_counter()
             slot.start(placements)
         except (DeviceError, EngineError):
@@ -179,7 +179,7 @@ class TensorRTBackend(OpenBackend):
         self._check_idle()
         self._check_configured()
         placements = self._placements(images)
-        self._stage(self._slots[0], images)
+        self._stage(self._slots[0], images, placements)
         return self._slots[0].times_ms(placements)
 
     def close(self) -> None:
@@ -205,9 +205,9 @@ class TensorRTBackend(OpenBackend):
         if self._running:
             raise BackendError(f"{self.meta.name}: pictures are under way; take their results first")
 
-    def _stage(self, slot: Slot, images: Sequence[Image]) -> None:
+    def _stage(self, slot: Slot, images: Sequence[Image], placements: tuple[Placement, ...]) -> None:
         if self._work.letterbox:
-            slot.stage(images)
+            slot.stage(images, placements)
             return
         memory = slot.host_input
         if id(slot) not in self._buffers:

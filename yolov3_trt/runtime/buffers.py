@@ -5,15 +5,18 @@ On an integrated GPU, as on a Jetson, pictures and detections lie in memory that
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.errors import DeviceError
+from yolov3_trt.geometry import Placement
 from yolov3_trt.preprocess import Image
 from yolov3_trt.runtime.device import Device, DeviceArray, Event, Freeable, HostArray, Stream
 from yolov3_trt.runtime.kernels.detect import CandidateBuffers, candidate_shapes
+from yolov3_trt.runtime.kernels.letterbox import lines_read, staged_hw
 from yolov3_trt.runtime.packed import Packed
 from yolov3_trt.runtime.work import Work
 
@@ -86,13 +89,20 @@ class Buffers:
         """What the GPU found, once it is copied out."""
         return self._found.views(self._found_on_host.array)
 
-    def stage(self, images: Sequence[Image]) -> None:
-        """Take over pictures, for which `reserve` has made room."""
+    def stage(self, images: Sequence[Image], placements: Sequence[Placement]) -> None:
+        """Take over what the letterbox reads of pictures, for which `reserve` has made room."""
         assert self._frames is not None
         start = 0
-        for image in images:
-            np.copyto(self._frames.array[start : start + image.nbytes].reshape(image.shape), image)
-            start += image.nbytes
+        for image, placement in zip(images, placements, strict=True):
+            lines, shape = lines_read(placement), (*staged_hw(placement), 3)
+            memory = self._frames.array[start : start + prod(shape)].reshape(shape)
+            if lines is None:
+                np.copyto(memory, image)
+            else:
+                np.take(
+                    image, lines, axis=0, out=memory, mode="clip"
+                )  # they are within it: others would be copied twice
+            start += memory.nbytes
 
     def has_room(self, nbytes: int) -> bool:
         """Whether pictures of so many bytes in all can be staged."""

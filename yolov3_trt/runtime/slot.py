@@ -1,31 +1,35 @@
 """A batch under way on the GPU: pictures are copied in and fitted, the network runs, detections are found and copied out."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import groupby, pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.errors import DeviceError
+from yolov3_trt.errors import DeviceError, DeviceLostError, EngineError
 from yolov3_trt.geometry import Placement
 from yolov3_trt.meta import INPUT_NAME
 from yolov3_trt.preprocess import Image
 from yolov3_trt.runtime.buffers import Buffers
 from yolov3_trt.runtime.device import Device
-from yolov3_trt.runtime.execution import Engine
+from yolov3_trt.runtime.execution import Engine, Execution
 from yolov3_trt.runtime.graphs import Graphs
 from yolov3_trt.runtime.kernels.detect import decode, nms
-from yolov3_trt.runtime.kernels.letterbox import Frames, letterbox
+from yolov3_trt.runtime.kernels.letterbox import Frames, letterbox, lines_read, staged_hw
 from yolov3_trt.runtime.kernels.source import Launch
 from yolov3_trt.runtime.work import Work
 
+_LOG = logging.getLogger(__name__)
 DEVICE_STAGES = ("copy_in", "preprocess", "network", "postprocess", "copy_out")
 
 Placements = tuple[Placement, ...]  # where each picture of a batch lies in the input
 _Launches = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # before the network, and after it
 
+_SHAPES = 4  # execution contexts, each with the memory of the largest batch
 _KEPT = 64  # launches of so many mixes of sizes
 
 
@@ -43,19 +47,19 @@ class Slot:
             EngineError: TensorRT has not enough, or refuses an address.
         """
         self._device, self._work = device, work
-        self._rows = 0  # that the network is set to
+        self._engine = engine
+        # By rows of the batch: cameras alternate between numbers of frames, and TensorRT does part of the work of another shape
+        # at its next run, which the graphs of the old one would lack.
+        self._executions: dict[int, Execution] = {}
         self._is_clean = False  # whether the lists of candidates are empty
         self._launches: dict[Placements, _Launches] = {}  # building them takes longer than a small network
         with ExitStack() as undo:
             self._buffers = Buffers(device, work)
             undo.callback(self._buffers.free)
-            self._execution = engine.execution()
-            undo.callback(self._execution.close)
-            self._execution.set_address(INPUT_NAME, self._buffers.input.address)
-            for name, array in self._buffers.outputs.items():
-                self._execution.set_address(name, array.address)
+            undo.callback(self._close_executions)
             self._graphs = Graphs(device, self._buffers.stream, why_not=work.why_no_graphs)
-            self._set_rows(work.meta.batch.max)  # an engine of TensorRT 8 may let only one slot do this: found out here
+            # An engine of TensorRT 8 may let only one slot set a shape: found out here.
+            self._execution = self._add_execution(work.meta.batch.max)
             undo.pop_all()
 
     @property
@@ -77,18 +81,19 @@ class Slot:
         """The network's outputs, where the GPU leaves the detections to the host."""
         return {name: array[:rows] for name, array in self._buffers.host_outputs.items()}
 
-    def stage(self, images: Sequence[Image]) -> None:
-        """Take over pictures for `start`, where the GPU fits them.
+    def stage(self, images: Sequence[Image], placements: Placements) -> None:
+        """Take over pictures for `start` with the same placements, where the GPU fits them.
 
         Raises:
             DeviceError: there is no memory for pictures so large.
         """
-        nbytes = sum(image.nbytes for image in images)
+        nbytes = sum(_nbytes(placement) for placement in placements)
         if not self._buffers.has_room(nbytes):
             self._graphs.drop()  # they read where the pictures were, as do the launches
             self._launches.clear()
-            self._buffers.reserve(nbytes)
-        self._buffers.stage(images)
+            # For a whole batch of such pictures: the next may have more of them, and would lose the graphs again.
+            self._buffers.reserve(nbytes * self._work.meta.batch.max // len(images))
+        self._buffers.stage(images, placements)
 
     def start(self, placements: Placements) -> None:
         """Begin with what was staged, or with what `host_input` holds.
@@ -158,7 +163,7 @@ class Slot:
     def close(self) -> None:
         """Free all of it."""
         self._graphs.drop()
-        self._execution.close()
+        self._close_executions()
         self._buffers.free()
 
     def _prepare(self, placements: Placements) -> None:
@@ -173,14 +178,41 @@ class Slot:
         self._is_clean = False  # until `wait` has seen the end of it
 
     def _set_rows(self, rows: int) -> None:
-        meta = self._work.meta
-        if rows == self._rows or not meta.batch.dynamic:
+        """Let the execution context for so many rows be the current one."""
+        if not self._work.meta.batch.dynamic:
             return
-        self._rows = 0
-        # TensorRT does part of the work of another shape at its next run, which the graphs of the old one lack.
-        self._graphs.drop()
-        self._execution.set_input_shape(INPUT_NAME, meta.input_shape(rows))
-        self._rows = rows
+        if rows in self._executions:
+            self._execution = self._executions[rows]
+            return
+        if len(self._executions) < _SHAPES:
+            try:
+                self._execution = self._add_execution(rows)
+                return
+            except DeviceLostError:
+                raise
+            except (DeviceError, EngineError) as exc:
+                _LOG.info("batches of %d share an execution context with others: %s", rows, exc)
+        self._graphs.drop()  # of the context that now gets another shape
+        self._execution = self._executions[0] = self._executions.pop(next(iter(self._executions)))  # 0: of no shape yet
+        self._execution.set_input_shape(INPUT_NAME, self._work.meta.input_shape(rows))
+        self._executions[rows] = self._executions.pop(0)
+
+    def _add_execution(self, rows: int) -> Execution:
+        with ExitStack() as undo:
+            execution = self._engine.execution()
+            undo.callback(execution.close)
+            execution.set_address(INPUT_NAME, self._buffers.input.address)
+            for name, array in self._buffers.outputs.items():
+                execution.set_address(name, array.address)
+            if self._work.meta.batch.dynamic:
+                execution.set_input_shape(INPUT_NAME, self._work.meta.input_shape(rows))
+            undo.pop_all()
+        self._executions[rows] = execution
+        return execution
+
+    def _close_executions(self) -> None:
+        while self._executions:
+            self._executions.popitem()[1].close()
 
     def _enqueue(self, placements: Placements, mark: Callable[[], None] = lambda: None) -> None:
         """Put the work into the stream, calling `mark` before, between and after DEVICE_STAGES."""
@@ -226,7 +258,8 @@ class Slot:
         launches = []
         for placement, group in groupby(placements):
             count, nbytes = len(list(group)), _nbytes(placement)
-            frames = Frames(address, 3 * placement.image_hw[1], count, nbytes)
+            is_packed = lines_read(placement) is not None
+            frames = Frames(address, 3 * placement.image_hw[1], count, nbytes, is_packed)
             first = target.rows(row, row + count).address
             work = self._work
             launches.append(letterbox(placement, work.preprocess, frames, first, target.dtype, work.meta.channels))
@@ -243,5 +276,5 @@ class Slot:
 
 
 def _nbytes(placement: Placement) -> int:
-    """Bytes of the picture that is placed."""
-    return 3 * placement.image_hw[0] * placement.image_hw[1]
+    """Bytes of the picture that go to the GPU."""
+    return 3 * prod(staged_hw(placement))

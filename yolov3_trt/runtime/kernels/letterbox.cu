@@ -21,6 +21,7 @@ struct Letterbox {
     float scale;                  // from 0..255 to the network's 0..1
     int pad_value;                // of the border, 0..255
     int channels;                 // of planes: 3, or 1 for grey; pixels have 3
+    int is_packed;                // a frame is only the two lines of each line to be made, one pair after the other
 };
 
 namespace {
@@ -67,7 +68,12 @@ __device__ void fill_taps(const Letterbox& p, ColumnTaps& columns, Taps* lines)
         columns.second_weight[thread / 4].at[thread % 4] = column.second_weight;
     } else if (thread < TILE_W + THREADS_Y) {
         const int line = thread - TILE_W;
-        lines[line] = taps(blockIdx.y * THREADS_Y + line - p.offset_y, p.step_y, p.image_h - 1);
+        const int made = blockIdx.y * THREADS_Y + line - p.offset_y;
+        lines[line] = taps(made, p.step_y, p.image_h - 1);
+        if (p.is_packed) {
+            lines[line].first = 2 * made;
+            lines[line].second = 2 * made + 1;
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 """How to launch the letterbox kernels: frames on the device -> rows of the network's input."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from yolov3_trt.errors import EngineError
-from yolov3_trt.geometry import Placement
+from yolov3_trt.geometry import HW, Placement
 from yolov3_trt.meta import Preprocess
 from yolov3_trt.runtime.kernels.source import Launch, ceil_div, struct_bytes
 
@@ -29,6 +30,7 @@ LETTERBOX = np.dtype(
         ("scale", "f4"),
         ("pad_value", "i4"),
         ("channels", "i4"),
+        ("is_packed", "i4"),
     ],
     align=True,
 )
@@ -40,12 +42,13 @@ _KERNELS = {"float32": "letterbox_f32", "float16": "letterbox_f16", "uint8": "le
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of one size on the device, uint8 (H, W, 3) BGR, at any byte."""
+    """Frames of one size on the device, uint8 (H, W, 3) BGR, at any byte; or of each only the lines of `lines_read`."""
 
     address: int
     row_stride: int  # bytes from one line to the next, 3 W or more
     count: int = 1
     frame_stride: int = 0  # bytes from one frame to the next
+    is_packed: bool = False  # whether they are only those lines
 
 
 def letterbox(
@@ -90,6 +93,27 @@ def letterbox(
         scale=preprocess.scale,
         pad_value=preprocess.pad_value,
         channels=channels if kernel != "letterbox_u8" else 3,
+        is_packed=frames.is_packed,
     )
     grid = (ceil_div(placement.input_hw[1], _TILE_WH[0]), ceil_div(placement.input_hw[0], _TILE_WH[1]), frames.count)
     return Launch(kernel, grid, _BLOCK, args)
+
+
+@lru_cache(maxsize=64)
+def lines_read(placement: Placement) -> NDArray[np.intp] | None:
+    """The lines of a picture that its letterbox reads, two for each line that it makes; None where those are not fewer.
+
+    By the arithmetic of `taps` in letterbox.cu.
+    """
+    image_h, resized_h = placement.image_hw[0], placement.resized_hw[0]
+    if 2 * resized_h >= image_h:
+        return None
+    centres = ((np.arange(resized_h) + 0.5) * (1 / (resized_h / image_h)) - 0.5).astype(np.float32)
+    first = np.floor(centres).astype(np.intp)
+    return np.stack([first, first + 1], axis=1).clip(0, image_h - 1).reshape(-1)
+
+
+def staged_hw(placement: Placement) -> HW:
+    """Lines and columns of a picture that go to the GPU."""
+    lines = lines_read(placement)
+    return placement.image_hw if lines is None else (len(lines), placement.image_hw[1])

@@ -148,8 +148,8 @@ __device__ void sort(const Nms& p, const float4* boxes, Shortlist& list)
     __syncthreads();
 }
 
-// Walks down the list, all threads in step; writes each candidate that is not dropped and drops what is too similar to it.
-// Returns how many were written.
+// Walks down the list, all threads in step, and drops what is too similar to a candidate that is not dropped; then writes those
+// that are left. Returns how many they are.
 __device__ int suppress(const Nms& p, const float4* boxes, long long first_row, Shortlist& list)
 {
     int kept = 0;
@@ -158,9 +158,7 @@ __device__ int suppress(const Nms& p, const float4* boxes, long long first_row, 
             continue;
         }
         if (threadIdx.x == 0) {
-            p.detected_boxes[first_row + kept] = boxes[list.slots[i]];
-            p.scores[first_row + kept] = list.scores[i];
-            p.class_ids[first_row + kept] = list.class_ids[i];
+            list.unsorted_slots[kept] = i;  // they are sorted by now, so this is free
         }
         ++kept;
         for (int j = i + 1 + threadIdx.x; j < list.size; j += NMS_THREADS) {
@@ -169,6 +167,12 @@ __device__ int suppress(const Nms& p, const float4* boxes, long long first_row, 
             }
         }
         __syncthreads();
+    }
+    for (int row = threadIdx.x; row < kept; row += NMS_THREADS) {
+        const int i = list.unsorted_slots[row];
+        p.detected_boxes[first_row + row] = boxes[list.slots[i]];
+        p.scores[first_row + row] = list.scores[i];
+        p.class_ids[first_row + row] = list.class_ids[i];
     }
     return kept;
 }
