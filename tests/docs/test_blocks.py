@@ -31,6 +31,7 @@ NOT_HERE = {
     r"^yolov3_trt fetch ": "needs the internet",
     r"^yolov3_trt demo": "is `make demo`, which CI runs beside the tests",
     r"--from-scratch --epochs 20|--train 5000": "takes an hour",
+    r"mine/obj\.data": "is test_own_classes.py, which looks at what comes of it",
     r"acceptance|YOLOV3_TRT_GPU_WORK": "needs an NVIDIA GPU",
 }
 # Commands that end with 1 here and what they say: running an engine needs a GPU, and so does the full TensorRT that builds one.
