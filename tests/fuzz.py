@@ -1,8 +1,11 @@
 """Damaged input for every reader: `python -m tests.fuzz MINUTES [READER ...]`. What is no error of ours is a finding.
 
-Seeds are small and made here. A finding's input is written to `runs/fuzz/`, and becomes a test of its reader.
+Seeds are small and made here. A finding's input is written to `runs/fuzz/`, and becomes a test of its reader. An input
+that takes more than 10 s, or the process above 2 GiB, is a finding as a traceback is; one that a library never gives back ends
+the run, and is `runs/fuzz/now.bin`.
 """
 
+import faulthandler
 import http.client
 import json
 import random
@@ -29,6 +32,7 @@ from yolov3_trt.backends.triton.model_config import config_from_text, text_from_
 from yolov3_trt.calibration.table import load_table
 from yolov3_trt.camera.frames import Frame, FrameStatus, Result
 from yolov3_trt.camera.sinks import HttpSink
+from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import decode_image
 from yolov3_trt.data.labels import read_labels
 from yolov3_trt.data.manifest import load_set
@@ -41,11 +45,13 @@ from yolov3_trt.models.architectures import yolov3_tiny
 from yolov3_trt.models.class_names import load_class_names
 from yolov3_trt.models.darknet_cfg import parse_cfg
 from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
+from yolov3_trt.models.darknet_weights import save_darknet_weights, weights_from_darknet
 from yolov3_trt.postprocess import checked_detections
 from yolov3_trt.recipe import load_recipe
 from yolov3_trt.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 LIMIT_S, LIMIT_MIB = 10, 2048  # of one input, and of the process
+PLACE = Path("runs/fuzz")
 WORDS = [
     b"nan",
     b"-1",
@@ -62,10 +68,18 @@ WORDS = [
 ]
 WORDS.append(b"[" * 2000)
 Target = Callable[[bytes], None]
+SMALL = parse_cfg(
+    b"[net]\nwidth=32\nheight=32\nchannels=3\n[convolutional]\nbatch_normalize=1\nfilters=18\nsize=3\nstride=1\npad=1\n"
+    b"[convolutional]\nfilters=18\nsize=1\nstride=1\nactivation=linear\n[yolo]\nmask=0,1,2\nclasses=1\nnum=3\nanchors=1,2,3,4,5,6\n"
+)
 
 
 class Hang(BaseException):
     """An input took too long."""
+
+
+class TooLarge(Exception):
+    """An input took too much memory."""
 
 
 def mutated(rng: random.Random, seed: bytes) -> bytes:
@@ -116,6 +130,25 @@ def sidecar(content: bytes) -> None:
     json.dumps(to_json(meta), allow_nan=False)
 
 
+def weights(content: bytes, path: Path) -> None:
+    """Weights that are taken are numbers."""
+    path.write_bytes(content)
+    arrays = weights_from_darknet(SMALL, path).arrays
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+def labelled(path: Path) -> None:
+    """Boxes that are taken lie in their pictures, and are of a class."""
+    found = labelled_set(path, split="val" if path.suffix == ".yaml" else None)
+    for file in found.files:
+        size = np.array(file.image_hw[::-1])
+        begin, end = file.xywh[:, :2], file.xywh[:, :2] + file.xywh[:, 2:]
+        assert np.isfinite(file.xywh).all() and (begin < end).all()
+        assert (begin > -2).all() and (end < size + 2).all(), "annotations are rounded to a pixel at the most"
+        assert ((file.class_ids >= 0) & (file.class_ids < len(found.class_names))).all()
+        assert file.areas is None or (np.isfinite(file.areas) & (file.areas >= 0)).all()
+
+
 def page(sink: HttpSink) -> Target:
     port = int(sink.address.rpartition(":")[2])
 
@@ -152,7 +185,30 @@ def targets(folder: Path, stack: ExitStack) -> dict[str, tuple[Target, list[byte
     manifests = [path.read_bytes() for path in sorted(Path("calib").glob("*.toml"))[:2]]
     tables = [path.read_bytes()[:20_000] for path in sorted(Path("calib").glob("*.json"))[:1]]
     detections = np.int32(3).tobytes() + np.full(1500, 0.5, np.float32).tobytes() + np.zeros(300, np.int32).tobytes()
+    rng32 = {name: rng.normal(0, 1, shape).astype(np.float32) ** 2 for name, shape in SMALL.weight_shapes.items()}
+    save_darknet_weights(SMALL, rng32, folder / "small.weights")
+    (folder / "images/val").mkdir(parents=True)
+    for name in ("a", "b"):
+        cv2.imwrite(str(folder / f"images/val/{name}.png"), small)
+    (folder / "labels/val").mkdir(parents=True)
+    (folder / "labels/val/a.txt").write_text("0 0.5 0.5 0.2 0.2\n1 0.2 0.2 0.1 0.1\n")
+    (folder / "labels/val/b.txt").write_text("")
+    boxes = [
+        {"id": n, "image_id": n % 2 + 1, "category_id": 7, "bbox": [2 * n, 3, 8, 9.5], "area": 76, "iscrowd": 0}
+        for n in (1, 2)
+    ]
+    pictures_of = [{"id": n + 1, "file_name": f"{name}.png", "width": 24, "height": 24} for n, name in enumerate("ab")]
+    coco = {"images": pictures_of, "annotations": boxes, "categories": [{"id": 7, "name": "cat"}]}
     found: dict[str, tuple[Target, list[bytes]]] = {
+        "weights": (lambda content: weights(content, folder / "it.weights"), [(folder / "small.weights").read_bytes()]),
+        "coco": (from_file(folder / "val.json", labelled), [json.dumps(coco).encode()]),
+        "data.yaml": (
+            from_file(folder / "data.yaml", labelled),
+            [
+                b"path: .\ntrain: images/val\nval: images/val\nnc: 2\nnames: [cat, dog]\n",
+                b"val: images/val\nnames:\n  0: cat\n  1: dog\n",
+            ],
+        ),
         "cfg": (lambda content: void(parse_cfg(content)), [cfg_from_spec(yolov3_tiny()).encode()]),
         "names": (from_file(folder / "a.names", lambda path: load_class_names(str(path), 2)), [b"cat\ndog\n"]),
         "sidecar": (sidecar, [SIDECARS[next(iter(SIDECARS))]]),
@@ -196,14 +252,19 @@ def run(minutes: float, wanted: list[str], seed: int = 0) -> dict[str, tuple[int
                 f"{name:16} {counts[name][0]:7} inputs {counts[name][1]:7} refused {counts[name][2]:3} findings",
                 flush=True,
             )
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{sum(one[0] for one in counts.values())} inputs, peak {peak_mib:.0f} MiB")
-    assert peak_mib < LIMIT_MIB
+    print(f"{sum(one[0] for one in counts.values())} inputs, peak {peak_mib():.0f} MiB")
+    assert peak_mib() < LIMIT_MIB
     return counts
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _fuzz(name: str, target: Target, seeds: list[bytes], end_s: float, rng: random.Random) -> tuple[int, int, int]:
     inputs, refused, kinds = 0, 0, set()
+    PLACE.mkdir(parents=True, exist_ok=True)
     for content in seeds:
         try:
             target(content)
@@ -212,9 +273,16 @@ def _fuzz(name: str, target: Target, seeds: list[bytes], end_s: float, rng: rand
     while time.monotonic() < end_s:
         content = mutated(rng, rng.choice(seeds))
         inputs += 1
+        (PLACE / "now.bin").write_bytes(content)
         signal.alarm(LIMIT_S)
+        faulthandler.dump_traceback_later(
+            6 * LIMIT_S, exit=True
+        )  # no Python handler runs while a library does not return
+        before_mib = peak_mib()
         try:
             target(content)
+            if peak_mib() > max(before_mib, LIMIT_MIB):
+                raise TooLarge(f"{peak_mib():.0f} MiB")
         except Yolov3TrtError as exc:
             refused += 1
             assert str(exc)
@@ -222,12 +290,11 @@ def _fuzz(name: str, target: Target, seeds: list[bytes], end_s: float, rng: rand
             where = traceback.extract_tb(exc.__traceback__)[-1]
             if (kind := (type(exc).__name__, where.filename, where.lineno)) not in kinds:
                 kinds.add(kind)
-                place = Path("runs/fuzz")
-                place.mkdir(parents=True, exist_ok=True)
-                (place / f"{name}-{len(kinds)}.bin").write_bytes(content)
+                (PLACE / f"{name}-{len(kinds)}.bin").write_bytes(content)
                 print(f"{name}: {kind}: {str(exc)[:200]}", file=sys.stderr)
         finally:
             signal.alarm(0)
+            faulthandler.cancel_dump_traceback_later()
     return inputs, refused, len(kinds)
 
 
