@@ -67,7 +67,7 @@ class ViewServer(HTTPServer):
         free_viewers: one is taken by each viewer of a live view.
     """
 
-    request_queue_size = 1024  # connections that the system holds while this is busy; it may allow fewer
+    request_queue_size = 4096  # connections that the system holds while this is busy; it may allow fewer
 
     def __init__(
         self,
