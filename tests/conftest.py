@@ -60,19 +60,6 @@ def one_thread_each() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def exports_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """See `shared_exports`."""
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
-        yield
-        return
-    from tests.shared_exports import exports_kept_in
-
-    folder = tmp_path_factory.getbasetemp()
-    with exports_kept_in((folder if WORKER is None else folder.parent) / "exports"):
-        yield
-
-
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> "Run":
     """The command line in this process; what C libraries print is captured as well."""

@@ -75,6 +75,13 @@ class LocalAvgPool:
     stride: int = 1
 
 
+def pool_pads(pool: MaxPool | LocalAvgPool, side: int) -> tuple[int, int]:
+    """Padding before and after a side of a map, px; after only as much as a window reaches."""
+    before = (pool.size - 1) // 2
+    last_window_end = (-(-side // pool.stride) - 1) * pool.stride - before + pool.size
+    return before, max(0, last_window_end - side)
+
+
 @dataclass(frozen=True)
 class AvgPool:
     """Global average: (C, H, W) -> (C, 1, 1)."""

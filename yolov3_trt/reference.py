@@ -4,7 +4,6 @@ Its state_dict has the keys of `ModelSpec.weight_shapes`; it adds nothing that i
 what every other form of the model is measured against.
 """
 
-import copy
 from collections.abc import Collection, Mapping
 from typing import cast
 
@@ -13,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from yolov3_trt.errors import WeightsError
 from yolov3_trt.layers import (
@@ -34,6 +32,7 @@ from yolov3_trt.layers import (
     TrainingOnly,
     Upsample,
     Yolo,
+    pool_pads,
 )
 from yolov3_trt.models.darknet_weights import Weights
 from yolov3_trt.spec import IMAGE, BatchNorm, ModelSpec
@@ -107,16 +106,6 @@ def run_layers(
         return {index: output.cpu().numpy() for index, output in kept.items()}
 
 
-def fuse_batch_norm(network: "YoloNetwork") -> "YoloNetwork":
-    """A copy of the network for inference, each batch norm folded into its convolution."""
-    fused = copy.deepcopy(network)
-    fused.eval()
-    for layer in fused.layers:
-        if isinstance(layer, ConvUnit):
-            layer.fuse()
-    return fused
-
-
 class YoloNetwork(nn.Module):
     """A whole network: images (N, C, H, W) float, RGB 0..1 -> the output of each of `spec.outputs`, logits for heads."""
 
@@ -170,17 +159,6 @@ class ConvUnit(nn.Module):
         """(N, C, H, W) -> (N, filters, H', W')."""
         return cast(Tensor, self.activation(self.batch_norm(self.conv(x))))
 
-    def fuse(self) -> None:
-        """Fold the batch norm into the convolution, for good."""
-        norm = self.batch_norm
-        if not isinstance(norm, _BatchNorm):
-            return
-        self.conv.weight, bias = fuse_conv_bn_weights(
-            self.conv.weight, self.conv.bias, norm.running_mean, norm.divisor_squared(), 0.0, norm.weight, norm.bias
-        )
-        self.conv.bias = bias
-        self.batch_norm = nn.Identity()
-
 
 class _BatchNorm(nn.BatchNorm2d):
     """Batch norm by the spec's rule at inference; plain PyTorch batch norm while training."""
@@ -194,14 +172,9 @@ class _BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.training or not self.rule.after_sqrt:
             return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.divisor_squared(), self.weight, self.bias, eps=0.0)
-
-    def divisor_squared(self) -> Tensor:
-        """Square of what each channel is divided by at inference, (C,)."""
         assert self.running_var is not None
-        if self.rule.after_sqrt:
-            return (self.running_var.sqrt() + self.rule.epsilon) ** 2
-        return self.running_var + self.rule.epsilon
+        divisor_squared = (self.running_var.sqrt() + self.rule.epsilon) ** 2
+        return F.batch_norm(x, self.running_mean, divisor_squared, self.weight, self.bias, eps=0.0)
 
 
 class _MaxPool(nn.Module):
@@ -212,19 +185,12 @@ class _MaxPool(nn.Module):
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        left, right = self._pads(x.shape[3])
-        top, bottom = self._pads(x.shape[2])
-        if (left, top) == (right, bottom):  # the pool's own padding: fewer nodes in the graph
+        left, right = pool_pads(self.pool, x.shape[3])
+        top, bottom = pool_pads(self.pool, x.shape[2])
+        if (left, top) == (right, bottom):  # the pool's own padding, which is quicker
             return F.max_pool2d(x, self.pool.size, self.pool.stride, (top, left))
         padded = F.pad(x, (left, right, top, bottom), value=-torch.inf)
         return F.max_pool2d(padded, self.pool.size, self.pool.stride)
-
-    def _pads(self, side: int) -> tuple[int, int]:
-        """Padding before and after, px; after only as much as a window reaches."""
-        size, stride = self.pool.size, self.pool.stride
-        before = (size - 1) // 2
-        last_window_end = (-(-side // stride) - 1) * stride - before + size
-        return before, max(0, last_window_end - side)
 
 
 class _LocalAvgPool(nn.Module):
@@ -244,8 +210,7 @@ class _LocalAvgPool(nn.Module):
 
 class _AvgPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        # Not a mean over axes: ReduceMean of opset 18 cannot be turned into opset 17.
-        return F.avg_pool2d(x, x.shape[2:])
+        return x.mean(dim=(2, 3), keepdim=True)
 
 
 class _Route(nn.Module):
@@ -255,13 +220,8 @@ class _Route(nn.Module):
 
     def forward(self, *sources: Tensor) -> Tensor:
         if self.route.groups > 1:
-            sources = tuple(self._group(source) for source in sources)
+            sources = tuple(x.chunk(self.route.groups, dim=1)[self.route.group_id] for x in sources)
         return sources[0] if len(sources) == 1 else torch.cat(sources, dim=1)
-
-    def _group(self, x: Tensor) -> Tensor:
-        # A slice, not chunk(): that becomes a Split, whose opset 18 form cannot be turned into opset 17.
-        channels = x.shape[1] // self.route.groups
-        return x[:, self.route.group_id * channels : (self.route.group_id + 1) * channels]
 
 
 class _Shortcut(nn.Module):
@@ -322,13 +282,6 @@ class _Softmax(nn.Module):
         return grouped.softmax(dim=2).reshape(x.shape)
 
 
-class _Mish(nn.Module):
-    """nn.Mish in elementary operations: ONNX has Mish from opset 18 on only."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.tanh(F.softplus(x))
-
-
 def _module(spec: ModelSpec, index: int) -> nn.Module:  # noqa: C901 - a case for each kind
     layer: Layer = spec.layers[index]
     match layer:
@@ -373,7 +326,7 @@ def _activation(activation: Activation) -> nn.Module:
         case Activation.RELU6:
             return nn.ReLU6()
         case Activation.MISH:
-            return _Mish()
+            return nn.Mish()
         case Activation.SWISH:
             return nn.SiLU()
         case Activation.LOGISTIC:

@@ -175,7 +175,10 @@ class ModelSpec:
 
     def input_shape(self, index: int) -> CHW:
         """(C, H, W) of what layer `index` reads first."""
-        source = self.sources(index)[0]
+        return self.source_shape(self.sources(index)[0])
+
+    def source_shape(self, source: int) -> CHW:
+        """(C, H, W) of what a layer makes, or of the network's input."""
         return self._input_shape if source == IMAGE else self.shapes[source]
 
     @cached_property

@@ -10,17 +10,17 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.graphs import onnx_from_module
 from yolov3_trt.builder.build import build_engine
 from yolov3_trt.engine.flavor import installed_flavors
 from yolov3_trt.errors import ExportError
 from yolov3_trt.files import sha256_of_file
-from yolov3_trt.graph.export import onnx_from_module
 from yolov3_trt.graph.fp16 import fp16_from_onnx
 from yolov3_trt.graph.prelu import prelu_from_leaky
 from yolov3_trt.graph.qdq import qdq_from_onnx, quantised_activations
 from yolov3_trt.layers import Activation, Conv, Shortcut, Yolo
 from yolov3_trt.meta import INPUT_NAME, ModelMeta, Precision, meta_from_spec, save_sidecar
-from yolov3_trt.reference import YoloNetwork, fuse_batch_norm, module_from_spec
+from yolov3_trt.reference import YoloNetwork, module_from_spec
 from yolov3_trt.settings import EngineSettings, FlavorName
 from yolov3_trt.spec import ModelSpec
 
@@ -45,7 +45,7 @@ def network() -> YoloNetwork:
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.uniform_(-0.5, 0.5)
-    return fuse_batch_norm(network)
+    return network
 
 
 @pytest.fixture(scope="module")

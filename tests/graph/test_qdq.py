@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from tests.conftest import COCO_MODELS
 from tests.engine.test_engine import RTX, needs_rtx
+from tests.graphs import onnx_from_module
 from tests.reference.test_reference import small_spec
 from yolov3_trt.builder.build import build_engine
 from yolov3_trt.engine.flavor import open_flavor
@@ -22,7 +23,6 @@ from yolov3_trt.errors import ExportError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.graph.bias_correction import bias_shifts_graph
 from yolov3_trt.graph.equalise import channel_peaks_graph, doublings_from_peaks, equalised
-from yolov3_trt.graph.export import onnx_from_module
 from yolov3_trt.graph.fp16 import fp16_from_onnx
 from yolov3_trt.graph.qdq import qdq_from_onnx, quantised_activations
 from yolov3_trt.graph.qdq_placement import QdqPolicy, WeightForm
@@ -31,7 +31,7 @@ from yolov3_trt.layers import Activation, Conv, Shortcut, Yolo
 from yolov3_trt.meta import InputStage, ModelMeta, OutputStage, Precision, meta_from_spec, save_sidecar
 from yolov3_trt.models import Model
 from yolov3_trt.models.architectures import shapes
-from yolov3_trt.reference import YoloNetwork, fuse_batch_norm, module_from_spec
+from yolov3_trt.reference import YoloNetwork, module_from_spec
 from yolov3_trt.settings import FlavorName
 from yolov3_trt.spec import ModelSpec
 
@@ -41,14 +41,14 @@ PASSING = ("MaxPool", "Resize", "Concat", "Slice")
 
 
 def seeded(spec: ModelSpec) -> YoloNetwork:
-    """A network with random weights, and biases that are not zero: the exporter drops those that are."""
+    """A network with random weights, and biases that are not zero."""
     torch.manual_seed(0)
     network = module_from_spec(spec)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.uniform_(-0.5, 0.5)
-    return fuse_batch_norm(network)
+    return network
 
 
 def exported(network: YoloNetwork, opset: int = 17, **changes: object) -> onnx.ModelProto:
@@ -120,7 +120,7 @@ def shapes_graph() -> onnx.ModelProto:
 def fastest(coco_model: Callable[[str], Model]) -> onnx.ModelProto:
     """Depthwise convolutions, linear bottlenecks, an SPP block, dropout."""
     model = coco_model(COCO_MODELS[0])
-    return exported(fuse_batch_norm(module_from_spec(model.spec, model.weights)))
+    return exported(module_from_spec(model.spec, model.weights))
 
 
 @pytest.fixture(params=["small", "shapes_graph", "fastest"])

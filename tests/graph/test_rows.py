@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from tests.graphs import run_stage
 from tests.models.test_family import crowded, kind_meta
 from yolov3_trt import SettingError, open_detector
 from yolov3_trt.errors import BackendError, MetaError
-from yolov3_trt.graph.stages import HeadsToRows
+from yolov3_trt.graph.stages import write_rows
 from yolov3_trt.jobs.export import export
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import Batch, ModelMeta, OutputStage, RowsLayout, load_model_meta
@@ -20,9 +20,7 @@ from yolov3_trt.settings import GraphSettings
 
 
 def rows_of(meta: ModelMeta, values: np.ndarray) -> dict[str, np.ndarray]:
-    with torch.inference_mode():
-        outputs = HeadsToRows(meta)(torch.from_numpy(values))
-    return dict(zip(meta.output_names, (output.numpy() for output in outputs), strict=True))
+    return run_stage(write_rows, meta, [values])
 
 
 def with_rows(meta: ModelMeta, layout: RowsLayout, conf: float, batch: int = 1) -> ModelMeta:

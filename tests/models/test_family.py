@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.graphs import run_stage
 from tests.runtime.test_kernels import Runner, assert_as_on_the_host, device  # noqa: F401  (a fixture)
 from tests.sim.device import SimulatedDevice
 from yolov3_trt.errors import TrainingError
-from yolov3_trt.graph.stages import HeadsToDetections
+from yolov3_trt.graph.stages import write_detections
 from yolov3_trt.layers import Activation, Conv, HeadKind, LocalAvgPool, Reorg, SpaceToDepth, Yolo
 from yolov3_trt.meta import MAX_CANDIDATES, ModelMeta, OutputStage, Postprocess, meta_from_spec
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
@@ -144,9 +145,8 @@ def crowded(kind: HeadKind, seed: int, conf: float) -> tuple[ModelMeta, np.ndarr
 @pytest.mark.parametrize("seed", range(3))
 def test_the_detection_stage_equals_the_host_for_each_kind_of_head(kind: HeadKind, seed: int):
     meta, values = crowded(kind, seed, conf=0.2)
-    stage = HeadsToDetections(replace(meta, output_stage=OutputStage.DETECTIONS))
-    with torch.inference_mode():
-        count, boxes, scores, class_ids = (output.numpy() for output in stage(torch.from_numpy(values)))
+    outputs = run_stage(write_detections, replace(meta, output_stage=OutputStage.DETECTIONS), [values])
+    count, boxes, scores, class_ids = outputs.values()
     for row in range(2):
         candidates = candidates_from_heads([values[row]], meta.heads, meta.input_hw, meta.postprocess)
         expected = suppress(candidates, meta.input_hw, meta.postprocess)

@@ -9,15 +9,15 @@ import pytest
 
 from tests.models.test_family import FAMILY
 from yolov3_trt.backends.ort import run_graph
-from yolov3_trt.graph.export import onnx_from_module
+from yolov3_trt.graph.export import onnx_from_spec
 from yolov3_trt.graph.parts import part_of_graph
 from yolov3_trt.jobs.verify import _network_input, verify_graph
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.meta import INPUT_NAME, InputStage, OutputStage, Postprocess, RowsLayout, meta_from_spec
+from yolov3_trt.models import Model
 from yolov3_trt.models.darknet_cfg import spec_from_cfg
 from yolov3_trt.models.darknet_weights import weights_from_darknet
 from yolov3_trt.postprocess import candidates_from_heads, suppress
-from yolov3_trt.reference import fuse_batch_norm, module_from_spec
 
 FAST = ("yolov2-tiny-voc", "yolov7-tiny")  # [region]; new_coords=1
 MOST = 2000  # pairs in the graph's suppression, whose memory is their square
@@ -30,8 +30,8 @@ def test_each_stage_gives_darknets_values(name: str, data: Path, fabricated_fami
     golden = np.load(data / "goldens" / "family" / f"{name}.npz")
     spec = spec_from_cfg(data / "models" / "family" / f"{name}.cfg")
     spec = spec.with_input_hw(tuple(int(side) for side in golden["input_hw"]))
-    reference = module_from_spec(spec, weights_from_darknet(spec, fabricated_family(name)).arrays)
-    network, conf = fuse_batch_norm(reference), float(golden["threshold"])
+    weights = weights_from_darknet(spec, fabricated_family(name)).arrays
+    model, conf = Model(spec, weights, (), Path()), float(golden["threshold"])
     image = np.random.RandomState(1).random_sample((1, spec.channels, *spec.input_hw)).astype("<f4")
     postprocess = Postprocess(conf, 0.45, max_candidates=MOST, max_detections=MOST, nms=spec.nms)
     plain = replace(meta_from_spec(spec), postprocess=postprocess)
@@ -39,7 +39,7 @@ def test_each_stage_gives_darknets_values(name: str, data: Path, fabricated_fami
 
     # Floats in, detections out: the heads inside, and what is left after suppression.
     meta = replace(plain, output_stage=OutputStage.DETECTIONS)
-    graph = onnx_from_module(network, meta)
+    graph = onnx_from_spec(spec, weights, meta)
     inside = part_of_graph(graph, [INPUT_NAME], head_names)
     heads = run_graph(inside.SerializeToString(), {INPUT_NAME: image})
     for index, head in enumerate(spec.heads):
@@ -58,8 +58,8 @@ def test_each_stage_gives_darknets_values(name: str, data: Path, fabricated_fami
     meta = replace(
         plain, input_stage=InputStage.PIXELS, output_stage=OutputStage.ROWS, rows_layout=RowsLayout.CHANNELS_FIRST
     )
-    graph = onnx_from_module(network, meta)
-    verify_graph(graph, reference, meta)
+    graph = onnx_from_spec(spec, weights, meta)
+    verify_graph(graph, model, meta)
     behind_pixels = part_of_graph(graph, [_network_input(graph)], meta.output_names)
     (rows,) = run_graph(behind_pixels.SerializeToString(), {_network_input(graph): image}).values()
     height, width = spec.input_hw

@@ -11,7 +11,6 @@ from yolov3_trt.geometry import Resize
 from yolov3_trt.meta import Batch, InputStage, OutputStage, Precision
 from yolov3_trt.recipe import BuildRecipe, load_recipe, save_recipe
 from yolov3_trt.settings import (
-    OLDEST_OPSET,
     CalibrationSettings,
     DetectSettings,
     EngineSettings,
@@ -461,11 +460,6 @@ def test_an_nms_of_ones_own_is_not_for_a_file(path: Path):
         SettingError, match=r"nms: got Nms\(.*; expected cfg or plain, which is all that a recipe can say"
     ):
         save_recipe(BuildRecipe("yolov3", FP16, detect=DetectSettings(nms=Nms(NmsKind.DIOU))), path)
-
-
-def test_the_oldest_opset_is_the_exporters():
-    export = pytest.importorskip("yolov3_trt.graph.export")
-    assert GraphSettings(opset=export.OLDEST_OPSET).opset == export.OLDEST_OPSET == OLDEST_OPSET
 
 
 def test_recipes_are_light():

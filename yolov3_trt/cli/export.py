@@ -31,7 +31,7 @@ def export(
     json: JsonOption = None,
     **settings: Any,
 ) -> None:
-    """Export a model to ONNX, compared with the PyTorch reference before it is written."""
+    """Export a model to ONNX, compared with the PyTorch reference before it is written, where PyTorch is installed."""
     from yolov3_trt.jobs.export import export as job
 
     check_output_suffix(output, ".onnx")
@@ -41,10 +41,8 @@ def export(
 
 def report_text(report: "Exported") -> str:
     """An export in two lines."""
-    worst = max(report.max_difference.values(), default=None)
-    compared = (
-        "not compared with its reference: ONNX Runtime is not installed"
-        if worst is None
-        else f"largest difference to PyTorch: {worst:.2g} in a logit, {max(report.relative_error.values()):.2g} relative"
+    compared = report.not_compared or (
+        f"largest difference to PyTorch: {max(report.max_difference.values()):.2g} in a logit, "
+        f"{max(report.relative_error.values()):.2g} relative"
     )
     return f"{report.path}  {report.num_bytes / 1e6:.1f} MB\n  {compared}"

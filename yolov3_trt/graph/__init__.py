@@ -1,1 +1,1 @@
-"""From the PyTorch reference to ONNX graphs: export, in-graph stages, precision."""
+"""From a spec and its weights to ONNX graphs: layers, in-graph stages, precision. Needs no PyTorch."""

@@ -1,7 +1,6 @@
 """A graph that another program exported -> an artifact of this package, held to the reference or to its shapes before."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from yolov3_trt.arguments import path as path_of
 from yolov3_trt.errors import SettingError, require
 from yolov3_trt.files import replacing, sha256_of_file
 from yolov3_trt.jobs.export import Exported, model_from, model_meta
-from yolov3_trt.jobs.verify import check_logits, verify_graph
+from yolov3_trt.jobs.verify import Compared, check_logits, verify_graph
 from yolov3_trt.meta import ModelMeta, save_sidecar
 from yolov3_trt.models import Model
 from yolov3_trt.models.class_names import ClassNames, load_class_names, numbered
@@ -51,7 +50,7 @@ def adopt(
     >>> adopt("theirs.onnx", "yolov3.cfg").path  # doctest: +SKIP
     PosixPath('theirs-adopted.onnx')
     """
-    require("onnx", extra="export")
+    require("onnx", extra="onnx")
     from yolov3_trt.graph.foreign import adopted, heads_of, opset_of
     from yolov3_trt.graph.parts import load_graph
 
@@ -63,14 +62,11 @@ def adopt(
         given = "neither was given" if model is None else "both were given"
         raise SettingError("anchors", f"{given}; expected a model (--cfg) or anchors")
     theirs = load_graph(source)
-    reference = None
+    loaded = None
     if model is not None:
         require("torch", extra="export")
-        from yolov3_trt.reference import module_from_spec
-
         loaded = model_from(model, weights, names, input_size)
         meta = model_meta(loaded, GraphSettings())
-        reference = module_from_spec(loaded.spec, loaded.weights)
     else:
         if weights is not None:
             raise SettingError("weights", "given with anchors; they are compared where the .cfg is given too")
@@ -85,17 +81,16 @@ def adopt(
         meta = ModelMeta(source.stem, input_hw, heads, found.names, channels=channels, class_names_from=found.source)
     meta = replace(meta, opset=opset_of(theirs), versions={})
     onnx = adopted(theirs, meta.heads, meta.input_shape(1), str(source))
-    difference: Mapping[str, float] = {}
-    error: Mapping[str, float] = {}
     with replacing(target) as partial:  # opened first: a comparison of minutes must not end at an unwritable folder
-        if reference is None:
+        if loaded is None:
             check_logits(onnx, meta)
+            compared: Compared = {}, {}, "there was no model to compare with"
         else:
-            difference, error = verify_graph(onnx, reference, meta)
+            compared = verify_graph(onnx, loaded, meta)
         partial.write_bytes(onnx.SerializeToString())
     meta = replace(meta, onnx_sha256=sha256_of_file(target))
     save_sidecar(meta, target)
-    return Exported(target, meta, target.stat().st_size, difference, error)
+    return Exported(target, meta, target.stat().st_size, *compared)
 
 
 def _groups(anchors: Any) -> list[tuple[tuple[float, float], ...]]:

@@ -1,4 +1,4 @@
-"""Model -> ONNX file, compared with its reference before it is written."""
+"""Model -> ONNX file, compared with the PyTorch reference before it is written, where there is PyTorch."""
 
 import importlib.metadata
 import os
@@ -41,8 +41,9 @@ class Exported(Written):
         meta: the sidecar.
         num_bytes: of the graph.
         max_difference: by head, the largest absolute difference of a logit to PyTorch over one batch of seeded noise; empty
-            where ONNX Runtime is not installed, and so nothing was compared.
+            where that is not installed, or ONNX Runtime is not, and so nothing was compared.
         relative_error: by head, Euclidean norm of the difference over that of the head; empty likewise.
+        not_compared: why, and how to compare; None where the graph was compared.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Exported(Written):
     num_bytes: int
     max_difference: Mapping[str, float]
     relative_error: Mapping[str, float]
+    not_compared: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `export --json` writes it."""
@@ -59,6 +61,7 @@ class Exported(Written):
             "verified": bool(self.max_difference),
             "max_difference": dict(self.max_difference),
             "relative_error": dict(self.relative_error),
+            "not_compared": self.not_compared,
             "meta": to_json(self.meta),
         }
 
@@ -74,6 +77,8 @@ def export(
     **settings: Any,
 ) -> Exported:
     """Export a model to ONNX, compare the graph with the PyTorch reference, then write it and its sidecar.
+
+    Where PyTorch is not installed the same graph is written; the result says that it was not compared, and how to do that.
 
     Args:
         model: a built-in name, a `.cfg`, or what `load_model` gave.
@@ -147,21 +152,19 @@ def write_graph(
     Raises:
         Yolov3TrtError: see `export`.
     """
-    require("onnx", extra="export")
-    require("torch", extra="export")
+    require("onnx", extra="onnx")
     from yolov3_trt.graph.equalise import equalised
-    from yolov3_trt.graph.export import onnx_from_module
+    from yolov3_trt.graph.export import onnx_from_spec
     from yolov3_trt.graph.fp16 import fp16_from_onnx
+    from yolov3_trt.graph.parts import save_graph
     from yolov3_trt.graph.prelu import prelu_from_leaky
     from yolov3_trt.graph.qdq import qdq_from_onnx
     from yolov3_trt.graph.qdq_placement import QdqPolicy
-    from yolov3_trt.reference import fuse_batch_norm, module_from_spec
 
     meta = model_meta(model, graph, detect)
     table = None if table_path is None else _own_table(table_path, meta, model.spec)
-    reference = module_from_spec(model.spec, model.weights)
     with replacing(path) as partial:  # opened first: an export of seconds must not end at an unwritable folder
-        onnx = onnx_from_module(fuse_batch_norm(reference), meta, graph.opset)
+        onnx = onnx_from_spec(model.spec, model.weights, meta, graph.opset)
         if leaky_as_prelu:
             onnx = prelu_from_leaky(onnx)
         if meta.precision is Precision.FP16:
@@ -169,12 +172,19 @@ def write_graph(
         if table is not None:
             policy = QdqPolicy(float_layers=graph.float_layers, float_precision=graph.float_precision or Precision.FP16)
             onnx = qdq_from_onnx(equalised(onnx, table.doublings), table.amax, policy, table.bias_shifts)
-        max_difference, relative_error = verify_graph(onnx, reference, meta)
-        partial.write_bytes(onnx.SerializeToString())
+        differences, errors, missing = verify_graph(onnx, model, meta)
+        save_graph(onnx, partial)
     table_sha256 = None if table_path is None else sha256_of_file(table_path)
     meta = replace(meta, onnx_sha256=sha256_of_file(path), calibration_sha256=table_sha256)
     save_sidecar(meta, path)
-    return Exported(path, meta, path.stat().st_size, max_difference, relative_error)
+    return Exported(path, meta, path.stat().st_size, differences, errors, missing and _how_to_compare(path, missing))
+
+
+def _how_to_compare(path: Path, missing: str) -> str:
+    return (
+        f"not compared with the PyTorch reference: {missing}. Where that is, run: yolov3_trt compare MODEL {path} --images "
+        f"PICTURES. A published model is held to Darknet's results without PyTorch: yolov3_trt certify {path}"
+    )
 
 
 def _own_table(path: Path, meta: ModelMeta, spec: ModelSpec) -> CalibrationTable:
@@ -220,7 +230,7 @@ def model_meta(model: Model, graph: GraphSettings, detect: DetectSettings | None
         rows_layout=graph.rows_layout,
         opset=graph.opset,
         weights_sha256=model.weights_sha256,
-        versions={"yolov3_trt": __version__, **_versions("torch", "onnx", "onnxscript")},
+        versions={"yolov3_trt": __version__, **_version_of_onnx()},
     )
     detect = detect or DetectSettings()
     if graph.rows_layout in (RowsLayout.OPENCV, RowsLayout.OPENCV_JOINED) and detect.conf is None:
@@ -228,12 +238,9 @@ def model_meta(model: Model, graph: GraphSettings, detect: DetectSettings | None
     return detect.apply(meta)
 
 
-def _versions(*packages: str) -> dict[str, str]:
-    """Of those packages that are installed; what an export needs it asks for itself."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def _version_of_onnx() -> dict[str, str]:
+    """Where it is installed; what an export needs it asks for itself."""
+    try:
+        return {"onnx": importlib.metadata.version("onnx")}
+    except importlib.metadata.PackageNotFoundError:
+        return {}

@@ -50,16 +50,15 @@ def read_net_from_darknet(
     >>> outputs = net.forward(net.getUnconnectedOutLayersNames())  # doctest: +SKIP
     """
     cv2 = require("cv2", extra="opencv")
-    require("torch", extra="export")
-    from yolov3_trt.graph.export import onnx_from_module
-    from yolov3_trt.reference import fuse_batch_norm, module_from_spec
+    require("onnx", extra="onnx")
+    from yolov3_trt.graph.export import onnx_from_spec
 
     model = load_model(cfg, weights, input_size=input_size)
     model = replace(model, spec=replace(model.spec, batch_norm=BatchNorm(_EPSILON)))
     kind = model.spec.heads[0].kind if model.spec.heads else HeadKind.YOLO
     graph = GraphSettings(batch=Batch.of("batch", batch), output_stage=OutputStage.ROWS, rows_layout=RowsLayout.OPENCV)
     meta = model_meta(model, graph, DetectSettings(conf=_thresh(cfg, kind)))
-    onnx = onnx_from_module(fuse_batch_norm(module_from_spec(model.spec, model.weights)), meta)
+    onnx = onnx_from_spec(model.spec, model.weights, meta)
     try:
         return cv2.dnn.readNetFromONNX(np.frombuffer(onnx.SerializeToString(), np.uint8))
     except cv2.error as exc:
