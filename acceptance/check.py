@@ -33,7 +33,7 @@ NEEDED: dict[str, dict[str, str]] = {
         "filelock": "filelock",
         "pytest": "pytest",
     },
-    "torch": {**_COMMON, "torch": "torch", "onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+    "torch": {**_COMMON, "torch": "torch", "onnx": "onnx", "onnxruntime": "onnxruntime"},
 }
 
 

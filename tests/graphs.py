@@ -26,7 +26,7 @@ def run_stage(
     graph, given = GraphWriter(DEFAULT_OPSET), dict(zip((head.name for head in meta.heads), heads, strict=True))
     with graph.scope("output"):
         write(graph, [graph.input(name, str(head.dtype), head.shape) for name, head in given.items()], meta)
-    kinds = {name: kind for name, (kind, _) in meta.output_shapes(1).items()}
+    kinds = {name: (kind, None) for name, (kind, _) in meta.output_shapes(1).items()}
     return run_graph(graph.model("stage", kinds).SerializeToString(), given)
 
 
@@ -35,7 +35,9 @@ def tensor_from_pixels(images: np.ndarray, meta: ModelMeta) -> np.ndarray:
     graph = GraphWriter(DEFAULT_OPSET)
     with graph.scope("input"):
         graph.called(write_pixels_to_tensor(graph, graph.input(INPUT_NAME, "uint8", images.shape), meta), "tensor")
-    return run_graph(graph.model("stage", {"tensor": "float32"}).SerializeToString(), {INPUT_NAME: images})["tensor"]
+    return run_graph(graph.model("stage", {"tensor": ("float32", None)}).SerializeToString(), {INPUT_NAME: images})[
+        "tensor"
+    ]
 
 
 def model_of(network: YoloNetwork) -> Model:

@@ -42,11 +42,10 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split(
 HOMES = {
     "filelock": {"files.py"},
     "onnx": {"graph"},
-    "onnxscript": set(),
     "tensorrt": {"engine/flavor.py"},
     "tensorrt_rtx_bindings": {"engine/flavor.py"},
     "pycuda": {"runtime/cuda.py"},
-    "torch": {"reference.py", "graph", "backends/pytorch.py", "benchmarking/machine_roofline.py", "training"},
+    "torch": {"reference.py", "backends/pytorch.py", "benchmarking/machine_roofline.py", "training"},
     "onnxruntime": {"backends/ort.py"},
     "openvino": {"backends/ov.py"},
     "grpc": {"backends/triton/wire.py"},

@@ -81,7 +81,7 @@ def test_the_watch_sees_names_and_files(watched: Watched):
 
 
 def test_loading_every_library_asks_for_no_host_and_leaves_nothing_at_home(watched: Watched):
-    modules = "onnxruntime torch onnx onnxscript cv2 pycocotools.coco yaml grpc tritonclient.grpc tensorrt_rtx_bindings"
+    modules = "onnxruntime torch onnx cv2 pycocotools.coco yaml grpc tritonclient.grpc tensorrt_rtx_bindings"
     watched.run(
         "-c",
         "import importlib.util, sys, yolov3_trt\nfor name in sys.argv[1:]:\n"

@@ -23,7 +23,6 @@ PACKAGES = {
     "onnxruntime": Package("cpu", ("onnxruntime",)),
     "openvino": Package("openvino", ("openvino",)),
     "onnx": Package("onnx", ("onnx",)),
-    "onnxscript": Package("export", ("onnxscript",)),
     "torch": Package("export", ("torch",)),
     "tensorrt": Package("rtx", ("tensorrt", "tensorrt_rtx_bindings"), jetson_apt="tensorrt python3-libnvinfer"),
     "tensorrt_rtx": Package("rtx", ("tensorrt_rtx_bindings",)),
@@ -42,12 +41,12 @@ def missing_packages(names: Iterable[str]) -> tuple[str, ...]:
 def how_to_install(names: Iterable[str]) -> str:
     """What to do about some of PACKAGES, in one line that fits this machine: `run: COMMAND`, mostly.
 
-    On a Jetson OpenCV and TensorRT come from JetPack, and a PyTorch for its GPU from NVIDIA alone: whoever needs that is told
-    to export elsewhere. Without a screen it is the OpenCV that needs none.
+    On a Jetson OpenCV and TensorRT come from JetPack, and a PyTorch for its GPU from NVIDIA alone: whoever needs that is sent
+    elsewhere. Without a screen it is the OpenCV that needs none.
     """
     names = tuple(names)
     if is_jetson() and "torch" in names:
-        return "no wheel of torch fits a Jetson's GPU: export on a PC, then copy the .onnx and its .json here"
+        return "no wheel of torch fits a Jetson's GPU: do this on a PC; `export` and `build` need none"
     apt = [PACKAGES[name].jetson_apt for name in names if is_jetson() and PACKAGES[name].jetson_apt]
     extras = {PACKAGES[name].extra for name in names if not (is_jetson() and PACKAGES[name].jetson_apt)}
     return f"run: {_command(apt, extras)}"

@@ -33,7 +33,9 @@ def test_every_verb_of_the_table_exists_and_takes_the_parameters_it_names():
         ("eval", {"artifacts": ["m.onnx", "n.onnx"]}, {"opencv", "onnxruntime"}),
         ("build", {"source": "m.onnx", "flavor": "auto"}, {"tensorrt"}),
         ("build", {"source": "m.onnx", "flavor": "tensorrt_rtx"}, {"tensorrt_rtx"}),
-        ("build", {"source": "m.toml", "flavor": "auto"}, {"tensorrt", "torch", "onnx", "onnxscript", "onnxruntime"}),
+        ("build", {"source": "m.toml", "flavor": "auto"}, {"tensorrt", "onnx"}),
+        ("build", {"source": "m", "flavor": "auto", "images": "p"}, {"tensorrt", "onnx", "opencv", "onnxruntime"}),
+        ("export", {"model": "shapes"}, {"onnx"}),
         ("doctor", {}, set()),
         ("models", {}, set()),
     ],
@@ -50,7 +52,7 @@ def test_all_that_is_missing_is_named_in_one_line_before_anything_is_written(
     monkeypatch.setenv("DISPLAY", ":0")
     assert call("demo", "-o", tmp_path / "demo") == 1
     assert capsys.readouterr().err == (
-        "yolov3_trt: demo needs opencv, torch, onnx, onnxscript and onnxruntime, which are not installed; "
+        "yolov3_trt: demo needs opencv, torch, onnx and onnxruntime, which are not installed; "
         "run: pip install 'yolov3-trt[cpu,export,opencv]'\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -216,7 +216,7 @@ def test_nobody_is_told_to_install_a_wheel_that_cannot_run_there():
     arm = look(changed(BARE, machine=Machine("linux-aarch64")))
     assert "[tensorrt]" not in arm["tensorrt"].fix and "if this is a Jetson: sudo apt install" in arm["tensorrt"].fix
     bare_orin = changed(ORIN, folders={"torch": None})
-    assert look(bare_orin)["torch"].fix.startswith("export on a PC and copy the .onnx with its .json here")
+    assert look(bare_orin)["torch"].fix.startswith("compare and train on a PC")
     assert look(BARE)["torch"].fix == "pip install 'yolov3-trt[export]'"
 
 

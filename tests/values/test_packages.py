@@ -35,7 +35,7 @@ def test_every_extra_that_is_advised_exists():
     "names, command",
     [
         (["opencv"], "pip install 'yolov3-trt[opencv]'"),
-        (["opencv", "torch", "onnx", "onnxscript", "onnxruntime"], "pip install 'yolov3-trt[cpu,export,opencv]'"),
+        (["opencv", "torch", "onnx", "onnxruntime"], "pip install 'yolov3-trt[cpu,export,opencv]'"),
         (["onnx", "onnxruntime"], "pip install 'yolov3-trt[cpu,onnx]'"),
         (["tensorrt"], "pip install 'yolov3-trt[rtx]'"),
         (["tritonclient"], "pip install 'yolov3-trt[triton]'"),
@@ -67,7 +67,7 @@ def test_without_a_screen_it_is_the_opencv_that_needs_none(pc, monkeypatch: pyte
         ),
         (
             ["torch", "onnx"],
-            "no wheel of torch fits a Jetson's GPU: export on a PC, then copy the .onnx and its .json here",
+            "no wheel of torch fits a Jetson's GPU: do this on a PC; `export` and `build` need none",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from yolov3_trt.errors import MissingDependency
 from yolov3_trt.packages import how_to_install, missing_packages
 
-_EXPORT = ("torch", "onnx", "onnxscript", "onnxruntime")
+_COMPARED = ("torch", "onnx", "onnxruntime")  # where a graph is worth nothing without its reference
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Needs:
 
 
 NEEDS = {
-    "export": Needs(_EXPORT),
-    "adopt": Needs(_EXPORT),
+    "export": Needs(("onnx",)),
+    "adopt": Needs(_COMPARED),
     "calibrate": Needs(("opencv", "onnx", "onnxruntime"), builds="source"),
-    "quantize": Needs(("opencv", *_EXPORT)),
+    "quantize": Needs(("opencv", "onnx", "onnxruntime")),
     "build": Needs(("tensorrt",), builds="source"),
     "detect": Needs(("opencv",), artifacts=("artifact",)),
     "camera": Needs(("opencv",), artifacts=("artifact",)),
@@ -41,7 +41,7 @@ NEEDS = {
     "anchors": Needs(("opencv",)),
     "shapes": Needs(("opencv",)),
     "triton": Needs(("opencv", "tritonclient")),  # of `deploy`
-    "demo": Needs(("opencv", *_EXPORT)),
+    "demo": Needs(("opencv", *_COMPARED)),
 }
 
 
@@ -87,7 +87,7 @@ def needed_by(verb: str, params: Mapping[str, Any]) -> tuple[str, ...]:
         if params.get("flavor") == "tensorrt_rtx":
             names = ["tensorrt_rtx"]
         if not str(params[needs.builds]).endswith(".onnx"):
-            names += _EXPORT
+            names += ["onnx", *(("opencv", "onnxruntime") if params.get("images") else ())]  # pictures to calibrate on
     return tuple(names)
 
 

@@ -96,9 +96,9 @@ def check_torch(probe: Probe) -> Iterator[Finding]:
     """PyTorch, read from its files: importing it takes seconds."""
     folder = probe.module_folder("torch")
     if folder is None:
-        elsewhere = "export on a PC and copy the .onnx with its .json here: no wheel of torch fits a Jetson's GPU"
+        elsewhere = "compare and train on a PC: no wheel of torch fits a Jetson's GPU"
         fix = elsewhere if probe.is_jetson else "pip install 'yolov3-trt[export]'"
-        yield missing("torch", "not installed; `export` and the PyTorch reference need it, engines do not", fix)
+        yield missing("torch", "not installed; the PyTorch reference needs it, `export` and engines do not", fix)
         return
     text = probe.text(f"{folder}/version.py") or ""
     version = re.search(r"^__version__\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE)

@@ -44,4 +44,7 @@ def onnx_from_spec(spec: ModelSpec, weights: Weights, meta: ModelMeta, opset: in
             write_rows(graph, heads, meta)
         elif meta.output_stage is OutputStage.DETECTIONS:
             write_detections(graph, heads, meta)
-    return graph.model(meta.name, {name: dtype for name, (dtype, _) in meta.output_shapes(1).items()})
+    outputs = meta.output_shapes(meta.batch.max).items()
+    # Of the shapes only that the batch varies has to be said: all else follows.
+    sides = {name: (first, *(None for _ in shape[1:])) if meta.batch.dynamic else None for name, (_, shape) in outputs}
+    return graph.model(meta.name, {name: (dtype, sides[name]) for name, (dtype, _) in outputs})

@@ -15,6 +15,8 @@ from yolov3_trt._version import __version__
 
 _END = np.iinfo(np.int64).max  # of a slice that goes to the end; its negative: to the end, backwards
 
+_Shape = Sequence[int | str | None] | None  # a side that varies has a name
+
 
 class Value:
     """A tensor of a graph in the making: what is computed with it becomes nodes of that graph."""
@@ -125,8 +127,8 @@ class GraphWriter:
         yield
         self._scope = outer
 
-    def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> Value:
-        """An input of the graph; a side that varies has a name."""
+    def input(self, name: str, dtype: str, shape: _Shape) -> Value:
+        """An input of the graph."""
         self._inputs.append(_typed(name, dtype, shape))
         return self.called(Value(self, name), name)
 
@@ -152,12 +154,12 @@ class GraphWriter:
         self._nodes.append(_Node(self._scope, op_type, [self._key(one) for one in inputs], keys, attributes))
         return tuple(Value(self, key) for key in keys)
 
-    def model(self, name: str, outputs: Mapping[str, str]) -> onnx.ModelProto:
+    def model(self, name: str, outputs: Mapping[str, tuple[str, _Shape]]) -> onnx.ModelProto:
         """The graph, checked, with the shapes of all its values; the writer is empty then.
 
         Args:
             name: of the graph.
-            outputs: names that values were `called`, in order, and their types.
+            outputs: names that values were `called`, in order, and their types and shapes; None is what follows.
         """
         nodes = self._named_nodes()
         constants = [numpy_helper.from_array(values, self._names[key]) for key, values in self._constants.values()]
@@ -168,7 +170,7 @@ class GraphWriter:
                 nodes,
                 name,
                 [*self._inputs, *weights],
-                [_typed(output, dtype, None) for output, dtype in outputs.items()],
+                [_typed(output, *kind) for output, kind in outputs.items()],
                 constants,
             ),
             opset_imports=[helper.make_operatorsetid("", self.opset)],
@@ -215,5 +217,5 @@ class GraphWriter:
         return self._constants.setdefault(what, (f"%constant.{len(self._constants)}", values))[0]
 
 
-def _typed(name: str, dtype: str, shape: Sequence[int | str] | None) -> onnx.ValueInfoProto:
+def _typed(name: str, dtype: str, shape: _Shape) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
