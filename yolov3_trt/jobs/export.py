@@ -182,8 +182,8 @@ def write_graph(
 
 def _how_to_compare(path: Path, missing: str) -> str:
     return (
-        f"not compared with the PyTorch reference: {missing}. Where that is, run: yolov3_trt compare MODEL {path} --images "
-        f"PICTURES. A published model is held to Darknet's results without PyTorch: yolov3_trt certify {path}"
+        f"not compared with the PyTorch reference: {missing}. Compare where it is installed: yolov3_trt compare MODEL {path} "
+        f"--images PICTURES; a published model without it: yolov3_trt certify {path}"
     )
 
 
