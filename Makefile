@@ -66,8 +66,8 @@ shapes-model: $(VENV)/installed
 		--learning-rate 0.01 --warmup-epochs 1 --prior-iou 0.5 --mosaic 0.3 --scale 0.3 --saturation 0.3 --value 0.3 \
 		--val-every 2 --seed 0 --cache-mib 1500 -o runs/shapes
 
-# With LOCK=requirements-ci.lock, as in CI, each file
-# must have the hash that stands there; it is for one Python on one kind of machine, which its first line names.
+# With LOCK=requirements-ci.lock, as in CI, each file must have the hash that stands there; it is for one Python on one kind of
+# machine, which its first line names.
 $(VENV)/installed: pyproject.toml constraints.txt $(LOCK)
 	$(PYTHON) -m venv $(VENV)
 ifdef LOCK
