@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,12 +13,19 @@ import pytest
 from onnx import numpy_helper
 
 import yolov3_trt
+import yolov3_trt.jobs.certify as job
 from tests.cli_runner import call
+from tests.sim.cuda_device import SimulatedCuda
+from tests.sim.device import has_compiler
+from tests.sim.engine import SimulatedEngine, simulated_plan
 from yolov3_trt.backends import open_backend
+from yolov3_trt.backends.trt import TensorRTBackend
 from yolov3_trt.data.images import load_image
+from yolov3_trt.detector import Detector
+from yolov3_trt.errors import MetaError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs.certify import Certificate, certify
-from yolov3_trt.meta import load_model_meta, save_sidecar
+from yolov3_trt.meta import Preprocess, load_model_meta, save_sidecar
 from yolov3_trt.models import load_model
 from yolov3_trt.models.goldens import goldens, small_picture
 from yolov3_trt.preprocess import prepare_batch
@@ -125,6 +133,60 @@ def test_another_way_of_resizing_fails(graphs: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cv2, "INTER_LINEAR", cv2.INTER_NEAREST)
     assert failed(certify(graphs / "fp32.onnx")) == ["heads", "picture"]
     assert failed(certify(graphs / "fp16.onnx")) == ["heads", "picture"]
+
+
+@pytest.fixture(scope="module")
+def int8(tiny: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "int8.onnx"
+    images = data / "coco" / "train64"
+    yolov3_trt.export(load_model(tiny), path, precision="int8", images=images, num_images=16)
+    return path
+
+
+@pytest.mark.slow
+def test_int8_passes_within_its_tolerance_and_fails_where_the_others_do(
+    int8: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    certificate = certify(int8, picture=data / "images" / "dog.jpg")
+    assert not failed(certificate) and all(check.passed for check in certificate.checks)
+
+    def copied(name: str, **changes: Any) -> Path:
+        shutil.copy(int8, tmp_path / name)
+        save_sidecar(replace(load_model_meta(int8), **changes), tmp_path / name)
+        return tmp_path / name
+
+    meta = load_model_meta(int8)
+    masked = replace(meta.heads[1], anchors_wh=((10, 14), *meta.heads[1].anchors_wh[:2]))
+    assert "network" in failed(certify(copied("mask.onnx", heads=(meta.heads[0], masked))))
+    stretched = Preprocess(resize="stretch")
+    assert {"input", "heads", "picture"} <= set(failed(certify(copied("stretch.onnx", preprocess=stretched))))
+    assert failed(certify(copied("weights.onnx", weights_sha256="0" * 64))) == ["weights"]
+    with (tmp_path / "mask.onnx").open("r+b") as file:  # one weight of the graph itself
+        file.seek(1_000_000)
+        byte = file.read(1)[0]
+        file.seek(1_000_000)
+        file.write(bytes([byte ^ 0x40]))
+    with pytest.raises(MetaError, match="its SHA-256 is"):
+        certify(tmp_path / "mask.onnx")
+    monkeypatch.setattr(job, "load_image", lambda path: load_image(path)[..., ::-1].copy())  # RGB for BGR
+    assert failed(certify(int8)) == ["picture"]  # a small picture's heads stay within INT8's tolerance
+
+
+@pytest.mark.skipif(not has_compiler(), reason="the simulated device compiles its kernels")
+def test_an_engine_is_held_to_the_heads_too(graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    swapped = altered(graphs / "fp32.onnx", tmp_path / "swapped.onnx", lambda kernel: kernel[:, ::-1])
+    for graph, fails in ((graphs / "fp32.onnx", []), (swapped, ["heads", "picture"])):
+        device = SimulatedCuda(seed=1)
+
+        def opened(_artifact: object, graph: Path = graph, device: SimulatedCuda = device, **_: object) -> Detector:
+            engine = SimulatedEngine(graph, device)
+            plan = simulated_plan(graph)
+            return Detector(TensorRTBackend(plan, open_device=lambda: device, open_engine=lambda *_: engine))
+
+        monkeypatch.setattr(job, "open_detector", opened)
+        certificate = certify("tiny.engine")
+        assert failed(certificate) == fails
+        assert [check.name for check in certificate.checks if check.passed is None] == []
 
 
 def test_other_weights_and_sizes_are_told(tiny: Path, tmp_path: Path):

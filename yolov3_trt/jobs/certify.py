@@ -10,7 +10,7 @@ import numpy as np
 
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import text
-from yolov3_trt.backends.host_path import HostPath
+from yolov3_trt.backends.host_path import fit_batch, network_of
 from yolov3_trt.benchmarking.parity import TOLERANCES, Parity
 from yolov3_trt.data.images import load_image
 from yolov3_trt.data.labelled import LabelledSet
@@ -177,13 +177,13 @@ def _missing_golden(detector: Detector, golden: Golden | None) -> str | None:
 
 
 def _heads(detector: Detector, golden: Golden | None) -> Check:
-    backend, meta = detector.backend, detector.meta
+    network, meta = network_of(detector.backend), detector.meta
     if (why := _missing_golden(detector, golden)) or golden is None:
         return Check("heads", None, why or "")
-    if not isinstance(backend, HostPath) or meta.output_stage is not OutputStage.HEADS:
+    if network is None or meta.output_stage is not OutputStage.HEADS:
         return Check("heads", None, "it gives detections only")
-    batch, _ = backend.prepare([load_image(small_picture())])
-    outputs, limit = backend.network.infer(batch), _HEAD_ERROR[meta.precision]
+    batch, _ = fit_batch([load_image(small_picture())], meta)
+    outputs, limit = network.infer(batch), _HEAD_ERROR[meta.precision]
     errors = {}
     for name, (index, expected) in golden.heads.items():
         got = outputs[name][0].reshape(-1)[index]

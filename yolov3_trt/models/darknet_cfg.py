@@ -348,6 +348,11 @@ _FAMILIES = {
     "gru": "a recurrent layer",
     "lstm": "a recurrent layer",
     "conv_lstm": "a recurrent layer",
+    "nn.Upsample": "a layer of YOLOv5 written as a cfg, which no Darknet reads",
+    **dict.fromkeys(
+        "implicit_add implicit_mul implicit_cat shift_channels control_channels alternate_channels silence".split(),
+        "a layer of YOLOR, which no Darknet reads",
+    ),
 }
 
 # Each layer's parser, and the keys of its section that inference does not read.
