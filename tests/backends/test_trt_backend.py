@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import EACH_COCO_MODEL
-from tests.sim.cuda_device import SimulatedCuda
+from tests.sim.cuda_device import SimulatedCuda, SimulatedEvent
 from tests.sim.device import has_compiler
 from tests.sim.engine import SimulatedEngine, simulated_plan
 from yolov3_trt.backends import STAGES, Backend
@@ -384,6 +384,27 @@ def test_only_a_device_with_memory_of_its_own_is_copied_to(rig: Callable[..., Ri
             before = made.device.done["copy"]
             detector(pictures(1)[0])
             assert made.device.done["copy"] == before + copies
+
+
+def test_a_thread_sleeps_unless_the_work_is_short_and_alone(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch):
+    made, (frame,) = rig(), pictures(1)
+    slept: list[bool] = []
+    wait = SimulatedEvent.synchronize
+    monkeypatch.setattr(SimulatedEvent, "synchronize", lambda event: (slept.append(not event.has_time), wait(event))[1])
+    with made.detector() as detector:
+        for short_s, expected in ((0.0, [True, True]), (60.0, [True, False])):  # the first after it was long: as it was
+            monkeypatch.setattr(slot, "_SHORT_S", short_s)
+            slept.clear()
+            detector(frame)
+            detector(frame)
+            assert slept == expected
+        for _ in range(2):
+            slept.clear()
+            detector.submit([frame])
+            detector.submit([frame])
+            detector.result()
+            detector.result()
+        assert slept == [False, True]
 
 
 def test_only_the_lines_that_the_letterbox_reads_are_copied(graph: Callable[[str], Path], rig: Callable[..., Rig]):

@@ -235,14 +235,14 @@ class SimulatedEvent:
     """An event of a SimulatedCuda, by the clock of the host."""
 
     def __init__(self, device: SimulatedCuda, *, has_time: bool) -> None:
-        self._device, self._has_time = device, has_time
+        self._device, self.has_time = device, has_time
         self._time_s: float | None = None
 
     def record(self, stream: Stream) -> None:
         self._device.owner.check()
         self._device.owner.check_outside_capture("recording an event")
         self._device.owner.check_live(self, stream)
-        if self._has_time:
+        if self.has_time:
             self._time_s = time.perf_counter()
 
     def synchronize(self) -> None:

@@ -153,7 +153,8 @@ class TensorRTBackend(OpenBackend):
         try:
             self._stage(slot, images, placements)
             started_s = time.perf_counter()
-            slot.start(placements)
+            # Where another batch is under way, it is throughput that counts, and the thread sleeps.
+            slot.start(placements, spin=not self._running)
         except (DeviceError, EngineError):
             slot.abandon()
             raise

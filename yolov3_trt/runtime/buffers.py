@@ -28,7 +28,8 @@ class Buffers:
 
     Attributes:
         stream: of all the work on it.
-        done: an event for the end of that work.
+        done: an event for the end of that work, for which a thread sleeps.
+        done_soon: the same, for which it asks again and again.
         input: of the network.
         outputs: of the network, by name.
     """
@@ -50,6 +51,7 @@ class Buffers:
             undo.callback(self.free)
             self.stream: Stream = self._own(device.stream())
             self.done: Event = self._own(device.event(blocking=True))
+            self.done_soon: Event = self._own(device.event())
             self.input: DeviceArray = self._array(work.meta.input_shape(rows), np.dtype(work.meta.input_dtype))
             # Rows that hold no picture are computed too: zeros, so that they are finite.
             device.fill(self.input, 0, self.stream)

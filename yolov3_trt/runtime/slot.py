@@ -1,6 +1,7 @@
 """A batch under way on the GPU: pictures are copied in and fitted, the network runs, detections are found and copied out."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import groupby, pairwise
@@ -29,6 +30,7 @@ DEVICE_STAGES = ("copy_in", "preprocess", "network", "postprocess", "copy_out")
 Placements = tuple[Placement, ...]  # where each picture of a batch lies in the input
 _Launches = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # before the network, and after it
 
+_SHORT_S = 2e-3  # what a thread does not sleep for, where it may
 _SHAPES = 4  # execution contexts, each with the memory of the largest batch
 _KEPT = 64  # launches of so many mixes of sizes
 
@@ -51,11 +53,13 @@ class Slot:
         # By rows of the batch: cameras alternate between numbers of frames, and TensorRT does part of the work of another shape
         # at its next run, which the graphs of the old one would lack.
         self._executions: dict[int, Execution] = {}
+        self._started_s, self._is_short = 0.0, False
         self._is_clean = False  # whether the lists of candidates are empty
         self._launches: dict[Placements, _Launches] = {}  # building them takes longer than a small network
         with ExitStack() as undo:
             self._buffers = Buffers(device, work)
             undo.callback(self._buffers.free)
+            self._done = self._buffers.done
             undo.callback(self._close_executions)
             self._graphs = Graphs(device, self._buffers.stream, why_not=work.why_no_graphs)
             # An engine of TensorRT 8 may let only one slot set a shape: found out here.
@@ -95,23 +99,31 @@ class Slot:
             self._buffers.reserve(nbytes * self._work.meta.batch.max // len(images))
         self._buffers.stage(images, placements)
 
-    def start(self, placements: Placements) -> None:
+    def start(self, placements: Placements, *, spin: bool = False) -> None:
         """Begin with what was staged, or with what `host_input` holds.
+
+        Args:
+            placements: of the pictures.
+            spin: let `wait` ask again and again, which takes a core, where the work is as short as its last was: to be woken up
+                takes a thread that sleeps a tenth of a millisecond.
 
         Raises:
             DeviceError, EngineError: it cannot be run.
         """
         self._prepare(placements)
+        self._started_s = time.perf_counter()
         self._graphs.run(placements, lambda: self._enqueue(placements))
-        self._buffers.done.record(self._buffers.stream)
+        self._done = self._buffers.done_soon if spin and self._is_short else self._buffers.done
+        self._done.record(self._buffers.stream)
 
     def wait(self) -> None:
-        """Wait until the work is done; the thread sleeps meanwhile, as waiting for a stream takes a whole core.
+        """Wait until the work is done; see `start`.
 
         Raises:
             DeviceError: it failed.
         """
-        self._buffers.done.synchronize()
+        self._done.synchronize()
+        self._is_short = time.perf_counter() - self._started_s < _SHORT_S
         self._is_clean = True
 
     def abandon(self) -> None:
@@ -154,7 +166,8 @@ class Slot:
         try:
             self._enqueue(placements, lambda: next(marks).record(self._buffers.stream))
             self._buffers.done.record(self._buffers.stream)
-            self.wait()
+            self._buffers.done.synchronize()
+            self._is_clean = True
             times = [end.elapsed_ms(since=begin) for begin, end in pairwise(events)]
         finally:
             self._device.free(*events)
