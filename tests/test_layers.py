@@ -18,7 +18,7 @@ LAYERS = [
     "errors cpu",
     "files geometry layers opencv",
     "arguments",
-    "spec detections",
+    "spec detections certificate",
     "meta costs selection",
     "settings",
     "models preprocess postprocess matching",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from yolov3_trt.arguments import MAX_SIDE, integer, is_plain, number, one_of, shown
+from yolov3_trt.certificate import Certificate
 from yolov3_trt.errors import MetaError, SettingError, Yolov3TrtError
 from yolov3_trt.files import sha256_of_file, write_text
 from yolov3_trt.sizes import HW, Resize
@@ -223,6 +224,7 @@ class ModelMeta:
     onnx_sha256: str | None = None
     calibration_sha256: str | None = None
     class_names_from: str | None = None  # coco, voc, shapes, the name of a file, or none: class0, class1, ...
+    certificate: Certificate | None = None  # of an INT8 graph: what is known of the AP it costs
     versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it
     format: str = MODEL_FORMAT
 

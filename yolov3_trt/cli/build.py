@@ -28,6 +28,13 @@ def build(
         bool,
         typer.Option("--force", help="Build even if the engine there is up to date.", rich_help_panel=OUTPUT),
     ] = False,
+    require_certificate: Annotated[
+        bool,
+        typer.Option(
+            "--require-certificate",
+            help="Refuse an INT8 .onnx whose AP drop is not proven to be within its limit; see quantize.",
+        ),
+    ] = False,
     save_recipe: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +73,9 @@ def build(
         write_recipe(recipe_of(source, **settings), save_recipe)
         say(f"{save_recipe}: written")
     with build_bar() as bar:
-        built = job(source, output, force=force, reporter=reporter(bar), **settings)
+        built = job(
+            source, output, force=force, require_certificate=require_certificate, reporter=reporter(bar), **settings
+        )
     write_result(json, built.to_json(), built_text(built))
 
 

@@ -10,6 +10,7 @@ from yolov3_trt.cli.options import writable
 from yolov3_trt.cli.output import reporter, say, table, track, write_result
 
 if TYPE_CHECKING:
+    from yolov3_trt.certificate import Certificate
     from yolov3_trt.data.coco import TruePicture
     from yolov3_trt.models import Model
     from yolov3_trt.preprocess import Image
@@ -20,6 +21,7 @@ CALIBRATION_PICTURES = 64
 CALIBRATION_SEED = 8_000_000
 SEED = 7_000_000  # of pictures and clip; the bundled model was trained on another
 CLIP_FPS = 30.0
+MAX_AP_DROP = 0.005
 
 
 def demo(
@@ -48,10 +50,18 @@ def demo(
     artifacts = {"pytorch fp32": Path(MODEL), **{f"onnx {name}": path for name, path in graphs.items()}}
     artifacts |= {f"engine {engine['precision']}": Path(engine["engine"]) for engine in engines if engine["runs_here"]}
     say(f"5. Accuracy on {pictures} generated pictures that the model has never seen")
-    accuracy = _evaluate(artifacts, pictures)
+    accuracy, proof = _evaluate(artifacts, pictures)
+    say(f"   INT8 against FP32: {proof}")
     say("6. Latency, all on the same frames in turn")
     rows = _time(artifacts, accuracy)
-    summary = {"machine": machine(), "model": MODEL, "engines": engines, "clip": clip, "rows": rows}
+    summary = {
+        "machine": machine(),
+        "model": MODEL,
+        "engines": engines,
+        "clip": clip,
+        "certificate": proof.to_json(),
+        "rows": rows,
+    }
     write_result(str(output / "summary.json"), summary, _text(rows))
     print(f"Results: {output.resolve()} (summary.json, graphs, engines, picture.jpg and clip.mp4 with boxes)")
     print(f"Open {output.resolve() / 'picture.jpg'} to see what was found.")
@@ -140,17 +150,19 @@ def _labelled(count: int) -> "Iterator[tuple[Image, TruePicture]]":
         yield picture.pixels, TruePicture(f"{index:06}", (height, width), picture.xyxy, picture.class_ids)
 
 
-def _evaluate(artifacts: dict[str, Path], count: int) -> dict[str, dict[str, Any]]:
-    """AP of each; the pictures are drawn once."""
+def _evaluate(artifacts: dict[str, Path], count: int) -> "tuple[dict[str, dict[str, Any]], Certificate]":
+    """AP of each, and what is proven of INT8's; the pictures are drawn once."""
     from yolov3_trt.detector import open_detector
-    from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate_labelled
+    from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, score_labelled
+    from yolov3_trt.evaluation.proof import certificate
 
     labelled = list(_labelled(count))
-    accuracy = {}
+    scores = {}
     for name, path in artifacts.items():
         with open_detector(path, conf=EVAL_CONF_THRESHOLD) as detector:
-            accuracy[name] = evaluate_labelled(detector, labelled, detector.meta.class_names)
-    return accuracy
+            scores[name] = score_labelled(detector, labelled, detector.meta.class_names)[1]
+    proof = certificate(scores["onnx fp32"], scores["onnx int8"], MAX_AP_DROP, count)
+    return {name: {"images": count, **found.metrics} for name, found in scores.items()}, proof
 
 
 def _time(artifacts: dict[str, Path], accuracy: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

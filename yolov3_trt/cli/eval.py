@@ -43,6 +43,12 @@ def evaluate(
         int, typer.Option(min=0, max=100_000, help="Draws of the images for the 95 % interval of AP; 0: none.")
     ] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of those draws.")] = 0,
+    max_ap_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Say whether AP of the others is proven to drop by less than this below the first's."
+        ),
+    ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Print AP of every class.")] = False,
     worst: Annotated[int, typer.Option(min=0, metavar="N", help="Draw the N pictures that came out worst.")] = 0,
     output: Annotated[
@@ -84,6 +90,7 @@ def evaluate(
         data=labelled,
         resamples=resamples,
         seed=seed,
+        max_ap_drop=max_ap_drop,
         worst=worst,
         worst_folder=output,
         backend=backend,
@@ -107,6 +114,7 @@ def _text(result: "Evaluation", per_class: bool) -> str:
     parts = [f"{rows[0].accuracy.images} images", table(("artifact", *METRICS), lines)]
     parts += [_counts_text(row, len(rows) > 1) for row in rows]
     parts += [difference_text(difference) for difference in result.differences]
+    parts += [f"{name}: {certificate}" for name, certificate in result.certificates.items()]
     if result.resamples:
         parts.append(f"in brackets: 95 % intervals, of {result.resamples} draws of the images")
     if per_class:

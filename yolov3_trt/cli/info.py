@@ -117,6 +117,7 @@ def _meta_text(meta: "ModelMeta") -> str:
         "output": f"{meta.output_stage.value}: {', '.join(meta.output_names)}",
         "heads": heads,
         "thresholds": f"conf {post.conf}, iou {post.iou} ({post.nms.kind.value})",
+        **({} if meta.certificate is None else {"certificate": str(meta.certificate)}),
         "opset": str(meta.opset),
         "weights": f"SHA-256 {meta.weights_sha256}",
         "graph": f"SHA-256 {meta.onnx_sha256}",

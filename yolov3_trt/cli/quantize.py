@@ -108,8 +108,9 @@ def quantized_text(found: "Quantized") -> str:
         )
         for row in found.sensitivities[:_WORST_SHOWN]
     ]
+    proof = "" if found.certificate is None else f"{found.certificate}\n"
     return (
         f"{report_text(found.export)}\nAP {found.ap_fp32:.4f} fp32, {found.ap_int8_throughout:.4f} int8 throughout, "
         f"{found.ap:.4f} with {len(found.float_layers)} of {found.num_layers} layers float; {found.int8_share_of_macs:.1%} of "
-        f"the multiply-adds are int8\n{table(('layer', 'snr dB', 'AP alone', 'MMACs', 'computes in'), rows)}"
+        f"the multiply-adds are int8\n{proof}{table(('layer', 'snr dB', 'AP alone', 'MMACs', 'computes in'), rows)}"
     )

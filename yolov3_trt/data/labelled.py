@@ -83,6 +83,11 @@ class LabelledSet(FilePictures):
         self.path, self.files, self.class_names = path, tuple(files), tuple(class_names)
         self.notes, self.skipped, self.has_splits, self.named = tuple(notes), tuple(skipped), has_splits, named
 
+    def part(self, keep: Sequence[bool]) -> "LabelledSet":
+        """The pictures of which this holds, with all that is known of the set."""
+        files = [file for file, kept in zip(self.files, keep, strict=True) if kept]
+        return LabelledSet(self.path, files, self.class_names, has_splits=self.has_splits, named=self.named)
+
     @cached_property
     def objects(self) -> tuple[int, ...]:
         """How many there are, by class id."""

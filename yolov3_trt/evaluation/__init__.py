@@ -23,6 +23,7 @@ __all__ = [
     "evaluate_labelled",
     "score",
     "score_detections",
+    "score_labelled",
 ]
 
 # Darknet's detector map and valid use it; COCO's metrics want the weak detections too.
@@ -70,10 +71,18 @@ def evaluate_labelled(
     detect: Callable[[Image], Detections], labelled: Iterable[tuple[Image, TruePicture]], class_names: Sequence[str]
 ) -> dict[str, Any]:
     """`evaluate` for pictures in memory, one at a time, with what is in them; class ids are the model's."""
+    count, scores = score_labelled(detect, labelled, class_names)
+    return {"images": count, **scores.metrics}
+
+
+def score_labelled(
+    detect: Callable[[Image], Detections], labelled: Iterable[tuple[Image, TruePicture]], class_names: Sequence[str]
+) -> tuple[int, Scores]:
+    """How many pictures there are, and all that COCO's evaluation says of them; see `evaluate_labelled`."""
     results: list[dict[str, Any]] = []
     truths: list[TruePicture] = []
     category_ids = range(1, len(class_names) + 1)
     for image_id, (pixels, truth) in enumerate(labelled, start=1):
         results += coco_results(image_id, detect(pixels), category_ids)
         truths.append(truth)
-    return {"images": len(truths), **average_precision(coco_instances(truths, class_names), results)}
+    return len(truths), score(coco_instances(truths, class_names), results)

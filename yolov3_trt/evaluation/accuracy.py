@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov3_trt.certificate import Certificate
 from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.evaluation import ClassScore, Scores, detect_all, score_detections
 from yolov3_trt.evaluation.bootstrap import draw_images, interval, resampled_ap
 from yolov3_trt.evaluation.counts import Counts, count_hits
+from yolov3_trt.evaluation.proof import agreement_scores, certificate
 from yolov3_trt.evaluation.worst import WorstPicture
 
 METRICS_RESAMPLED = ("AP", "AP50")
@@ -167,6 +169,7 @@ class Evaluation:
         seed: of those draws.
         worst: the pictures that came out worst, as many as were asked for.
         machine: that it ran on.
+        max_ap_drop: that the others are held to, see `certificates`; None: to none.
     """
 
     rows: tuple[Evaluated, ...]
@@ -174,12 +177,31 @@ class Evaluation:
     seed: int
     worst: tuple[WorstPicture, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
+    max_ap_drop: float | None = None
 
     @property
     def differences(self) -> tuple[AccuracyDifference, ...]:
         """Each further artifact against the first."""
         first = self.rows[0]
         return tuple(difference((first.artifact, row.artifact), first.accuracy, row.accuracy) for row in self.rows[1:])
+
+    @property
+    def certificates(self) -> dict[str, Certificate]:
+        """Of each further artifact: whether its AP is proven to be less than `max_ap_drop` below that of the first."""
+        if self.max_ap_drop is None:
+            return {}
+        first, names = self.rows[0].accuracy, self.rows[0].truth.class_names
+        return {
+            row.artifact: certificate(
+                first.scores,
+                row.accuracy.scores,
+                self.max_ap_drop,
+                first.images,
+                agreement=agreement_scores(first.found, row.accuracy.found, names),
+                seed=self.seed,
+            )
+            for row in self.rows[1:]
+        }
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -193,5 +215,7 @@ class Evaluation:
             how["worst"] = [picture.to_json() for picture in self.worst]
         if len(self.rows) == 1:
             return {**self.rows[0].to_json(), **how}
+        if self.max_ap_drop is not None:
+            how["certificates"] = {name: one.to_json() for name, one in self.certificates.items()}
         rows, differences = ([one.to_json() for one in part] for part in (self.rows, self.differences))
         return {**how, "notes": list(self.notes), "rows": rows, "differences": differences}

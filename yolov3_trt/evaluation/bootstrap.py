@@ -59,12 +59,12 @@ def resampled_ap(
     return np.concatenate(rows)
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """The middle 95 % of what the draws gave; None where none gave anything."""
+def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """The middle 95 % (or another share) of what the draws gave; None where none gave anything."""
     given = values[~np.isnan(values)]
     if not given.size:
         return None
-    low, high = np.quantile(given, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(given, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 

@@ -15,9 +15,10 @@ from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import size_text, text
 from yolov3_trt.builder.build import BuiltEngine, CheckedGraph, build_engine, estimated_build_s
 from yolov3_trt.builder.resources import memory_bytes_needed, plan_bytes_needed
+from yolov3_trt.certificate import MIN_PROOF_IMAGES, Verdict
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
-from yolov3_trt.errors import MetaError, SettingError
+from yolov3_trt.errors import BuildError, MetaError, SettingError
 from yolov3_trt.files import Written, locked, sha256_of_file
 from yolov3_trt.jobs.calibrate import table_for
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_meta, write_graph
@@ -71,6 +72,7 @@ def build(
     path: str | os.PathLike[str] | None = None,
     *,
     force: bool = False,
+    require_certificate: bool = False,
     reporter: Reporter = SILENT,
     **settings: Any,
 ) -> Built:
@@ -84,6 +86,7 @@ def build(
             a graph made by `export`.
         path: of the engine; by default `engines/MODEL-SIZE-PRECISION.engine`, `engines/RECIPE.engine`, or beside the graph.
         force: build in any case.
+        require_certificate: refuse an INT8 graph whose AP drop is not proven to be within its limit; see `quantize`.
         reporter: told what is done and why, and of TensorRT's own progress.
         settings: of a model: `weights`, `names`, `input_size` as `load_model` takes them, and any of `GraphSettings`,
             `CalibrationSettings`, `DetectSettings` and `EngineSettings` by name, or whole ones as `graph`, `calibration`,
@@ -100,8 +103,12 @@ def build(
     """
     settings = {name: value for name, value in settings.items() if value is not None}
     if not isinstance(source, BuildRecipe) and os.fspath(source).endswith(".onnx"):
+        if require_certificate:
+            _check_certificate(Path(source))
         engine_path = Path(source).with_suffix(".engine") if path is None else path_of("path", path)
         return _build_graph(Path(source), engine_path, _engine_only(source, settings), force, reporter)
+    if require_certificate:
+        raise SettingError("require_certificate", "goes with a graph; expected the .onnx that `quantize` wrote")
     recipe = recipe_of(source, **settings)
     if path is not None:
         engine_path = path_of("path", path)
@@ -124,6 +131,20 @@ def recipe_of(source: str | os.PathLike[str] | BuildRecipe, **settings: Any) -> 
     if found is not None:
         return load_found(found).for_this_place(os.fspath(source), **settings)
     return recipe_from(text("model", source), **settings)
+
+
+def _check_certificate(graph: Path) -> None:
+    """Refuse an INT8 graph whose certificate is missing, or proves nothing."""
+    meta = load_model_meta(graph)
+    if meta.precision is not Precision.INT8:
+        return
+    if meta.certificate is None:
+        raise BuildError(
+            f"{graph}: it has no certificate; make it with `quantize` and about {2 * MIN_PROOF_IMAGES + 20} "
+            "labelled pictures"
+        )
+    if meta.certificate.verdict is not Verdict.PROVEN:
+        raise BuildError(f"{graph}: {meta.certificate}; expected one that is proven")
 
 
 def _engine_only(graph: str | os.PathLike[str], settings: dict[str, Any]) -> EngineSettings:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yolov3_trt.arguments import flag, integer
+from yolov3_trt.arguments import flag, integer, number
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.benchmarking.machine import machine
 from yolov3_trt.data.images import load_image, save_image
@@ -46,6 +46,7 @@ def evaluate(
     precision: str | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    max_ap_drop: float | None = None,
     worst: int = 0,
     worst_folder: str | os.PathLike[str] | None = None,
     reporter: Reporter = SILENT,
@@ -70,6 +71,7 @@ def evaluate(
         precision: what OpenVINO computes in, see `open_backend`.
         resamples: draws of the pictures for the 95 % interval of AP; 0: none.
         seed: of those draws.
+        max_ap_drop: say of each further artifact whether AP is proven to drop by less than this, 0..1.
         worst: keep this many pictures that came out worst, all artifacts together.
         worst_folder: draw those into this folder: the truth at the left, then what each artifact finds.
         reporter: is told how it gets on.
@@ -85,6 +87,7 @@ def evaluate(
     names_of = artifacts_from(artifacts)
     opening = Opening(weights, names, input_size, backend, device, threads, flag("trust", trust), precision)
     draws = integer("resamples", resamples, 0, MAX_RESAMPLES), integer("seed", seed, 0, MAX_COUNT)
+    limit = None if max_ap_drop is None else number("max_ap_drop", max_ap_drop, 0, 1)
     worst = integer("worst", worst, 0, MAX_COUNT)
     if worst_folder is not None and not worst:
         raise SettingError("worst_folder", "given without worst; say how many pictures")
@@ -94,7 +97,7 @@ def evaluate(
         raise SettingError("data", "missing; expected a labelled set, e.g. a data.yaml or a COCO JSON")
     rows = evaluated(names_of, opening, for_evaluation(detect), labelled, draws, reporter)
     drawn = drawn_worst(rows, worst, None if worst_folder is None else path_of("worst_folder", worst_folder))
-    return Evaluation(rows, *draws, worst=drawn, machine=machine())
+    return Evaluation(rows, *draws, worst=drawn, machine=machine(), max_ap_drop=limit)
 
 
 def evaluated(

@@ -10,15 +10,18 @@ from typing import Any
 
 from yolov3_trt.arguments import integer, number
 from yolov3_trt.arguments import path as path_of
+from yolov3_trt.certificate import MIN_PROOF_IMAGES, Certificate
 from yolov3_trt.data import labelled_set
+from yolov3_trt.data.fingerprints import PictureList, hashes_of
 from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError
-from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, evaluate
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, detect_all, evaluate, score_detections
+from yolov3_trt.evaluation.proof import agreement_scores, certificate
 from yolov3_trt.files import Written
 from yolov3_trt.jobs.calibrate import calibrated_at, open_pictures
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_from, write_graph
-from yolov3_trt.meta import Precision
+from yolov3_trt.meta import Precision, save_sidecar
 from yolov3_trt.models import Model
 from yolov3_trt.preprocess import prepare_batch
 from yolov3_trt.reporter import SILENT, Reporter
@@ -53,6 +56,7 @@ class Quantized(Written):
         int8_share_of_macs: share of the convolutions' multiply-adds that are done in int8.
         ap_by_count: what was tried: AP by the number of the noisiest layers left float.
         sensitivities: of all layers, noisiest first.
+        certificate: what the drop is on pictures that the search did not see; None where there are too few for both.
     """
 
     export: Exported
@@ -66,6 +70,7 @@ class Quantized(Written):
     int8_share_of_macs: float
     ap_by_count: dict[int, float]
     sensitivities: tuple[Sensitivity, ...]
+    certificate: Certificate | None = None
 
     @property
     def path(self) -> Path:  # type: ignore[override]  # that of frozen classes is read-only too
@@ -82,6 +87,7 @@ class Quantized(Written):
             "float_layers": list(self.float_layers),
             "int8_share_of_macs": self.int8_share_of_macs,
             "ap_by_count": dict(self.ap_by_count),
+            "certificate": None if self.certificate is None else self.certificate.to_json(),
             "sensitivities": [asdict(row) for row in self.sensitivities],
             "export": self.export.to_json(),
         }
@@ -103,7 +109,10 @@ def quantize(
     reporter: Reporter = SILENT,
     **settings: Any,
 ) -> Quantized:
-    """Calibrate, quantise, and leave as few layers float as the accuracy budget allows.
+    """Calibrate, quantise, and leave as few layers float as the accuracy budget allows; then prove it on other pictures.
+
+    Half of the labelled pictures, by the hash of their contents, are kept from the search; the certificate is of those. Where
+    that leaves fewer than `MIN_PROOF_IMAGES` to either, all are searched on and there is no certificate.
 
     Args:
         model: a built-in name, a `.cfg`, or what `load_model` gave.
@@ -153,7 +162,8 @@ def quantize(
     reporter.say(f"{fp32.path}: written")
     table = ranges.table or folder / f"{fp32.path.stem}-{ranges.method.value}.json"
     calibrated = calibrated_at(fp32.path, table, pictures, ranges, reporter)
-    truth = labelled.truth_for(fp32.meta.class_names)
+    searched, proof = search_and_proof(labelled, reporter)
+    truth = searched.truth_for(fp32.meta.class_names)
     for note in (*labelled.notes, *truth.notes):
         reporter.say(f"note: {note}")
 
@@ -185,7 +195,13 @@ def quantize(
         found = search_float_layers([row.layer for row in ranking], ap_tried, reference_ap - max_ap_drop)
     final = replace(graph, float_layers=frozenset(found.float_layers))
     exported = write_graph(loaded, folder / f"{artifact_stem(loaded.spec, final)}.onnx", final, detect, table)
+    proven = None
+    if proof is not None:
+        proven = proven_on(proof, fp32.path, exported.path, max_ap_drop, reporter)
+        exported = replace(exported, meta=replace(exported.meta, certificate=proven))
+        save_sidecar(exported.meta, exported.path)
     return Quantized(
+        certificate=proven,
         export=exported,
         table=table,
         ap_fp32=reference_ap,
@@ -197,6 +213,45 @@ def quantize(
         int8_share_of_macs=int8_share(loaded.spec, found.float_layers),
         ap_by_count=dict(found.ap_by_count),
         sensitivities=ranking,
+    )
+
+
+def search_and_proof(labelled: LabelledSet, reporter: Reporter) -> tuple[LabelledSet, LabelledSet | None]:
+    """What to search on, and what to prove on: disjoint in content, and the same of a picture in whichever set it is."""
+    to_search = [int(sha256[:8], 16) % 2 == 0 for sha256 in hashes_of(labelled)]
+    fewest = min(sum(to_search), len(to_search) - sum(to_search))
+    if fewest < MIN_PROOF_IMAGES:
+        reporter.say(
+            f"note: no certificate: {len(to_search)} labelled pictures are too few to search and to prove on; expected about "
+            f"{2 * MIN_PROOF_IMAGES + 20} or more"
+        )
+        return labelled, None
+    reporter.say(f"searching on {sum(to_search)} pictures, proving on the other {len(to_search) - sum(to_search)}")
+    return labelled.part(to_search), labelled.part([not one for one in to_search])
+
+
+def proven_on(
+    proof: LabelledSet, fp32: Path, int8: Path, max_ap_drop: float, reporter: Reporter = SILENT
+) -> Certificate:
+    """The certificate of an INT8 graph on labelled pictures that neither its ranges nor its layers were chosen on.
+
+    Raises:
+        EvaluationError: the labels are not of this model, or no object is in the pictures.
+        Yolov3TrtError: a graph or a picture cannot be read.
+    """
+    found, scores = [], []
+    for graph in (fp32, int8):
+        with open_detector(graph, conf=EVAL_CONF_THRESHOLD) as detector:
+            truth = proof.truth_for(detector.meta.class_names)
+            found.append(detect_all(detector, truth, lambda items: reporter.track(items, "proving", len(proof.files))))
+            scores.append(score_detections(truth, found[-1]))
+    return certificate(
+        scores[0],
+        scores[1],
+        max_ap_drop,
+        len(proof.files),
+        images_sha256=PictureList.of(hashes_of(proof)).sha256,
+        agreement=agreement_scores(found[0], found[1], truth.class_names),
     )
 
 
