@@ -30,7 +30,6 @@ _EXAMPLES = {
     ),
     "compare": (
         "compare yolov3.cfg yolov3-416-fp16.onnx --images photos/",
-        "compare yolov3-416-fp32.onnx yolov3-416-int8.onnx --images photos/ --json -",
         "compare yolov3.cfg wrong.onnx --data data.yaml --explain",
     ),
     "certify": (
