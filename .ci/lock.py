@@ -19,12 +19,16 @@ def main() -> None:
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     done = subprocess.run([*command, "-c", TREE / "constraints.txt", *asked], check=True, stdout=subprocess.PIPE)
     python = ".".join(platform.python_version_tuple()[:2])
-    print(f"# What CI installs on {platform.system()} {platform.machine()} with Python {python}; `make lock` writes it.")
+    print(
+        f"# What CI installs on {platform.system()} {platform.machine()} with Python {python}; `make lock` writes it."
+    )
     lines = []
     for entry in json.loads(done.stdout)["install"]:
         name, version = entry["metadata"]["name"].lower().replace("_", "-"), entry["metadata"]["version"]
         if name != "yolov3-trt":
-            lines.append(f"{name}=={version} --hash=sha256:{entry['download_info']['archive_info']['hashes']['sha256']}")
+            lines.append(
+                f"{name}=={version} --hash=sha256:{entry['download_info']['archive_info']['hashes']['sha256']}"
+            )
     print("\n".join(sorted(lines)))
 
 

@@ -5,7 +5,7 @@ import re
 # What begins an address, also a mistyped one (`rtsp:/`, `rtsp//`), and its user.
 _USER = r"\b([A-Za-z][A-Za-z0-9+.-]*(?::/{1,2}|//))([^\s/@:]*)"
 _VARIABLE = r"(?!\$\{\w+\}@)"  # `${NAME}` is no secret but the name of one
-_KEY = r"(?:pass\w*|pwd|psw|pw|token\w*|secret\w*|auth\w*|\w*key|sig\w*)"
+_KEY = r"(?:pass(?!\w*_file=)\w*|pwd|psw|pw|token\w*|secret\w*|auth\w*|\w*key|sig\w*)"
 _USER_INFO = re.compile(rf"{_USER}:{_VARIABLE}\S*@")
 _VALUE = re.compile(rf"((?:[?&;/_=,]|\b){_KEY}=)(?!\$\{{\w+\}})[^&\s]*?(?=[:;,.)'\"]*(?:\s|$|&))", re.IGNORECASE)
 _WHOLE_USER_INFO = re.compile(rf"{_USER}:{_VARIABLE}.*@", re.DOTALL)

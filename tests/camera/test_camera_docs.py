@@ -12,7 +12,7 @@ from yolov3_trt.camera.sources import SourceOptions, open_source, split_uris
 from yolov3_trt.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
-LOCAL_SINKS = (".mp4", ".avi", ".jsonl", "/", "keep=2000", "jsonl")  # which need no port and no screen
+LOCAL_SINKS = (".mp4", ".avi", ".jsonl", "/", "keep=2000", "keep=20", "jsonl")  # which need no port and no screen
 
 
 def commands() -> list[str]:

@@ -98,6 +98,7 @@ def test_the_command_line_and_its_summary_show_none(run: Run, tmp_path: Path):
         ("http://host/a?pwd=x&b=1", "http://host/a?pwd=***&b=1"),
         ("rtsp://${U}:${P}@host/a", "rtsp://${U}:${P}@host/a"),
         ("shapes://?seed=1", "shapes://?seed=1"),
+        ("http://h:1/?password_file=FILE&name=h", "http://h:1/?password_file=FILE&name=h"),
     ],
 )
 def test_what_is_no_password_stays(uri: str, shown: str):

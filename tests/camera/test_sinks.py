@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -197,18 +197,59 @@ def test_line_has_the_moment_of_the_capture_in_universal_time(tmp_path: Path):
     assert abs(datetime.fromisoformat(row["time"]) - hour_ago) < timedelta(seconds=10)
 
 
-def test_lines_are_in_the_temporary_file_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_lines_are_in_the_file_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     now_s = [50.0]
     monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
-    sink = JsonLinesSink(tmp_path / "found.jsonl")
+    path = tmp_path / "found.jsonl"
+    sink = JsonLinesSink(path)
     counts = []
     for now_s[0] in (50.2, 50.4, 51.0, 51.9, 52.1):
         sink.write(result_of(frame(0, len(counts))))
-        (partial,) = tmp_path.iterdir()
-        assert partial.name.startswith(".found.jsonl.") and partial.suffix == ".partial"
-        counts.append(len(partial.read_text().splitlines()))
+        assert list(tmp_path.iterdir()) == [path]
+        counts.append(len(path.read_text().splitlines()))
     assert counts == [0, 0, 3, 3, 5]
     sink.abort()
+
+
+def write_lines(path: Path, indices: Iterable[int], **options: int) -> None:
+    with JsonLinesSink(path, **options) as sink:
+        for index in indices:
+            sink.write(result_of(frame(0, index)))
+            sink._flush()
+
+
+def indices_in(path: Path) -> list[int]:
+    return [json.loads(line)["index"] for line in path.read_text().splitlines()]
+
+
+def test_lines_of_a_restart_are_added_and_a_torn_one_is_taken_off(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "found.jsonl"
+    write_lines(path, range(3))
+    write_lines(path, range(3, 5))
+    assert indices_in(path) == [0, 1, 2, 3, 4] and not caplog.messages
+    path.write_bytes(path.read_bytes()[:-20])  # a power cut
+    write_lines(path, [9])
+    assert indices_in(path) == [0, 1, 2, 3, 9]
+    assert caplog.messages == [f"{path}: the last line is cut short, as by a power cut; it is taken off"]
+    path.write_text("my diary")
+    with pytest.raises(CameraError, match=r"does not hold lines of detections; give another name, or move it away$"):
+        JsonLinesSink(path)
+    assert path.read_text() == "my diary"
+
+
+def test_lines_go_on_in_a_new_file_when_it_is_taken_away_or_large(tmp_path: Path):
+    path = tmp_path / "found.jsonl"
+    with JsonLinesSink(path) as sink:
+        sink.write(result_of(frame(0, 0)))
+        sink._flush()
+        path.rename(tmp_path / "taken")  # logrotate
+        sink.write(result_of(frame(0, 1)))
+    assert (indices_in(tmp_path / "taken"), indices_in(path)) == ([0], [1])
+    size = path.stat().st_size
+    write_lines(path, range(2, 9), max_bytes=2 * size + 10, keep=2)
+    names = ["found.jsonl", "found.jsonl.1", "found.jsonl.2", "taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert [indices_in(tmp_path / name) for name in names[:3]] == [[7, 8], [5, 6], [3, 4]]
 
 
 @pytest.mark.parametrize("count", [1, 1000], ids=["when closed", "when written"])
@@ -295,7 +336,7 @@ def test_full_disk_stops_its_own_sink_and_no_other(small_disk: Path, tmp_path: P
     assert 5 < len(read_all(small_disk / "video.avi")) < index
 
 
-def test_killed_program_leaves_its_lines_in_the_temporary_file(tmp_path: Path):
+def test_killed_program_leaves_its_lines_in_the_file(tmp_path: Path):
     code = f"""
 import time
 from tests.camera.test_sinks import frame, result_of
@@ -313,7 +354,7 @@ for index in range(10_000):
         program.kill()
     (left,) = tmp_path.iterdir()
     rows = [json.loads(line) for line in left.read_text().splitlines()]
-    assert left.suffix == ".partial" and [row["index"] for row in rows] == list(range(len(rows))) and rows
+    assert left.name == "found.jsonl" and [row["index"] for row in rows] == list(range(len(rows))) and rows
 
 
 # --- pictures ---
@@ -340,21 +381,31 @@ def test_pictures_of_several_sources_are_told_apart_and_only_the_newest_kept(tmp
     ]  # fmt: skip
 
 
+def test_a_restart_goes_on_in_the_folder_and_keeps_the_newest_of_all_runs(tmp_path: Path):
+    for indices in ((0, 1, 2), (0, 1)):
+        with FramesSink(tmp_path, ["list"], keep=4) as sink:
+            for index in indices:
+                sink.write(result_of(frame(0, index)))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[:2] == ["00000001.jpg", "00000002.jpg"] and len(names) == 4
+    assert all(re.fullmatch(r"\d{8}-\d{6}-0000000[01]\.jpg", name) for name in names[2:])
+
+
 def test_folder_with_pictures_is_refused(tmp_path: Path):
     (tmp_path / "holiday.jpg").write_bytes(b"")
     with pytest.raises(CameraError) as caught:
         FramesSink(tmp_path, ["list"])
-    assert str(caught.value) == f"{tmp_path}: there are JPEGs in it; give an empty folder or a new one"
+    assert str(caught.value) == f"{tmp_path}: there are other JPEGs in it; give an empty folder or a new one"
 
 
 # --- whole or absent ---
 
 
 def open_sink(name: str, path: Path) -> Sink:
-    return VideoSink(path, 10) if name.endswith((".mp4", ".avi")) else JsonLinesSink(path)
+    return VideoSink(path, 10)
 
 
-@pytest.fixture(params=["video.mp4", "video.avi", "found.jsonl"])
+@pytest.fixture(params=["video.mp4", "video.avi"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Of a file that is already there."""
     path = tmp_path / request.param
@@ -390,8 +441,7 @@ def test_interrupt_keeps_what_was_written_up_to_then(path: Path):
     source = ListSource([*grey_pictures(LEVELS), KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt), open_sink(path.name, path) as sink:
         run_loop(fake_detector(), [source], [sink])
-    frames = path.read_text().splitlines() if path.suffix == ".jsonl" else read_all(path)
-    assert len(frames) == len(LEVELS) and list(path.parent.iterdir()) == [path]
+    assert len(read_all(path)) == len(LEVELS) and list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("failure", [None, KeyboardInterrupt])

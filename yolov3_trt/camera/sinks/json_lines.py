@@ -1,17 +1,22 @@
 """Results as JSON, a line per frame, into a file or a stream."""
 
 import json
+import logging
+import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
 from yolov3_trt.camera.frames import Result
-from yolov3_trt.camera.sinks.base import FileSink, Sink
+from yolov3_trt.camera.sinks.base import Sink
 from yolov3_trt.errors import CameraError, OutputError
-from yolov3_trt.files import silence
+from yolov3_trt.files import make_folder, silence
+
+_LOG = logging.getLogger(__name__)
 
 _FLUSH_EVERY_S = 1.0
+_LONGEST_LINE = 1 << 20  # bytes
 
 
 def row_of(result: Result) -> dict[str, Any]:
@@ -40,23 +45,35 @@ def _line(result: Result) -> str:
     return json.dumps(row_of(result), allow_nan=False) + "\n"
 
 
-class JsonLinesSink(FileSink):
-    """A line per frame in a file. Until it is closed the lines are in the temporary file beside it, there within a second.
+class JsonLinesSink(Sink):
+    """A line per frame at the end of a file: in it within a second, and added to those of the runs before.
 
-    When the disk is full the file is ended and kept, down to the last whole line.
+    Another program may take the file away (logrotate), and then a new one is begun. A line that a power cut tore is taken off
+    at the next start. When the disk is full the file ends with a whole line.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Claim the file.
+    def __init__(self, path: Path, *, max_bytes: int | None = None, keep: int = 5) -> None:
+        """Open the file.
+
+        Args:
+            path: of the file, which is made where there is none.
+            max_bytes: beyond which it becomes `NAME.1`, and that `NAME.2`; None: it grows.
+            keep: so many of those stay.
 
         Raises:
-            OutputError: the folder cannot be written.
+            CameraError: it holds something else than lines.
+            OutputError: it cannot be written.
         """
-        super().__init__(path)
-        self._file = self._resources.enter_context(self._partial.open("wb", buffering=0))
+        self.name = str(path)
+        self._path, self._max_bytes, self._keep = path, max_bytes, keep
         self._pending: list[bytes] = []
         self._flushed_s = time.monotonic()
-        self._lines, self._bytes = 0, 0  # in the file
+        make_folder(path.parent)
+        self._is_new = not path.exists()
+        self._file: Any = None
+        self._open()
+        self._mend()
+        self._lines = 0  # of this run
 
     def write(self, result: Result) -> None:
         """Add a line.
@@ -65,35 +82,99 @@ class JsonLinesSink(FileSink):
             OutputError: it cannot be written.
         """
         self._pending.append(_line(result).encode())
-        self._frames += 1
         if time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S:
             self._flush()
 
     def close(self) -> None:
-        """Put the file in place; harmless when repeated.
+        """Write what is waiting; harmless when repeated.
 
         Raises:
             OutputError: the last lines cannot be written; those before are in place.
         """
-        if self._is_open:
+        if self._file is None:
+            return
+        try:
             self._flush()
-        super().close()
+            if not self._lines:
+                _LOG.warning("%s: nothing written, there was no frame", self._path)
+        finally:
+            self._end()
+
+    def abort(self) -> None:
+        """As `close`: what was found stays found."""
+        self.close()
+
+    def _open(self) -> None:
+        try:
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as exc:
+            raise OutputError(f"{self._path}: cannot be written ({exc.strerror})") from exc
+
+    def _mend(self) -> None:
+        """Take off the part of a line that a power cut left."""
+        try:
+            with self._path.open("rb") as file:
+                first = file.read(1)
+                file.seek(max(0, self._path.stat().st_size - _LONGEST_LINE))
+                tail = file.read()
+        except OSError as exc:
+            self._end()
+            raise OutputError(f"{self._path}: cannot be read ({exc.strerror}); give another name") from exc
+        if first not in (b"", b"{"):
+            self._end()
+            raise CameraError(f"{self._path}: does not hold lines of detections; give another name, or move it away")
+        torn = len(tail) - tail.rfind(b"\n") - 1
+        if torn:
+            _LOG.warning("%s: the last line is cut short, as by a power cut; it is taken off", self._path)
+            self._file.truncate(self._path.stat().st_size - torn)
 
     def _flush(self) -> None:
         self._flushed_s = time.monotonic()
         lines, written = b"".join(self._pending), 0
         self._pending.clear()
         try:
-            while written < len(lines):
-                written += self._file.write(lines[written:]) or 0
+            self._follow(len(lines))
+            before = os.fstat(self._file.fileno()).st_size
+            try:
+                while written < len(lines):
+                    written += self._file.write(lines[written:]) or 0
+            except OSError:
+                written = lines.rfind(b"\n", 0, written) + 1
+                self._file.truncate(before + written)
+                self._lines += lines.count(b"\n", 0, written)
+                raise
         except OSError as exc:
-            written = lines.rfind(b"\n", 0, written) + 1
-            self._file.truncate(self._bytes + written)
-            self._frames = self._lines + lines.count(b"\n", 0, written)
-            self._end(keep=self._frames > 0)
-            kept = f"; it ends after {self._frames} lines" if self._frames else ""
+            self._end()
+            kept = f"; it ends after {self._lines} lines" if self._lines else ""
             raise OutputError(f"{self._path}: cannot be written ({exc.strerror}){kept}") from exc
-        self._lines, self._bytes = self._frames, self._bytes + written
+        self._lines += lines.count(b"\n")
+
+    def _follow(self, num_bytes: int) -> None:
+        """Go on in a new file where this one was taken away, or grew too large."""
+        own = os.fstat(self._file.fileno())
+        try:
+            is_there = os.path.samestat(own, os.stat(self._path))
+        except FileNotFoundError:
+            is_there = False
+        if is_there and self._max_bytes is not None and own.st_size and own.st_size + num_bytes > self._max_bytes:
+            for number in range(self._keep, 0, -1):
+                older = self._path if number == 1 else self._numbered(number - 1)
+                if older.exists():
+                    older.replace(self._numbered(number))
+            is_there = False
+        if not is_there:
+            self._file.close()
+            self._open()
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _end(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            if self._is_new and self._path.exists() and not self._path.stat().st_size:
+                self._path.unlink()
 
 
 class JsonLinesStream(Sink):

@@ -23,7 +23,10 @@ from yolov3_trt.errors import CameraError
 
 _LOG = logging.getLogger(__name__)
 
-_FORMS = "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi, NAME.jsonl, jsonl (on stdout) or FOLDER/?every=1&keep=1000"
+_FORMS = (
+    "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi, NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout) or "
+    "FOLDER/?every=1&keep=1000"
+)
 _FALLBACK_PORTS = range(8080, 8090)
 _MAX_FPS = 240  # of cameras
 
@@ -101,8 +104,10 @@ def _open(uri: str, loop: _Loop) -> list[Sink]:
         return [_page(uri, loop)]
     if "://" not in uri and path.endswith("/"):
         return [_folder(uri, path, query, loop)]
-    if "://" not in uri and Path(uri).suffix.lower() == ".jsonl":
-        return [JsonLinesSink(Path(uri))]
+    if "://" not in uri and Path(path).suffix.lower() == ".jsonl":
+        values = _numbers(uri, query, "max_mb", "keep")
+        max_bytes = values["max_mb"] * 1_000_000 if "max_mb" in values else None
+        return [JsonLinesSink(Path(path), max_bytes=max_bytes, keep=values.get("keep", 5))]
     if "://" not in uri and Path(uri).suffix.lower() in (".mp4", ".avi"):
         return _videos(Path(uri), loop)
     return _refuse(uri, "not a sink")
@@ -187,15 +192,19 @@ def _fps_of(source: str, loop: _Loop) -> float:
 
 
 def _folder(uri: str, path: str, query: str, loop: _Loop) -> Sink:
+    values = _numbers(uri, query, "every", "keep")
+    return BackgroundSink(FramesSink(Path(path), loop.sources, every=values.get("every", 1), keep=values.get("keep")))
+
+
+def _numbers(uri: str, query: str, *names: str) -> dict[str, int]:
     given = parse_qsl(query, keep_blank_values=True)
     values = dict(given)
-    if len(given) > len(values) or not set(values) <= {"every", "keep"}:
-        _refuse(uri, "a folder takes every and keep, each once")
+    if len(given) > len(values) or not set(values) <= set(names):
+        _refuse(uri, f"a {'folder' if 'every' in names else 'file of lines'} takes {' and '.join(names)}, each once")
     for key, value in values.items():
         if not re.fullmatch("[1-9][0-9]{0,8}", value):
             _refuse(uri, f"{key}={value!r} is not a number from 1")
-    keep = int(values["keep"]) if "keep" in values else None
-    return BackgroundSink(FramesSink(Path(path), loop.sources, every=int(values.get("every", 1)), keep=keep))
+    return {key: int(value) for key, value in values.items()}
 
 
 def _refuse(uri: str, fault: str) -> NoReturn:
