@@ -138,8 +138,10 @@ def test_another_way_of_resizing_fails(graphs: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="module")
 def int8(tiny: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("int8") / "int8.onnx"
-    images = data / "coco" / "train64"
-    yolov3_trt.export(load_model(tiny), path, precision="int8", images=images, num_images=16)
+    images, model = data / "coco" / "train64", load_model(tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # the table goes to calib/ there
+        yolov3_trt.export(model, path, precision="int8", images=images, num_images=16)
     return path
 
 
