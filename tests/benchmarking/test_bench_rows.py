@@ -199,7 +199,7 @@ def test_accuracy_is_measured_once_per_way_at_a_threshold_of_its_own(benchmark_o
         return Detector(FakeBackend())
 
     benchmark = benchmark_of(run_spec("good", open_it), run_spec("fixed", refuse))
-    accuracy = Accuracy(Scores({"AP": 0.5}, (), ()), {1: None, 2: None}, np.empty((0, 2)))
+    accuracy = Accuracy(Scores({"AP": 0.5}, (), (), None, None), {1: None, 2: None}, np.empty((0, 2)))
     benchmark.score(lambda detector: accuracy, conf=0.005)
     good, fixed = benchmark.results()
     assert opened == [None, 0.005]

@@ -24,6 +24,7 @@ from yolov3_trt.evaluation import METRICS, Scores, average_precision, coco_resul
 from yolov3_trt.evaluation.bootstrap import ClassMatches, draw_images, interval, resampled_ap
 from yolov3_trt.evaluation.counts import count_hits
 from yolov3_trt.evaluation.origin import ORIGINAL_WEIGHTS, training_overlap_note
+from yolov3_trt.evaluation.tide import error_difference, split_errors
 from yolov3_trt.evaluation.worst import PictureScore, confident, score_pictures, worst_first
 from yolov3_trt.meta import ModelMeta, meta_from_spec
 from yolov3_trt.models.architectures import BUILT_IN
@@ -152,6 +153,29 @@ def test_crowds_ties_sizes_and_many_detections_count_as_in_pycocotools(seed: int
     own = pycocotools_evaluation(content, results).stats[:6]
     found = [-1 if value is None else value for value in score(content, results).metrics.values()]
     assert found == pytest.approx(own.tolist(), abs=1e-12)
+
+
+# By tidecv 1.0.1, of what Darknet found in val64 with yolo-fastest-1.1 above .05, without crowds and classes without objects:
+# how many, and what they cost in AP50.
+TIDES = {
+    "localisation": (353, 0.118051),
+    "classification": (109, 0.035779),
+    "duplicate": (22, 0.000163),
+    "background": (404, 0.011342),
+    "both": (199, 0.004304),
+    "missed": (152, 0.100660),
+}
+
+
+def test_errors_are_split_as_tide_does(val64: Annotations, darknets: Callable[[str], Results]):
+    annotations = [row for row in val64.content["annotations"] if not row["iscrowd"]]
+    there = {row["category_id"] for row in annotations}
+    results = [row for row in darknets("yolo-fastest-1.1") if row["score"] > 0.05 and row["category_id"] in there]
+    split = split_errors(score({**val64.content, "annotations": annotations}, results).pairs)
+    assert pytest.approx(0.368147, abs=5e-6) == split.AP50
+    assert split.counts == {kind: count for kind, (count, _) in TIDES.items()}
+    # Not to the last digit: a recall of .29 is a place of COCO's curve here and lies beside it there.
+    assert split.costs == pytest.approx({kind: cost for kind, (_, cost) in TIDES.items()}, abs=1e-5)
 
 
 def test_average_precision_by_hand():
@@ -386,3 +410,65 @@ def test_hits_false_alarms_and_misses_are_darknets(tmp_path: Path):
     # cats by score: hit .9, miss .6, miss .5, hit .2: precision 1 up to recall .5, then 2 / 4; dogs: none found
     assert counts.mAP50 == pytest.approx((0.5 * 1 + 0.5 * 2 / 4 + 0) / 2)
     assert count_hits(truth, found, conf=0.1).tp == 2
+
+
+HALF = 51 / 101  # of 101 places of the curve those up to a recall of 1/2
+
+
+@pytest.mark.parametrize(
+    "kind, objects, found, costs",
+    [
+        # The planted detection is the best and wrong (IoU 1/3): precision 1/2 at recall 1/2; put right, all is found.
+        ("localisation", [(1, 0), (1, 100)], [(1, 0, 0.5), (1, 105, 0.9)], {"localisation": 1 - HALF / 2}),
+        # Class 2 falls to a precision of 1/2, class 1 has half its objects.
+        (
+            "classification",
+            [(1, 0), (1, 100), (2, 200)],
+            [(1, 0, 0.5), (2, 200, 0.5), (2, 100, 0.9)],
+            {"classification": 1 - (0.5 + HALF) / 2},
+        ),
+        (
+            "both",
+            [(1, 0), (1, 100), (2, 200)],
+            [(1, 0, 0.5), (2, 200, 0.5), (2, 105, 0.9)],
+            {"both": 0.25, "missed": (1 - HALF) / 2},
+        ),
+        # Hit, again (IoU 9/11), hit: precision 1 up to recall 1/2, then 2/3.
+        ("duplicate", [(1, 0), (1, 100)], [(1, 0, 0.9), (1, 1, 0.8), (1, 100, 0.7)], {"duplicate": 50 / 101 / 3}),
+        ("background", [(1, 0), (1, 100)], [(1, 0, 0.8), (1, 500, 0.9), (1, 100, 0.7)], {"background": 1 / 3}),
+        ("missed", [(1, 0), (1, 100)], [(1, 0, 0.9)], {"missed": 1 - HALF}),
+    ],
+)
+def test_a_planted_error_of_each_kind_is_found_and_costs_what_it_costs_by_hand(
+    kind: str, objects: Any, found: Any, costs: dict[str, float]
+):
+    split = split_errors(score(content_of([objects], 2), [result(1, *one) for one in found]).pairs)
+    assert {name for name, count in split.counts.items() if count} == set(costs) and split.counts[kind] == 1
+    assert split.costs == pytest.approx({**dict.fromkeys(split.costs, 0), **costs}, abs=1e-12)
+
+
+def test_what_one_artifact_lost_is_split_by_what_became_of_each_object():
+    content = content_of([[(1, x) for x in (0, 100, 200, 300, 400)]], 2)
+    reference = [result(1, 1, x, 0.9) for x in (0, 100, 200, 300)]
+    # One as it was, one beside, one of the other class, one too weak to be shown; the last is found anew.
+    other = [(1, 0, 0.9), (1, 105, 0.9), (2, 200, 0.9), (1, 300, 0.2), (1, 400, 0.9)]
+    a, b = (
+        [split_errors(score(content, rows).pairs, least) for least in (0.0, 0.25)]
+        for rows in (reference, [result(1, *one) for one in other])
+    )
+    difference = error_difference(a, b)
+    assert difference.lost == {"localisation": 1, "classification": 1, "missed": 1}
+    assert difference.gained == {"localisation": 0, "classification": 0, "missed": 1}
+    assert difference.costs["localisation"] > 0 < difference.costs["classification"] > difference.costs["both"] == 0
+    assert difference.costs["missed"] == pytest.approx(
+        -20 / 101
+    )  # of 81 places of the curve, which the reference reaches
+
+
+def test_a_detection_on_a_crowd_is_no_error_and_a_crowd_is_not_missed():
+    content = content_of([[(1, 0), (1, 100)]])
+    content["annotations"][1]["iscrowd"] = 1
+    split = split_errors(score(content, [result(1, 1, 0, 0.9), result(1, 1, 100, 0.8)]).pairs)
+    assert pytest.approx(1) == split.AP50 and not any(split.counts.values())
+    nothing = split_errors(score(content_of([[]]), [result(1, 1, 0, 0.9)]).pairs)
+    assert nothing.AP50 is None and nothing.counts["background"] == 1 and not any(nothing.costs.values())

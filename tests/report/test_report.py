@@ -22,7 +22,7 @@ from yolov3_trt.data.annotations import Annotations
 from yolov3_trt.data.images import NamedImage
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import OutputError
-from yolov3_trt.evaluation import METRICS, ClassScore, Scores
+from yolov3_trt.evaluation import METRICS, ClassScore, Scores, score
 from yolov3_trt.evaluation.accuracy import Accuracy, Evaluated, Evaluation
 from yolov3_trt.report import write_benchmark_report, write_evaluation_report
 from yolov3_trt.report.charts import chart_html, ticks
@@ -53,7 +53,9 @@ def accuracy(ap: float | None = 0.18, draws: Any = ((0.15, 0.3), (0.21, 0.4))) -
     metrics = {**dict.fromkeys(METRICS), "AP": ap, "AP50": 0.36}
     classes = (ClassScore("cat", 7, 0.5, 0.75), ClassScore("dog", 0, None, None))
     nothing = dict.fromkeys(range(64), Detections.none())
-    return Accuracy(Scores(metrics, classes, ()), nothing, np.array(draws, float).reshape(-1, 2))
+    return Accuracy(
+        Scores(metrics, classes, (), NOTHING.pairs, NOTHING.precision), nothing, np.array(draws, float).reshape(-1, 2)
+    )
 
 
 def timings(p50: float) -> TimingFigures:
@@ -84,6 +86,7 @@ def row(label: str, p50: float, passed: bool | None = True) -> RowResult:
     )
 
 
+NOTHING = score({"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}, [])
 MACHINE = {"cpu": "Test CPU", "cores": 2, "gpu": None, "versions": {"numpy": "2.0"}, "load_average": [0.5, 1.0]}
 COMMAND = ("yolov3_trt", "bench", "a b.onnx")
 

@@ -1,7 +1,7 @@
 """`eval`: COCO average precision."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,8 @@ from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import BackendOption, JsonOption, RunPrecisionOption, ThreadsOption, TrustOption, writable
 from yolov3_trt.cli.output import reporter, say, table, write_result
 from yolov3_trt.settings import DetectSettings
+
+_WORST_OF_REPORT = 6
 
 if TYPE_CHECKING:
     from yolov3_trt.evaluation.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
@@ -50,7 +52,10 @@ def evaluate(
         ),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Print AP of every class.")] = False,
-    worst: Annotated[int, typer.Option(min=0, metavar="N", help="Draw the N pictures that came out worst.")] = 0,
+    worst: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Draw the N pictures that came out worst; with --report FILE.html 6."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -77,6 +82,8 @@ def evaluate(
 
     if report is not None:
         check_report_path(report)
+    if worst is None:
+        worst = _WORST_OF_REPORT if report is not None and report.suffix == ".html" else 0
     if bool(worst) != bool(output) and not (worst and report):
         raise typer.BadParameter("--worst N wants -o DIR or --report FILE, and -o wants --worst", param_hint="--worst")
     labelled = sets_from_options(images, data, split, annotations, skip_faulty=skip_faulty)[1]
@@ -115,6 +122,11 @@ def _text(result: "Evaluation", per_class: bool) -> str:
     parts += [_counts_text(row, len(rows) > 1) for row in rows]
     parts += [difference_text(difference) for difference in result.differences]
     parts += [f"{name}: {certificate}" for name, certificate in result.certificates.items()]
+    parts += ["errors, by the AP50 that one kind alone costs (how many there are):", _error_table(result)]
+    parts += [
+        f"{_objects(errors.lost)} that {rows[0].artifact} shows are lost in {row.artifact}, {_objects(errors.gained)} gained"
+        for row, errors in zip(rows[1:], result.error_differences, strict=True)
+    ]
     if result.resamples:
         parts.append(f"in brackets: 95 % intervals, of {result.resamples} draws of the images")
     if per_class:
@@ -136,6 +148,28 @@ def _counts_text(row: "Evaluated", named: bool) -> str:
     figures = f"mAP@.5 {_plain(counts.mAP50)}; at conf {counts.conf:g}: TP {counts.tp}, FP {counts.fp}, FN {counts.fn}"
     rates = ", ".join(f"{name} {_plain(getattr(counts, name))}" for name in ("precision", "recall", "f1"))
     return f"as Darknet counts{f', {row.artifact}' if named else ''}: {figures}, {rates}"
+
+
+def _error_table(result: "Evaluation") -> str:
+    """A line for each artifact, and for what it loses more than the first."""
+    from yolov3_trt.evaluation.tide import KINDS
+
+    lines = [
+        (row.artifact, *(f"{row.errors.costs[kind]:.4f} ({row.errors.counts[kind]})" for kind in KINDS))
+        for row in result.rows
+    ]
+    lines += [
+        (f"{row.artifact} more", *(f"{errors.costs[kind]:+.4f}" for kind in KINDS))
+        for row, errors in zip(result.rows[1:], result.error_differences, strict=True)
+    ]
+    return table(("artifact", *KINDS), lines)
+
+
+def _objects(by_kind: Mapping[str, int]) -> str:
+    """`3 objects (1 localisation, 2 missed)`."""
+    total = sum(by_kind.values())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in by_kind.items() if count)
+    return f"{total} object{'' if total == 1 else 's'}" + (f" ({kinds})" if kinds else "")
 
 
 def difference_text(difference: "AccuracyDifference") -> str:

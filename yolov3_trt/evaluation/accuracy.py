@@ -16,6 +16,7 @@ from yolov3_trt.evaluation import ClassScore, Scores, detect_all, score_detectio
 from yolov3_trt.evaluation.bootstrap import draw_images, interval, resampled_ap
 from yolov3_trt.evaluation.counts import Counts, count_hits
 from yolov3_trt.evaluation.proof import agreement_scores, certificate
+from yolov3_trt.evaluation.tide import ErrorDifference, ErrorSplit, error_difference, split_errors
 from yolov3_trt.evaluation.worst import WorstPicture
 
 METRICS_RESAMPLED = ("AP", "AP50")
@@ -147,6 +148,16 @@ class Evaluated:
         """What Darknet's `detector map` would say."""
         return count_hits(self.truth, self.accuracy.found)
 
+    @cached_property
+    def errors(self) -> ErrorSplit:
+        """What AP is lost to."""
+        return split_errors(self.accuracy.scores.pairs)
+
+    @cached_property
+    def shown_errors(self) -> ErrorSplit:
+        """The same of the detections that the artifact shows when nothing else is said."""
+        return split_errors(self.accuracy.scores.pairs, self.own_conf)
+
     def to_json(self) -> dict[str, Any]:
         """As `eval --json` writes it."""
         names = ("artifact", "backend", "precision", "resize", "nms", "conf", "size_bytes")
@@ -154,6 +165,7 @@ class Evaluated:
             **{name: getattr(self, name) for name in names},
             **self.accuracy.to_json(),
             "darknet": self.counts.to_json(),
+            "errors": self.errors.to_json(),
             "fallbacks": list(self.fallbacks),
             "notes": list(self.notes),
         }
@@ -203,6 +215,11 @@ class Evaluation:
             for row in self.rows[1:]
         }
 
+    def error_differences(self) -> tuple[ErrorDifference, ...]:
+        """What each further artifact gets wrong that the first does not."""
+        splits = [(row.errors, row.shown_errors) for row in self.rows]
+        return tuple(error_difference(splits[0], one) for one in splits[1:])
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the figures, each once."""
@@ -217,5 +234,7 @@ class Evaluation:
             return {**self.rows[0].to_json(), **how}
         if self.max_ap_drop is not None:
             how["certificates"] = {name: one.to_json() for name, one in self.certificates.items()}
-        rows, differences = ([one.to_json() for one in part] for part in (self.rows, self.differences))
+        rows = [row.to_json() for row in self.rows]
+        both = zip(self.differences, self.error_differences, strict=True)
+        differences = [{**one.to_json(), "errors": errors.to_json()} for one, errors in both]
         return {**how, "notes": list(self.notes), "rows": rows, "differences": differences}

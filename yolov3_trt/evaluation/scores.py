@@ -41,7 +41,8 @@ class Scores:
     metrics: Mapping[str, float | None]  # METRICS, as fractions; None where COCO defines none
     per_class: tuple[ClassScore, ...]
     matches: tuple[ClassMatches, ...]  # by class
-    pairs: Pairs | None = None
+    pairs: Pairs
+    precision: Floats  # (T, 101, K) at COCO's IoUs and recalls, of each class; -1 for one without objects
 
 
 def coco_results(image_id: int, detections: Detections, category_ids: Sequence[int | None]) -> list[dict[str, Any]]:
@@ -97,7 +98,7 @@ def scored(content: Mapping[str, Any], index: Index, found: Found) -> Scores:
     metrics = {metric: _mean(part) for metric, part in zip(METRICS, parts, strict=True)}
     rows, taken = (np.concatenate([getattr(result, name) for _, result in classes]) for name in ("rows", "taken"))
     pairs = Pairs(objects, found[rows], taken)
-    return Scores(metrics, per_class, tuple(result.matches for _, result in classes), pairs)
+    return Scores(metrics, per_class, tuple(result.matches for _, result in classes), pairs, precision[..., 0])
 
 
 def _mean(precision: Floats) -> float | None:

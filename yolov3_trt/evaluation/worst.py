@@ -91,11 +91,17 @@ def confident(detections: Detections, min_score: float) -> Detections:
     return detections[detections.scores > min_score]
 
 
-def _score(annotations: Annotations, image_id: Any, file_name: str, found: Detections) -> PictureScore:
+def outcome(annotations: Annotations, image_id: Any, found: Detections) -> tuple[Detections, Detections, Detections]:
+    """Of what was found in a picture what is right and what is invented, and between them the objects that were missed."""
     found = found[np.isin(found.class_ids, list(annotations.scored_classes))]
     truth = annotations.truth(image_id)
     pairs = match(found, truth)
-    unmatched = np.setdiff1d(np.arange(len(found)), [row for row, _, _ in pairs])
-    crowds = annotations.crowd_classes(image_id)
-    false = sum(int(found.class_ids[row]) not in crowds for row in unmatched)
-    return PictureScore(image_id, str(file_name), len(pairs), len(truth) - len(pairs), false)
+    right, taken = np.zeros(len(found), bool), np.zeros(len(truth), bool)
+    right[[row for row, _, _ in pairs]] = taken[[other for _, other, _ in pairs]] = True
+    crowd = np.isin(found.class_ids, list(annotations.crowd_classes(image_id)))
+    return found[right], truth[~taken], found[~right & ~crowd]
+
+
+def _score(annotations: Annotations, image_id: Any, file_name: str, found: Detections) -> PictureScore:
+    right, missed, invented = outcome(annotations, image_id, found)
+    return PictureScore(image_id, str(file_name), len(right), len(missed), len(invented))

@@ -7,7 +7,7 @@ the texts beside them, which are HTML, keep their size: legible at the width of 
 import math
 from html import escape
 
-from yolov3_trt.report.parts import Bar, Chart
+from yolov3_trt.report.parts import Bar, Chart, Plot
 
 NUM_COLORS = 8  # of segments, in the style sheet
 _BAR_HEIGHT, _BAR_TOP, _ROW_HEIGHT = 16, 3, 22  # px
@@ -17,7 +17,22 @@ def chart_html(chart: Chart) -> str:
     """A figure: a line per bar with its label, the bar and its value, then the scale and the legend."""
     end = _scale_end(chart)
     rows = "".join(_row(bar, end, chart.legend) for bar in chart.bars)
-    return f'<figure class="chart">{rows}{_axis(end, chart.unit)}{_legend(chart)}</figure>'
+    return f'<figure class="chart">{rows}{_axis(end, chart.unit)}{legend_html(chart.legend)}</figure>'
+
+
+def plot_html(plot: Plot) -> str:
+    """A figure: lines on a square, the names of its axes, and a legend where there are several."""
+    drawn = "".join(
+        f'<polyline class="l{number % NUM_COLORS}" points="'
+        f'{" ".join(f"{100 * x:.2f},{100 - 100 * y:.2f}" for x, y in points)}"><title>{escape(label)}</title></polyline>'
+        for number, (label, points) in enumerate(plot.lines)
+    )
+    across, up = map(escape, plot.axes)
+    return (
+        f'<figure class="plot"><figcaption>{escape(plot.title)}</figcaption><div class="up">{up}: 1 at the top</div>'
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="presentation">{drawn}</svg>'
+        f'<div class="across"><span>0</span><span>{across}</span><span>1</span></div></figure>'
+    )
 
 
 def ticks(end: float) -> list[float]:
@@ -84,13 +99,14 @@ def _axis(end: float, unit: str) -> str:
     )
 
 
-def _legend(chart: Chart) -> str:
-    if len(chart.legend) < 2:
+def legend_html(names: tuple[str, ...]) -> str:
+    """Colours and what they stand for; nothing where there is one only."""
+    if len(names) < 2:
         return ""
     keys = "".join(
         f'<li><svg width="12" height="12" role="presentation"><rect class="c{index % NUM_COLORS}" width="12" height="12"/>'
         f"</svg> {escape(name)}</li>"
-        for index, name in enumerate(chart.legend)
+        for index, name in enumerate(names)
     )
     return f'<ul class="legend">{keys}</ul>'
 

@@ -8,6 +8,7 @@ from typing import Any
 from yolov3_trt.benchmarking.results import BenchmarkResult, RowResult
 from yolov3_trt.evaluation.accuracy import Evaluation
 from yolov3_trt.report.accuracy import Scored, accuracy_section, class_section, difference_section, parity_section
+from yolov3_trt.report.errors import data_set_text, error_sections
 from yolov3_trt.report.figures import NONE, ms, plain
 from yolov3_trt.report.parts import Picture, Report, Section, Table
 from yolov3_trt.report.timing import (
@@ -72,6 +73,7 @@ def evaluation_report(result: Evaluation, gallery: Gallery = (), command: Sequen
     sections = (
         accuracy_section(scored, result.notes),
         difference_section(result.differences),
+        *error_sections(result),
         _picture_section(gallery),
         _remark_section([(row.artifact, reason) for row in result.rows for reason in row.fallbacks]),
         class_section(scored),
@@ -79,7 +81,7 @@ def evaluation_report(result: Evaluation, gallery: Gallery = (), command: Sequen
         _method_section(method, command),
         _figures_section(result.to_json()),
     )
-    subtitle = f"{_count(len(scored))}; {first.accuracy.images} images; {_hardware(machine)}"
+    subtitle = f"{first.truth.path}: {data_set_text(result)}; {_count(len(scored))}; {_hardware(machine)}"
     return Report("Accuracy", subtitle, (), tuple(found for found in sections if found))
 
 

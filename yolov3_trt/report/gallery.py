@@ -13,7 +13,7 @@ from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import require
 from yolov3_trt.evaluation.accuracy import Evaluated, Evaluation
-from yolov3_trt.evaluation.worst import confident
+from yolov3_trt.evaluation.worst import confident, outcome
 from yolov3_trt.preprocess import Image
 
 _SIDE = 640  # px, the longer one at most
@@ -65,10 +65,28 @@ def evaluation_gallery(result: Evaluation) -> list[tuple[str, dict[str, bytes]]]
 
 
 def drawn_pictures(rows: Sequence[Evaluated], image_id: Any, pixels: Image) -> dict[str, Image]:
-    """Label -> the picture with boxes: the truth first, then each artifact's detections at the confidence that it uses."""
-    found = {row.artifact: confident(row.accuracy.found[image_id], row.own_conf) for row in rows}
-    boxes = {"truth": rows[0].truth.truth(image_id), **found}
-    return {label: draw_detections(pixels, detections) for label, detections in boxes.items()}
+    """Label -> the picture with boxes: the truth first, then what each artifact shows, with what it missed and invented."""
+    boxes = {row.artifact: _marked(row, image_id) for row in rows}
+    return {
+        label: draw_detections(pixels, detections)
+        for label, detections in {"truth": rows[0].truth.truth(image_id), **boxes}.items()
+    }
+
+
+def _marked(row: Evaluated, image_id: Any) -> Detections:
+    """What is right under its name, `missed NAME` and `invented NAME`."""
+    parts = outcome(row.truth, image_id, confident(row.accuracy.found[image_id], row.own_conf))
+    names = tuple(row.truth.class_names)
+    scores = np.concatenate([part.scores for part in parts])
+    xyxy = np.concatenate([part.xyxy for part in parts])
+    class_ids = np.concatenate([part.class_ids + len(names) * kind for kind, part in enumerate(parts)]).astype(np.int32)
+    best_first = np.argsort(-scores, kind="stable")
+    return Detections(
+        xyxy[best_first],
+        scores[best_first],
+        class_ids[best_first],
+        tuple(f"{word}{name}" for word in ("", "missed ", "invented ") for name in names),
+    )
 
 
 def small_jpeg(picture: Image) -> bytes:

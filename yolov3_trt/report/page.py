@@ -4,7 +4,7 @@ import base64
 from html import escape
 from pathlib import Path
 
-from yolov3_trt.report.charts import chart_html
+from yolov3_trt.report.charts import chart_html, legend_html, plot_html
 from yolov3_trt.report.parts import Picture, Report, Section, Table
 
 # Whatever slips into a label, the browser runs no script and asks no server.
@@ -35,6 +35,9 @@ def _section(section: Section) -> str:
     parts += [f"<p>{escape(text)}</p>\n" for text in section.text]
     if section.chart:
         parts.append(f"{chart_html(section.chart)}\n")
+    if section.plots:
+        parts.append(f'<div class="plots">{"".join(map(plot_html, section.plots))}</div>\n')
+        parts.append(legend_html(tuple(label for label, _ in section.plots[0].lines)))
     if section.table:
         shown = _table(section.table)
         many = len(section.table.rows) > _MANY_ROWS

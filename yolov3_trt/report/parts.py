@@ -46,6 +46,15 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """Lines over a square from (0, 0) to (1, 1)."""
+
+    title: str
+    axes: tuple[str, str]  # names: across, up
+    lines: tuple[tuple[str, tuple[tuple[float, float], ...]], ...]  # (label, its points)
+
+
+@dataclass(frozen=True)
 class Picture:
     """One picture as several rows see it."""
 
@@ -63,6 +72,7 @@ class Section:
     table: Table | None = None
     pictures: tuple[Picture, ...] = ()
     code: str | None = None  # shown as it is
+    plots: tuple[Plot, ...] = ()
 
 
 @dataclass(frozen=True)
