@@ -267,7 +267,14 @@ def test_an_evaluation_of_one_artifact_is_a_report_too():
     text = html_from_report(evaluation_report(evaluation(0.25), command=COMMAND))
     page = "".join(Balanced(text).shown)
     assert "m0.onnx" in page and "0.2500 [0.23" in page and "cat" in page and "dog" not in page.split("Every figure")[0]
-    assert "instances.json" in page and "mind the pictures" in page and "1 row; 64 images; Test CPU" in page
+    assert (
+        "instances.json" in page
+        and "mind the pictures" in page
+        and "instances.json: 64 images with 7 objects of 1 classes; 1 row; Test CPU" in page
+    )
+    for part in ("Errors", "Precision and recall", "By size of objects", "What is taken for what: m0.onnx"):
+        assert part in page, part
+    assert Balanced(text).faults == [] and text.count("<polyline") == 1
 
 
 def test_differences_of_an_evaluation_are_signed():

@@ -215,6 +215,7 @@ class Evaluation:
             for row in self.rows[1:]
         }
 
+    @property
     def error_differences(self) -> tuple[ErrorDifference, ...]:
         """What each further artifact gets wrong that the first does not."""
         splits = [(row.errors, row.shown_errors) for row in self.rows]

@@ -96,10 +96,11 @@ def _matrices(rows: Sequence[Evaluated]) -> list[Section]:
     for row in rows:
         names = [one.class_name for one in row.accuracy.per_class]
         counts = confusion(row.shown_errors, len(names))
-        # Most frequent first; those that are left out go into one row and column before the last.
-        order = np.argsort(-(counts[:-1].sum(axis=1) + counts[:, :-1].sum(axis=0)), kind="stable")
-        shown = order[:_MATRIX] if len(names) > _MATRIX else np.arange(len(names))
-        rest = np.setdiff1d(order, shown)
+        # The most frequent are shown; the others go into one row and column before the last.
+        total = counts[:-1, :].sum(axis=1) + counts[:, :-1].sum(axis=0)
+        there = np.flatnonzero(total)
+        shown = np.sort(there[np.argsort(-total[there], kind="stable")][:_MATRIX])
+        rest = np.setdiff1d(there, shown)
         groups = [[place] for place in shown] + ([rest.tolist()] if len(rest) else []) + [[len(names)]]
         labels = [names[place] for place in shown] + (["other classes"] if len(rest) else [])
         lines = tuple(
