@@ -123,7 +123,7 @@ def test_several_pictures_may_come_from_any_iterable():
         (7, "got int"),
         ([grey_pictures([1])[0], None], "got None (as"),
         ([object()], "got object"),
-        (b"dog.jpg", "got int"),
+        (b"dog.jpg", "got bytes"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_one_line(images: Any, got: str):

@@ -35,8 +35,10 @@ def config_of(meta: ModelMeta = META, variant: Variant = Variant.PYTHON) -> Conf
             TritonAddress(("a:8001",), "m", "", CallOptions(250, 0, 16, Encoding.JPEG)),
         ),
         (
-            "tritons://a/m?ca=ca.pem&certificate=me.pem&key=me.key",
-            TritonAddress(("a:8001",), "m", "", CallOptions(ca="ca.pem", certificate="me.pem", key="me.key"), True),
+            "tritons://a/m?ca_file=ca.pem&certificate_file=me.pem&key_file=me.key",
+            TritonAddress(
+                ("a:8001",), "m", "", CallOptions(ca_file="ca.pem", certificate_file="me.pem", key_file="me.key"), True
+            ),
         ),
     ],
 )
@@ -63,8 +65,11 @@ def test_an_address_names_servers_a_model_and_how_to_call_it(text: str, address:
         ("triton://a/m?in_flight=0", "in_flight: got 0; expected 1 to 1024"),
         ("triton://a/m?encoding=gif", "encoding: got 'gif'; expected one of raw, png, jpeg"),
         ("triton://a/m?retries", "expected triton[s]://host:port"),
-        ("triton://a/m?ca=ca.pem", "ca: triton:// is not encrypted; write tritons://"),
-        ("tritons://a/m?key=me.key", "certificate: it goes with its key, and the key with its certificate; give both"),
+        ("triton://a/m?ca_file=ca.pem", "ca_file: triton:// is not encrypted; write tritons://"),
+        (
+            "tritons://a/m?key_file=me.key",
+            "certificate_file: it goes with its key, and the key with its certificate; give both",
+        ),
     ],
 )
 def test_an_address_of_another_form_is_refused(text: str, error: str):

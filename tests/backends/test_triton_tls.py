@@ -48,15 +48,15 @@ def test_an_encrypted_server_is_known_by_its_authority_and_knows_the_client(
     pair = [(content["server.key"], content["server.pem"])]
     open_to_all = FakeServer(credentials=grpc.ssl_server_credentials(pair))
     asking = FakeServer(credentials=grpc.ssl_server_credentials(pair, content["ca.pem"], require_client_auth=True))
-    client = f"certificate={made}/client.pem&key={made}/client.key"
+    client = f"certificate_file={made}/client.pem&key_file={made}/client.key"
     with running(open_to_all, asking):
-        for fake, options in ((open_to_all, f"ca={made}/ca.pem"), (asking, f"ca={made}/ca.pem&{client}")):
+        for fake, options in ((open_to_all, f"ca_file={made}/ca.pem"), (asking, f"ca_file={made}/ca.pem&{client}")):
             with open_triton(f"tritons://{fake.name}/fake?{options}") as backend:
                 assert len(Detector(backend)(PICTURE)) > 0
         for scheme, fake, options in (
-            ("tritons", open_to_all, f"ca={made}/other.pem"),  # of another authority
+            ("tritons", open_to_all, f"ca_file={made}/other.pem"),  # of another authority
             ("tritons", open_to_all, "retries=8"),  # which gRPC does not know
-            ("tritons", asking, f"ca={made}/ca.pem"),  # without a certificate of the client
+            ("tritons", asking, f"ca_file={made}/ca.pem"),  # without a certificate of the client
             ("triton", open_to_all, "retries=8"),  # unencrypted
         ):
             with pytest.raises(BackendError, match=f"^{scheme}://{fake.name}/fake: no server serves this model: "):
@@ -68,9 +68,9 @@ def test_an_encrypted_server_is_known_by_its_authority_and_knows_the_client(
 @pytest.mark.parametrize(
     "options, fault",
     [
-        ("ca={0}/none.pem", "No such file or directory"),
-        ("ca={0}/names", "NO_CERTIFICATE_OR_CRL_FOUND"),
-        ("certificate={0}/client.pem&key={0}/server.key", "KEY_VALUES_MISMATCH"),
+        ("ca_file={0}/none.pem", "No such file or directory"),
+        ("ca_file={0}/names", "NO_CERTIFICATE_OR_CRL_FOUND"),
+        ("certificate_file={0}/client.pem&key_file={0}/server.key", "KEY_VALUES_MISMATCH"),
     ],
 )
 def test_files_that_are_no_certificates_are_named(made: Path, options: str, fault: str):
@@ -90,10 +90,12 @@ def slow_way_to(port: int) -> Iterator[tuple[str, threading.Event]]:
 
     def pass_on(source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
-            while content := source.recv(1 if is_answer and drips.is_set() else 1 << 16):
-                target.sendall(content)
-                if is_answer and drips.is_set():
-                    time.sleep(0.05)
+            while content := source.recv(1 << 16):
+                step = 1 if is_answer and drips.is_set() else len(content)
+                for start in range(0, len(content), step):
+                    target.sendall(content[start : start + step])
+                    if step == 1:
+                        time.sleep(0.05)
 
     def accept() -> None:
         with suppress(OSError):

@@ -32,16 +32,16 @@ class CallOptions:
     in_flight: int = 4  # requests on their way at a time, and calls of `submit`
     encoding: Encoding = Encoding.RAW
     # Of tritons://, PEM files. Who the server may be signed by, by default the authorities that gRPC knows; who this client is.
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
 
     def __post_init__(self) -> None:
         for name, least, most in (("deadline_ms", 1, 3_600_000), ("retries", 0, 1000), ("in_flight", 1, 1024)):
             object.__setattr__(self, name, integer(name, getattr(self, name), least, most))
         object.__setattr__(self, "encoding", one_of("encoding", self.encoding, Encoding))
-        if bool(self.certificate) is not bool(self.key):
-            raise SettingError("certificate", "it goes with its key, and the key with its certificate; give both")
+        if bool(self.certificate_file) is not bool(self.key_file):
+            raise SettingError("certificate_file", "it goes with its key, and the key with its certificate; give both")
 
     @property
     def deadline_s(self) -> float:
@@ -80,7 +80,7 @@ def parse_address(text: str) -> TritonAddress:
         raise BackendError(f"{text}: {parts.path!r} names no model or version; expected {_FORM}, the version a number")
     has_tls = text.startswith(TRITON_SCHEMES[1])
     try:
-        if not has_tls and (files := {"ca", "certificate", "key"} & dict(options).keys()):
+        if not has_tls and (files := {"ca_file", "certificate_file", "key_file"} & dict(options).keys()):
             raise SettingError(min(files), "triton:// is not encrypted; write tritons://")
         return TritonAddress(servers, model, version, _call_options(dict(options)), has_tls)
     except SettingError as exc:

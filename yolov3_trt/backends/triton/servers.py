@@ -202,10 +202,10 @@ class Servers:
 def _credentials(address: TritonAddress) -> Any:
     options = address.options
     try:
-        return tls_credentials(options.ca, options.certificate, options.key)
+        return tls_credentials(options.ca_file, options.certificate_file, options.key_file)
     except OSError as exc:
-        files = {"ca": options.ca, "certificate": options.certificate, "key": options.key}
-        given = ", ".join(f"{name}={value}" for name, value in files.items() if value)
+        files = ("ca_file", "certificate_file", "key_file")
+        given = ", ".join(f"{name}={getattr(options, name)}" for name in files if getattr(options, name))
         raise BackendError(
             f"{address}: {given}: {exc.strerror or exc}; give PEM files, the key without a password"
         ) from exc
