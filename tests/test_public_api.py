@@ -3,6 +3,8 @@
 import inspect
 import os
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,18 +29,32 @@ from yolov3_trt.sizes import Resize
 def test_the_docstring_fits_a_screen_and_names_everything_public():
     doc = inspect.getdoc(yolov3_trt)
     assert len(doc.splitlines()) <= 40
-    for name in set(yolov3_trt.__all__) - {"__version__"}:
+    for name in set(dir(yolov3_trt)) - {"__version__"}:
         assert name in doc, name
     assert "private" in doc
+
+
+def test_help_is_the_docstring_and_wants_no_package_that_a_part_needs():
+    program = (
+        "import pydoc, sys\n"
+        "for name in ('torch', 'onnx', 'onnxruntime', 'cv2', 'yaml', 'tensorrt_rtx_bindings'):\n"
+        "    sys.modules[name] = None\n"
+        "import yolov3_trt\n"
+        "print(pydoc.plain(pydoc.render_doc(yolov3_trt)))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "Jobs      export(model)" in told
+    before_modules = told.partition("PACKAGE CONTENTS")[0]
+    assert len(before_modules.splitlines()) <= 60 and "Method resolution order" not in told
 
 
 def test_no_public_name_is_a_module_too():
     # Importing a module sets its name in the package, so a function of that name would be gone.
     modules = {module.name for module in pkgutil.iter_modules(yolov3_trt.__path__)}
-    assert not modules & set(yolov3_trt.__all__)
+    assert not modules & set(dir(yolov3_trt))
 
 
-@pytest.mark.parametrize("name", sorted(set(yolov3_trt.__all__) - {"__version__"}))
+@pytest.mark.parametrize("name", sorted(set(dir(yolov3_trt)) - {"__version__"}))
 def test_every_public_name_says_what_it_is(name: str):
     doc = inspect.getdoc(getattr(yolov3_trt, name))
     assert doc and doc.splitlines()[0].endswith(".")

@@ -40,7 +40,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from yolov3_trt._version import __version__
+from yolov3_trt._version import __version__ as __version__
 
 # Before anything here imports ONNX Runtime, which would otherwise ask for its maker's host and keep a device id and a data base
 # of events in the home folder (1.31 and newer); its own `disable_telemetry_events` comes too late for both.
@@ -49,31 +49,56 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "64000000")
 
 if TYPE_CHECKING:
-    from yolov3_trt.benchmarking.results import BenchmarkResult
-    from yolov3_trt.camera.draw import draw_detections
-    from yolov3_trt.detections import Detection, Detections
-    from yolov3_trt.detector import Detector, open_detector
-    from yolov3_trt.errors import SettingError, Yolov3TrtError
-    from yolov3_trt.evaluation.accuracy import Evaluation
-    from yolov3_trt.jobs.adopt import adopt
-    from yolov3_trt.jobs.benchmark import benchmark
-    from yolov3_trt.jobs.build import Built, build
-    from yolov3_trt.jobs.calibrate import Calibrated, calibrate
-    from yolov3_trt.jobs.certify import Certificate, certify
-    from yolov3_trt.jobs.compare import Compared, compare
-    from yolov3_trt.jobs.evaluate import evaluate
-    from yolov3_trt.jobs.export import Exported, export
-    from yolov3_trt.jobs.fetch import fetch
-    from yolov3_trt.jobs.opencv_net import read_net_from_darknet
-    from yolov3_trt.jobs.quantize import Quantized, quantize
-    from yolov3_trt.jobs.train import Trained, train
-    from yolov3_trt.jobs.watch import Watch, watch
-    from yolov3_trt.models import Model, load_model
-    from yolov3_trt.recipe import BuildRecipe, load_recipe
-    from yolov3_trt.reporter import Reporter
-    from yolov3_trt.selection import Selection
-    from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
+    from yolov3_trt.benchmarking.results import BenchmarkResult as BenchmarkResult
+    from yolov3_trt.camera.draw import draw_detections as draw_detections
+    from yolov3_trt.detections import Detection as Detection
+    from yolov3_trt.detections import Detections as Detections
+    from yolov3_trt.detector import Detector as Detector
+    from yolov3_trt.detector import open_detector as open_detector
+    from yolov3_trt.errors import SettingError as SettingError
+    from yolov3_trt.errors import Yolov3TrtError as Yolov3TrtError
+    from yolov3_trt.evaluation.accuracy import Evaluation as Evaluation
+    from yolov3_trt.jobs.adopt import adopt as adopt
+    from yolov3_trt.jobs.benchmark import benchmark as benchmark
+    from yolov3_trt.jobs.build import Built as Built
+    from yolov3_trt.jobs.build import build as build
+    from yolov3_trt.jobs.calibrate import Calibrated as Calibrated
+    from yolov3_trt.jobs.calibrate import calibrate as calibrate
+    from yolov3_trt.jobs.certify import Certificate as Certificate
+    from yolov3_trt.jobs.certify import certify as certify
+    from yolov3_trt.jobs.compare import Compared as Compared
+    from yolov3_trt.jobs.compare import compare as compare
+    from yolov3_trt.jobs.evaluate import evaluate as evaluate
+    from yolov3_trt.jobs.export import Exported as Exported
+    from yolov3_trt.jobs.export import export as export
+    from yolov3_trt.jobs.fetch import fetch as fetch
+    from yolov3_trt.jobs.opencv_net import read_net_from_darknet as read_net_from_darknet
+    from yolov3_trt.jobs.quantize import Quantized as Quantized
+    from yolov3_trt.jobs.quantize import quantize as quantize
+    from yolov3_trt.jobs.train import Trained as Trained
+    from yolov3_trt.jobs.train import train as train
+    from yolov3_trt.jobs.watch import Watch as Watch
+    from yolov3_trt.jobs.watch import watch as watch
+    from yolov3_trt.models import Model as Model
+    from yolov3_trt.models import load_model as load_model
+    from yolov3_trt.recipe import BuildRecipe as BuildRecipe
+    from yolov3_trt.recipe import load_recipe as load_recipe
+    from yolov3_trt.reporter import Reporter as Reporter
+    from yolov3_trt.selection import Selection as Selection
+    from yolov3_trt.settings import (
+        CalibrationSettings as CalibrationSettings,
+    )
+    from yolov3_trt.settings import (
+        DetectSettings as DetectSettings,
+    )
+    from yolov3_trt.settings import (
+        EngineSettings as EngineSettings,
+    )
+    from yolov3_trt.settings import (
+        GraphSettings as GraphSettings,
+    )
 
+# No `__all__`: with one, help() of the package would print all of each, two thousand lines; without, it is the text above.
 _HOME_OF = {
     "BenchmarkResult": "benchmarking.results",
     "BuildRecipe": "recipe",
@@ -117,50 +142,6 @@ _HOME_OF = {
     "watch": "jobs.watch",
 }
 
-__all__ = [
-    "BenchmarkResult",
-    "BuildRecipe",
-    "Built",
-    "Calibrated",
-    "CalibrationSettings",
-    "Certificate",
-    "Compared",
-    "DetectSettings",
-    "Detection",
-    "Detections",
-    "Detector",
-    "EngineSettings",
-    "Evaluation",
-    "Exported",
-    "GraphSettings",
-    "Model",
-    "Quantized",
-    "Reporter",
-    "Selection",
-    "SettingError",
-    "Trained",
-    "Watch",
-    "Yolov3TrtError",
-    "__version__",
-    "adopt",
-    "benchmark",
-    "build",
-    "calibrate",
-    "certify",
-    "compare",
-    "draw_detections",
-    "evaluate",
-    "export",
-    "fetch",
-    "load_model",
-    "load_recipe",
-    "open_detector",
-    "quantize",
-    "read_net_from_darknet",
-    "train",
-    "watch",
-]
-
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
@@ -171,4 +152,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*_HOME_OF, "__version__"})

@@ -8,7 +8,8 @@ import torch
 
 from yolov3_trt.spec import Head
 from yolov3_trt.training.assign import Objects
-from yolov3_trt.training.loss import BoxLoss, Loss, LossSettings, yolo_loss
+from yolov3_trt.training.loss import Loss, yolo_loss
+from yolov3_trt.training.settings import BoxLoss, LossSettings
 
 INPUT_HW = (32, 32)
 HEAD = Head("head0", 0, ((16.0, 16.0),), 2, (2, 2))  # cells of 16 px, one prior as large as a cell

@@ -12,16 +12,13 @@ from yolov3_trt.arguments import size as size_of
 from yolov3_trt.backends import DeviceName
 from yolov3_trt.data.labelled import DataSet
 from yolov3_trt.data.reading import load_data_set
-from yolov3_trt.errors import SettingError
+from yolov3_trt.errors import SettingError, require
 from yolov3_trt.files import Written
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import MAX_COUNT
 from yolov3_trt.training.augment import Augmentation
 from yolov3_trt.training.cfg_keys import unused_keys
-from yolov3_trt.training.loss import BoxLoss, LossSettings
-from yolov3_trt.training.settings import TrainSettings
-from yolov3_trt.training.start import random_start, starting_point
-from yolov3_trt.training.train import Resources, TrainingRun, device_by_name
+from yolov3_trt.training.settings import BoxLoss, LossSettings, TrainSettings
 from yolov3_trt.training.watcher import Stopped, Watcher
 
 _AUGMENTATION = tuple(item.name for item in fields(Augmentation))
@@ -100,10 +97,15 @@ def train(
         SettingError: an argument has no such value, or does not go with another.
         DataSetError: faults of the data set; it holds all of them.
         TrainingError: the run cannot start or go on.
+        MissingDependency: PyTorch is not installed.
 
     >>> trained = train("yolov3-tiny", data="data.yaml", epochs=50)  # doctest: +SKIP
     >>> export(trained, precision="fp16")  # doctest: +SKIP
     """
+    require("torch", extra="train")  # which these import
+    from yolov3_trt.training.start import random_start, starting_point
+    from yolov3_trt.training.train import Resources, TrainingRun, device_by_name
+
     resources = Resources(
         device_by_name(one_of("device", device, DeviceName).value),
         integer("workers", workers, 1, 1024),

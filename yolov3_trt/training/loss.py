@@ -7,7 +7,6 @@ size depends neither on the batch nor on how crowded the pictures are.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import torch
@@ -18,25 +17,7 @@ from yolov3_trt.geometry import HW
 from yolov3_trt.layers import HeadKind
 from yolov3_trt.spec import Head
 from yolov3_trt.training.assign import Assignment, Objects, assign
-
-
-class BoxLoss(str, Enum):
-    """What is wrong with a box."""
-
-    CIOU = "ciou"  # 1 - CIoU: Zheng et al., arXiv 2005.03572
-    COORDINATES = "coordinates"  # of x, y, w, h one by one, as in the YOLOv3 paper
-
-
-@dataclass(frozen=True)
-class LossSettings:
-    """How the parts of the loss are made and weighed."""
-
-    box: BoxLoss = BoxLoss.CIOU
-    box_weight: float = 1.5
-    objectness_weight: float = 1.0
-    class_weight: float = 1.0
-    prior_iou: float = 1.0  # priors more like an object than this learn from it as well as the best one; 1: none does
-    ignore_iou: float = 0.7  # a predictor that overlaps some object by more than this is not called background
+from yolov3_trt.training.settings import BoxLoss, LossSettings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,25 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from yolov3_trt.training.augment import Augmentation
-from yolov3_trt.training.loss import LossSettings
+
+
+class BoxLoss(str, Enum):
+    """What is wrong with a box."""
+
+    CIOU = "ciou"  # 1 - CIoU: Zheng et al., arXiv 2005.03572
+    COORDINATES = "coordinates"  # of x, y, w, h one by one, as in the YOLOv3 paper
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """How the parts of the loss are made and weighed."""
+
+    box: BoxLoss = BoxLoss.CIOU
+    box_weight: float = 1.5
+    objectness_weight: float = 1.0
+    class_weight: float = 1.0
+    prior_iou: float = 1.0  # priors more like an object than this learn from it as well as the best one; 1: none does
+    ignore_iou: float = 0.7  # a predictor that overlaps some object by more than this is not called background
 
 
 @dataclass(frozen=True)
