@@ -19,6 +19,7 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           evaluate(artifacts)        -> Evaluation: average precision with its interval, side by side
           compare(a, b)              -> Compared: how far two artifacts are apart, and from which layer on
           benchmark(artifacts)       -> BenchmarkResult: speed side by side, and whether each finds what PyTorch finds
+          report_on(model, data=set) -> ModelReport: accuracy and speed of every precision, as one page
           certify(artifact)          -> Certificate: whether it is a published model and finds what that finds
           train(model, data=set)     -> Trained: a Darknet cfg and weights for classes of your own
           watch(artifact, *sources)  a Watch: iterate over the results of cameras, streams and files
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.opencv_net import read_net_from_darknet as read_net_from_darknet
     from yolov3_trt.jobs.quantize import Quantized as Quantized
     from yolov3_trt.jobs.quantize import quantize as quantize
+    from yolov3_trt.jobs.report import ModelReport as ModelReport
+    from yolov3_trt.jobs.report import report_on as report_on
     from yolov3_trt.jobs.train import Trained as Trained
     from yolov3_trt.jobs.train import train as train
     from yolov3_trt.jobs.watch import Watch as Watch
@@ -116,6 +119,7 @@ _HOME_OF = {
     "Exported": "jobs.export",
     "GraphSettings": "settings",
     "Model": "models",
+    "ModelReport": "jobs.report",
     "Quantized": "jobs.quantize",
     "Reporter": "reporter",
     "Selection": "selection",
@@ -138,6 +142,7 @@ _HOME_OF = {
     "open_detector": "detector",
     "quantize": "jobs.quantize",
     "read_net_from_darknet": "jobs.opencv_net",
+    "report_on": "jobs.report",
     "train": "jobs.train",
     "watch": "jobs.watch",
 }

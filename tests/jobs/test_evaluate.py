@@ -22,6 +22,7 @@ from yolov3_trt.data.labelled import LabelledFile, LabelledSet
 from yolov3_trt.detections import Detections
 from yolov3_trt.evaluation import METRICS, Scores, average_precision, coco_results, score
 from yolov3_trt.evaluation.bootstrap import ClassMatches, draw_images, interval, resampled_ap
+from yolov3_trt.evaluation.confusion import confusion
 from yolov3_trt.evaluation.counts import count_hits
 from yolov3_trt.evaluation.origin import ORIGINAL_WEIGHTS, training_overlap_note
 from yolov3_trt.evaluation.tide import error_difference, split_errors
@@ -463,6 +464,13 @@ def test_what_one_artifact_lost_is_split_by_what_became_of_each_object():
     assert difference.costs["missed"] == pytest.approx(
         -20 / 101
     )  # of 81 places of the curve, which the reference reaches
+
+
+def test_what_is_taken_for_what_by_hand():
+    objects, found = [(1, 0), (1, 100), (2, 200)], [(1, 0, 0.9), (2, 100, 0.8), (1, 500, 0.7)]
+    split = split_errors(score(content_of([objects], 2), [result(1, *one) for one in found]).pairs)
+    # Of class 1 one is seen and one taken for class 2; that of class 2 is missed; one detection stands for nothing.
+    assert confusion(split, 2).tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
 
 
 def test_a_detection_on_a_crowd_is_no_error_and_a_crowd_is_not_missed():

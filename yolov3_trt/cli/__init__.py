@@ -32,6 +32,7 @@ from yolov3_trt.cli.models import models
 from yolov3_trt.cli.needs import CheckedVerb
 from yolov3_trt.cli.output import say, set_up_logging
 from yolov3_trt.cli.quantize import quantize
+from yolov3_trt.cli.report import report
 from yolov3_trt.cli.shapes import shapes
 from yolov3_trt.cli.train import train
 from yolov3_trt.errors import Yolov3TrtError
@@ -56,6 +57,7 @@ for _verb in (
     compare,
     certify,
     bench,
+    report,
     info,
     doctor,
     train,

@@ -110,10 +110,11 @@ def evaluate(
     if report is not None:
         write_evaluation_report(report, result, ["yolov3_trt", *sys.argv[1:]])
         say(f"wrote {report}")
-    write_result(json, result.to_json(), _text(result, per_class))
+    write_result(json, result.to_json(), evaluation_text(result, per_class))
 
 
-def _text(result: "Evaluation", per_class: bool) -> str:
+def evaluation_text(result: "Evaluation", per_class: bool = False) -> str:
+    """The tables of an evaluation."""
     from yolov3_trt.evaluation import METRICS
 
     rows = result.rows

@@ -44,6 +44,10 @@ _EXAMPLES = {
         "eval yolov3.engine --images val/ --annotations val.json",
         "eval yolov3-416-fp32.onnx yolov3-416-int8.onnx --images val/ --annotations val.json --json ap.json",
     ),
+    "report": (
+        "report yolov3-tiny.cfg --data data.yaml --precisions fp32,fp16,int8",
+        "report yolov3 --data val.json --precisions fp32,fp16 --engines -o yolov3.html",
+    ),
     "info": ("info yolov3.engine", "info yolov3.cfg --json -"),
     "doctor": ("doctor", "doctor --json -"),
     "train": (

@@ -35,6 +35,7 @@ NEEDS = {
     "certify": Needs(("opencv",), artifacts=("artifact",)),
     "bench": Needs(("opencv",), artifacts=("artifacts",)),
     "eval": Needs(("opencv",), artifacts=("artifacts",)),
+    "report": Needs(("opencv", "onnx", "onnxruntime")),
     "train": Needs(("opencv", "torch", "pyyaml")),
     "check": Needs(("opencv",)),  # of `data`, as the next three
     "convert": Needs(("opencv",)),

@@ -59,6 +59,30 @@ def write_evaluation_report(path: Path, result: "Evaluation", command: Sequence[
     _write(path, evaluation_report(result, evaluation_gallery(result), command))
 
 
+def write_model_report(
+    path: Path, accuracy: "Evaluation", speed: "BenchmarkResult", command: Sequence[str] = ()
+) -> None:
+    """Write a report of a model in several precisions, whole or not at all.
+
+    Args:
+        path: its suffix says what it becomes: one of SUFFIXES; HTML shows the worst pictures that `accuracy` holds.
+        accuracy: of `yolov3_trt.evaluate`.
+        speed: of `yolov3_trt.benchmark`, of the same artifacts.
+        command: that it was made with.
+
+    Raises:
+        OutputError: another suffix, or the file cannot be written.
+    """
+    check_report_path(path)
+    if path.suffix == ".json":
+        _write_json(path, {"command": list(command), "evaluation": accuracy.to_json(), "benchmark": speed.to_json()})
+        return
+    from yolov3_trt.report.content import model_report
+    from yolov3_trt.report.gallery import evaluation_gallery
+
+    _write(path, model_report(accuracy, speed, evaluation_gallery(accuracy), command))
+
+
 def write_data_report(path: Path, checked: "CheckedSet", pictures: int = 12) -> None:
     """Write what a check of a data set found, whole or not at all.
 

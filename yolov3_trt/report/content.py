@@ -32,30 +32,15 @@ def benchmark_report(result: BenchmarkResult, gallery: Gallery = (), command: Se
         f"{_count(ran)}; {result.rounds} frames of {result.source}; {_hardware(result.machine)}",
         _alarms(rows),
     )
-    method: dict[str, str | int | None] = {
-        "frames": result.rounds,
-        "source": result.source,
-        "warm-up frames": result.warmup,
-        "threads": result.threads,
-        "annotations": result.annotations,
-        "a reading of the timer": f"{result.timer_overhead_us:.3g} µs",
-        "reading a picture, beside the rows": None if result.decode_ms is None else f"{ms(result.decode_ms)} ms",
-        "drawing its boxes, beside the rows": f"{ms(result.draw_ms)} ms",
-    }
     sections = (
-        latency_section(rows, result.reference),
-        stage_section(rows),
-        device_stage_section(rows),
+        *_latency_sections(result),
         accuracy_section(scored),
-        parity_section(rows),
-        size_section(rows),
-        roofline_section(rows, result.rooflines),
-        *layer_sections(result.layers),
+        *_check_sections(result),
         _picture_section(gallery),
         _remark_section([(row.label, reason) for row in rows for reason in row.fallbacks]),
         class_section(scored),
         _machine_section(result.machine),
-        _method_section(method, command),
+        _method_section({**_timing_method(result), "annotations": result.annotations}, command),
         _figures_section(result.to_json()),
     )
     return Report("Latency and accuracy", *subtitle, tuple(found for found in sections if found))
@@ -65,24 +50,83 @@ def evaluation_report(result: Evaluation, gallery: Gallery = (), command: Sequen
     """All that an evaluation measured."""
     first, machine = result.rows[0], result.machine
     scored = [Scored(row.artifact, row.accuracy) for row in result.rows]
-    method: dict[str, str | int | None] = {
-        "annotations": str(first.truth.path),
-        "resamples": result.resamples,
-        "confidence": f"{first.conf:.6g}",
-    }
     sections = (
-        accuracy_section(scored, result.notes),
-        difference_section(result.differences),
-        *error_sections(result),
+        *_accuracy_sections(result, scored),
         _picture_section(gallery),
         _remark_section([(row.artifact, reason) for row in result.rows for reason in row.fallbacks]),
         class_section(scored),
         _machine_section(machine),
-        _method_section(method, command),
+        _method_section(_accuracy_method(result), command),
         _figures_section(result.to_json()),
     )
     subtitle = f"{first.truth.path}: {data_set_text(result)}; {_count(len(scored))}; {_hardware(machine)}"
     return Report("Accuracy", subtitle, (), tuple(found for found in sections if found))
+
+
+def model_report(
+    accuracy: Evaluation, speed: BenchmarkResult, gallery: Gallery = (), command: Sequence[str] = ()
+) -> Report:
+    """A model in several precisions: what an evaluation and a benchmark of the same artifacts measured."""
+    scored = [Scored(row.artifact, row.accuracy) for row in accuracy.rows]
+    remarks = [(row.artifact, reason) for row in accuracy.rows for reason in row.fallbacks]
+    remarks += [(row.label, reason) for row in speed.rows for reason in row.fallbacks]
+    sections = (
+        *_accuracy_sections(accuracy, scored),
+        *_latency_sections(speed),
+        *_check_sections(speed),
+        _picture_section(gallery),
+        _remark_section(list(dict.fromkeys(remarks))),
+        class_section(scored),
+        _machine_section(speed.machine),
+        _method_section({**_accuracy_method(accuracy), **_timing_method(speed)}, command),
+        _figures_section({"evaluation": accuracy.to_json(), "benchmark": speed.to_json()}),
+    )
+    subtitle = f"{accuracy.rows[0].truth.path}: {data_set_text(accuracy)}; {_hardware(speed.machine)}"
+    return Report("Accuracy and speed", subtitle, _alarms(speed.rows), tuple(found for found in sections if found))
+
+
+def _accuracy_sections(result: Evaluation, scored: Sequence[Scored]) -> Sequence[Section | None]:
+    certificates = tuple(f"{name}: {certificate}" for name, certificate in result.certificates.items())
+    proven = Section("Proof that AP holds", certificates) if certificates else None
+    return (
+        accuracy_section(scored, result.notes),
+        difference_section(result.differences),
+        proven,
+        *error_sections(result),
+    )
+
+
+def _latency_sections(result: BenchmarkResult) -> Sequence[Section | None]:
+    return latency_section(result.rows, result.reference), stage_section(result.rows), device_stage_section(result.rows)
+
+
+def _check_sections(result: BenchmarkResult) -> Sequence[Section | None]:
+    return (
+        parity_section(result.rows),
+        size_section(result.rows),
+        roofline_section(result.rows, result.rooflines),
+        *layer_sections(result.layers),
+    )
+
+
+def _accuracy_method(result: Evaluation) -> Mapping[str, str | int | None]:
+    return {
+        "annotations": str(result.rows[0].truth.path),
+        "resamples": result.resamples,
+        "confidence": f"{result.rows[0].conf:.6g}",
+    }
+
+
+def _timing_method(result: BenchmarkResult) -> Mapping[str, str | int | None]:
+    return {
+        "frames": result.rounds,
+        "source": result.source,
+        "warm-up frames": result.warmup,
+        "threads": result.threads,
+        "a reading of the timer": f"{result.timer_overhead_us:.3g} µs",
+        "reading a picture, beside the rows": None if result.decode_ms is None else f"{ms(result.decode_ms)} ms",
+        "drawing its boxes, beside the rows": f"{ms(result.draw_ms)} ms",
+    }
 
 
 def _count(rows: int) -> str:
