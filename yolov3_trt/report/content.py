@@ -52,6 +52,7 @@ def evaluation_report(result: Evaluation, gallery: Gallery = (), command: Sequen
     scored = [Scored(row.artifact, row.accuracy) for row in result.rows]
     sections = (
         *_accuracy_sections(result, scored),
+        *error_sections(result),
         _picture_section(gallery),
         _remark_section([(row.artifact, reason) for row in result.rows for reason in row.fallbacks]),
         class_section(scored),
@@ -74,6 +75,7 @@ def model_report(
         *_accuracy_sections(accuracy, scored),
         *_latency_sections(speed),
         *_check_sections(speed),
+        *error_sections(accuracy),
         _picture_section(gallery),
         _remark_section(list(dict.fromkeys(remarks))),
         class_section(scored),
@@ -88,12 +90,7 @@ def model_report(
 def _accuracy_sections(result: Evaluation, scored: Sequence[Scored]) -> Sequence[Section | None]:
     certificates = tuple(f"{name}: {certificate}" for name, certificate in result.certificates.items())
     proven = Section("Proof that AP holds", certificates) if certificates else None
-    return (
-        accuracy_section(scored, result.notes),
-        difference_section(result.differences),
-        proven,
-        *error_sections(result),
-    )
+    return accuracy_section(scored, result.notes), difference_section(result.differences), proven
 
 
 def _latency_sections(result: BenchmarkResult) -> Sequence[Section | None]:
