@@ -59,6 +59,7 @@ def test_batches_are_a_number_several_or_a_text(tmp_path: Path):
     [
         ({"device": "tpu"}, "device: got 'tpu'; expected one of auto, cpu, cuda"),
         ({"baselines": ["caffe"]}, "baselines: got 'caffe'; expected opencv"),
+        ({"artifacts": "s.onnx", "baselines": "opencv"}, "baselines: given without a model, which is what they read"),
         ({"onnxruntime_devices": "npu"}, "onnxruntime_devices: got 'npu'; expected cpu or cuda"),
         ({"torch_variants": "fp8"}, "torch_variants: PyTorch variant 'fp8': 'fp8' is unknown; expected fp32, fp16"),
         ({"batch": 0}, "batch: got 0; expected 1 to 1024"),

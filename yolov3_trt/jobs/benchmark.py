@@ -28,6 +28,7 @@ from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
 from yolov3_trt.evaluation.accuracy import Accuracy, measure_accuracy
 from yolov3_trt.jobs.benchmark_steps import Benchmark, Schedule
 from yolov3_trt.jobs.opening import Artifact, artifacts_from, sets_from, several
+from yolov3_trt.models import is_model
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.settings import MAX_COUNT, DetectSettings
 
@@ -135,6 +136,10 @@ def benchmark(
         images, data, split, annotations, reporter, skip_faulty=flag("skip_faulty", skip_faulty)
     )
     _check_reference(reference, config)
+    if config.baselines and not any(map(is_model, config.artifacts)):
+        raise SettingError(
+            "baselines", "given without a model, which is what they read; expected a .cfg among the artifacts"
+        )
     with Benchmark(config, reporter) as steps:
         steps.open(reference)
         pictures = _frames(steps, given, schedule.rounds)
