@@ -3,7 +3,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := export,cpu,train,triton,opencv-headless,dev
+EXTRAS := export,cpu,openvino,train,triton,opencv-headless,dev
 # NVIDIA ships the TensorRT-RTX wheels for Linux on x86-64 and aarch64; elsewhere the engine steps say that they are missing.
 ifneq ($(filter Linux-x86_64 Linux-aarch64,$(shell uname -s)-$(shell uname -m)),)
 EXTRAS := $(EXTRAS),rtx
