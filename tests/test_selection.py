@@ -67,6 +67,7 @@ def test_zones_hold_what_stands_in_them(tmp_path: Path):
         left.replace("0.5", "5"),
         left + "ignore = 1\n",
         "[[",
+        "a = " + "[" * 100_000,
     ):
         path.write_text(text)
         with pytest.raises(SettingError, match=rf"^zones: {path}: .*expected \[\[zone\]\] with points"):

@@ -1,7 +1,6 @@
 """Which of the detections are wanted: by class, confidence, size and place."""
 
 import difflib
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolov3_trt.arguments import number, path, shown, size, text
 from yolov3_trt.errors import SettingError
+from yolov3_trt.files import read_toml
 from yolov3_trt.sizes import HW
 
 if TYPE_CHECKING:  # `--help` needs the options only, and no NumPy
@@ -162,12 +162,8 @@ class Selection:
         """The zones of the file."""
         if self.zones is None:
             return ()
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
         try:
-            content = tomllib.loads(self.zones.read_text(encoding="utf-8"))
+            content = read_toml(self.zones)
         except (OSError, ValueError) as exc:
             raise SettingError("zones", f"{self.zones}: cannot be read ({exc}); expected {_FORM}") from exc
         rows = content.get("zone")

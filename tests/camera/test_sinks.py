@@ -231,6 +231,13 @@ def test_lines_of_a_restart_are_added_and_a_torn_one_is_taken_off(tmp_path: Path
     write_lines(path, [9])
     assert indices_in(path) == [0, 1, 2, 3, 9]
     assert caplog.messages == [f"{path}: the last line is cut short, as by a power cut; it is taken off"]
+    path.write_text('{"index": 7}')  # of another program, whole but for its end
+    write_lines(path, [8])
+    assert indices_in(path) == [7, 8] and len(caplog.messages) == 1
+    path.write_bytes(other := b'{"a": [' + b"1, " * 500_000)  # no line at all
+    with pytest.raises(CameraError, match="does not hold lines of detections"):
+        JsonLinesSink(path)
+    assert path.read_bytes() == other
     path.write_text("my diary")
     with pytest.raises(CameraError, match=r"does not hold lines of detections; give another name, or move it away$"):
         JsonLinesSink(path)

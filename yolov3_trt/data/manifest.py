@@ -15,13 +15,12 @@ that changed is noticed.
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from yolov3_trt.data.calibration_set import SET_FORMAT, CalibrationSet
 from yolov3_trt.errors import CalibrationError
-from yolov3_trt.files import write_text
+from yolov3_trt.files import read_toml, write_text
 
 
 def load_set(path: Path) -> CalibrationSet:
@@ -32,15 +31,11 @@ def load_set(path: Path) -> CalibrationSet:
     """
     from pydantic import TypeAdapter, ValidationError  # here: it takes longer to import than all of this package
 
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except FileNotFoundError:
         raise CalibrationError(f"{path}: there is no such manifest of calibration pictures") from None
-    except (OSError, ValueError, RecursionError) as exc:
+    except (OSError, ValueError) as exc:
         raise CalibrationError(f"{path}: this manifest cannot be read ({exc}); expected TOML") from exc
     if content.get("format") != SET_FORMAT:
         raise CalibrationError(f"{path}: format {content.get('format')!r}; expected {SET_FORMAT!r}")

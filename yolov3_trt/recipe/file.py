@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import shown
 from yolov3_trt.errors import RecipeError, SettingError
-from yolov3_trt.files import write_text
+from yolov3_trt.files import read_toml, write_text
 from yolov3_trt.meta import Batch
 from yolov3_trt.recipe.paths import PATHS, absolute_path, relative_path
 from yolov3_trt.recipe.values import BuildRecipe
@@ -62,15 +61,11 @@ def save_recipe(recipe: BuildRecipe, path: str | os.PathLike[str]) -> None:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such recipe") from None
-    except (OSError, ValueError, RecursionError) as exc:
+    except (OSError, ValueError) as exc:
         raise RecipeError(f"{path}: this recipe cannot be read ({exc}); expected TOML in UTF-8") from exc
 
 

@@ -45,6 +45,13 @@ def _line(result: Result) -> str:
     return json.dumps(row_of(result), allow_nan=False) + "\n"
 
 
+def _is_whole(line: bytes) -> bool:
+    try:
+        return bool(json.loads(line))
+    except (ValueError, RecursionError):
+        return False
+
+
 class JsonLinesSink(Sink):
     """A line per frame at the end of a file: in it within a second, and added to those of the runs before.
 
@@ -111,7 +118,7 @@ class JsonLinesSink(Sink):
             raise OutputError(f"{self._path}: cannot be written ({exc.strerror})") from exc
 
     def _mend(self) -> None:
-        """Take off the part of a line that a power cut left."""
+        """Take off the part of a line that a power cut left; a whole one that only is not ended gets its end."""
         try:
             with self._path.open("rb") as file:
                 first = file.read(1)
@@ -120,13 +127,19 @@ class JsonLinesSink(Sink):
         except OSError as exc:
             self._end()
             raise OutputError(f"{self._path}: cannot be read ({exc.strerror}); give another name") from exc
-        if first not in (b"", b"{"):
+        torn = tail[tail.rfind(b"\n") + 1 :]
+        if first not in (b"", b"{") or len(torn) == _LONGEST_LINE:
             self._end()
             raise CameraError(f"{self._path}: does not hold lines of detections; give another name, or move it away")
-        torn = len(tail) - tail.rfind(b"\n") - 1
-        if torn:
-            _LOG.warning("%s: the last line is cut short, as by a power cut; it is taken off", self._path)
-            self._file.truncate(self._path.stat().st_size - torn)
+        try:
+            if _is_whole(torn):
+                self._file.write(b"\n")
+            elif torn:
+                _LOG.warning("%s: the last line is cut short, as by a power cut; it is taken off", self._path)
+                self._file.truncate(self._path.stat().st_size - len(torn))
+        except OSError as exc:
+            self._end()
+            raise OutputError(f"{self._path}: cannot be written ({exc.strerror})") from exc
 
     def _flush(self) -> None:
         self._flushed_s = time.monotonic()
