@@ -80,6 +80,11 @@ class Selection:
         Raises:
             SettingError: there is no such class.
         """
+        kept = self.keeps(detections, image_hw, source)
+        return detections if kept.all() else detections[kept]
+
+    def keeps(self, detections: "Detections", image_hw: HW, source: str | None = None) -> "NDArray[np.bool_]":
+        """Which of the detections are wanted, (N,); see `of`."""
         import numpy as np
 
         kept = np.ones(len(detections), bool)
@@ -97,7 +102,7 @@ class Selection:
                 kept &= ~zone.holds(detections, image_hw)
         if wanted := [zone.holds(detections, image_hw) for zone in own if not zone.ignore]:
             kept &= np.any(wanted, axis=0)
-        return detections if kept.all() else detections[kept]
+        return kept
 
     def check(self, class_names: tuple[str, ...], conf: float) -> None:
         """Whether it goes with a detector.

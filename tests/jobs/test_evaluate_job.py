@@ -9,6 +9,9 @@ import pytest
 import yolov3_trt
 from yolov3_trt import Reporter, SettingError
 from yolov3_trt.data.shapes import write_shapes_data_set
+from yolov3_trt.evaluation import score_detections
+from yolov3_trt.evaluation.narrowing import narrowed
+from yolov3_trt.selection import Selection
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,35 @@ def test_evaluate_gives_rows_intervals_and_drawings_and_prints_nothing(
     assert [worst.path.parent for worst in found.worst] == [tmp_path] and found.worst[0].path.is_file()
     assert found.to_json()["machine"]["versions"]["numpy"] and "evaluating shapes" in told
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_selection_narrows_what_is_scored(yaml: Path, tmp_path: Path):
+    """Of some classes AP is the mean of theirs; what is too small or elsewhere counts neither for nor against."""
+    whole, some = (
+        yolov3_trt.evaluate("shapes", data=yaml, resamples=0, **chosen).rows[0]
+        for chosen in ({}, {"classes": "circle,star"})
+    )
+    by_name = {row.class_name: row for row in whole.accuracy.per_class}
+    assert {row.class_name for row in some.accuracy.per_class if row.objects} == {"circle", "star"}
+    assert some.accuracy.metrics["AP"] == pytest.approx((by_name["circle"].AP + by_name["star"].AP) / 2)
+    assert some.notes == ("only circle, star count; AP is the mean over them",)
+
+    def scores(**chosen: Any) -> tuple[float | None, int, tuple[str, ...]]:
+        truth = narrowed(whole.truth, Selection(**chosen))
+        score = score_detections(truth, whole.accuracy.found)
+        return score.metrics["AP"], sum(row.objects for row in score.per_class), truth.notes
+
+    zones = tmp_path / "zones.toml"
+    zones.write_text("[[zone]]\npoints = [[0, 0], [1, 0], [1, 1], [0, 1]]\n")
+    objects = sum(row.objects for row in whole.accuracy.per_class)
+    assert scores(zones=zones)[:2] == (pytest.approx(whole.accuracy.metrics["AP"]), objects)  # all stand in the picture
+    sides = sorted(min(row["bbox"][2:]) for row in whole.truth.content["annotations"])
+    middle = int(sides[len(sides) // 2])
+    _, count, notes = scores(min_size=(middle, middle))
+    assert 0 < count < objects and notes[-1].startswith(f"{count} of {objects} objects count; ")
+    assert scores(min_size=9999)[:2] == (None, 0)
+    with pytest.raises(SettingError, match=r"^classes: there is no class 'squar' among 6; did you mean square\?$"):
+        scores(classes="squar")
 
 
 def test_compare_gives_heads_pairs_layers_and_accuracy(yaml: Path, capfd: pytest.CaptureFixture[str]):

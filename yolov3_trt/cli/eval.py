@@ -18,6 +18,7 @@ from yolov3_trt.cli.data_options import (
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import BackendOption, JsonOption, RunPrecisionOption, ThreadsOption, TrustOption, writable
 from yolov3_trt.cli.output import reporter, say, table, write_result
+from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings
 
 _WORST_OF_REPORT = 6
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from yolov3_trt.evaluation.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
 
 
-@takes(ModelOptions, DetectSettings)
+@takes(ModelOptions, DetectSettings, Selection)
 def evaluate(
     artifacts: Annotated[
         list[str],
@@ -76,6 +77,7 @@ def evaluate(
     """Measure COCO average precision of artifacts, side by side on the same images.
 
     The confidence threshold is 0.005 by default, as Darknet evaluates. --weights, --names and --input-size are for models only.
+    With --classes only those are scored; with --min-size and --zones what is smaller or elsewhere does not count either way.
     """
     from yolov3_trt.jobs.evaluate import evaluate as job
     from yolov3_trt.report import check_report_path, write_evaluation_report

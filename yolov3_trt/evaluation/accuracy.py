@@ -18,8 +18,11 @@ from yolov3_trt.evaluation.counts import Counts, count_hits
 from yolov3_trt.evaluation.proof import agreement_scores, certificate
 from yolov3_trt.evaluation.tide import ErrorDifference, ErrorSplit, error_difference, split_errors
 from yolov3_trt.evaluation.worst import WorstPicture
+from yolov3_trt.preprocess import Image
+from yolov3_trt.selection import Selection
 
 METRICS_RESAMPLED = ("AP", "AP50")
+_ALL = Selection()
 RESAMPLES = 500  # draws of the images for an interval, where nothing else is said
 Bounds = tuple[float, float]
 
@@ -85,6 +88,7 @@ def measure_accuracy(
     detector: Detector,
     truth: Annotations,
     *,
+    selection: Selection = _ALL,
     resamples: int = RESAMPLES,
     seed: int = 0,
     track: Callable[[Iterable[Any], str, int | None], Iterable[Any]] = lambda items, what, total: items,
@@ -94,6 +98,7 @@ def measure_accuracy(
     Args:
         detector: at a low confidence threshold (`EVAL_CONF_THRESHOLD`).
         truth: what is in the images, of a set: `data.labelled_set(...).truth_for(class_names)`.
+        selection: which detections count; the truth is narrowed already.
         resamples: draws of the images for the interval of AP; 0: none.
         seed: of those draws.
         track: wraps an iteration: items, what is done to them, how many there are.
@@ -106,7 +111,10 @@ def measure_accuracy(
         starts = tuple(groups)
         return track(starts, "resampling", len(starts))
 
-    found = detect_all(detector, truth, lambda items: track(items, "evaluating", len(truth.images)))
+    def wanted(image: Image) -> Detections:
+        return selection.of(detector(image), image.shape[:2])
+
+    found = detect_all(wanted, truth, lambda items: track(items, "evaluating", len(truth.images)))
     scores = score_detections(truth, found)
     draws = draw_images(len(found), resamples, seed)
     return Accuracy(scores, found, resampled_ap(scores.matches, draws, resampling))

@@ -17,15 +17,18 @@ from yolov3_trt.detector import Detector
 from yolov3_trt.errors import SettingError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD
 from yolov3_trt.evaluation.accuracy import RESAMPLES, Evaluated, Evaluation, measure_accuracy
+from yolov3_trt.evaluation.narrowing import narrowed
 from yolov3_trt.evaluation.origin import training_overlap_note
 from yolov3_trt.evaluation.worst import WorstPicture, worst_pictures
 from yolov3_trt.files import make_folder
 from yolov3_trt.jobs.opening import Artifact, Opening, artifacts_from, sets_from
 from yolov3_trt.report.gallery import drawn_pictures
 from yolov3_trt.reporter import SILENT, Reporter
+from yolov3_trt.selection import Selection
 from yolov3_trt.settings import MAX_COUNT, DetectSettings, settings_from
 
 MAX_RESAMPLES = 100_000
+_ALL = Selection()
 
 
 def evaluate(
@@ -75,7 +78,8 @@ def evaluate(
         worst: keep this many pictures that came out worst, all artifacts together.
         worst_folder: draw those into this folder: the truth at the left, then what each artifact finds.
         reporter: is told how it gets on.
-        settings: any of `DetectSettings`; `conf` is 0.005 where nothing else is said, as Darknet evaluates.
+        settings: any of `DetectSettings`; `conf` is 0.005 where nothing else is said, as Darknet evaluates. Any of `Selection`:
+            only those classes are scored, and objects that are too small or not in the zones count neither for nor against.
 
     Raises:
         SettingError: an argument has no such value, or no labelled pictures are named.
@@ -91,11 +95,11 @@ def evaluate(
     worst = integer("worst", worst, 0, MAX_COUNT)
     if worst_folder is not None and not worst:
         raise SettingError("worst_folder", "given without worst; say how many pictures")
-    (detect,) = settings_from(settings, DetectSettings)
+    detect, selection = settings_from(settings, DetectSettings, Selection)
     labelled = sets_from(images, data, split, annotations, reporter, skip_faulty=flag("skip_faulty", skip_faulty))[1]
     if labelled is None:
         raise SettingError("data", "missing; expected a labelled set, e.g. a data.yaml or a COCO JSON")
-    rows = evaluated(names_of, opening, for_evaluation(detect), labelled, draws, reporter)
+    rows = evaluated(names_of, opening, for_evaluation(detect), labelled, draws, reporter, selection)
     drawn = drawn_worst(rows, worst, None if worst_folder is None else path_of("worst_folder", worst_folder))
     return Evaluation(rows, *draws, worst=drawn, machine=machine(), max_ap_drop=limit)
 
@@ -107,12 +111,13 @@ def evaluated(
     labelled: LabelledSet,
     draws: tuple[int, int],
     reporter: Reporter,
+    selection: Selection = _ALL,
 ) -> tuple[Evaluated, ...]:
     """Each artifact on all pictures, one open at a time; `draws` are the bootstrap's number and seed."""
     rows = []
     for artifact in artifacts:
         with opening.open(artifact, detect) as detector:
-            rows.append(_evaluated(artifact, detector, labelled, draws, reporter))
+            rows.append(_evaluated(artifact, detector, labelled, draws, reporter, selection))
     return tuple(rows)
 
 
@@ -122,13 +127,19 @@ def for_evaluation(detect: DetectSettings) -> DetectSettings:
 
 
 def _evaluated(
-    artifact: str, detector: Detector, labelled: LabelledSet, draws: tuple[int, int], reporter: Reporter
+    artifact: str,
+    detector: Detector,
+    labelled: LabelledSet,
+    draws: tuple[int, int],
+    reporter: Reporter,
+    selection: Selection,
 ) -> Evaluated:
     def tracked(items: Iterable[Any], what: str, total: int | None) -> Iterable[Any]:
         return reporter.track(items, f"evaluating {artifact}" if what == "evaluating" else what, total)
 
-    truth = labelled.truth_for(detector.meta.class_names)
-    accuracy = measure_accuracy(detector, truth, resamples=draws[0], seed=draws[1], track=tracked)
+    selection.check(detector.meta.class_names, detector.postprocess.conf)
+    truth = narrowed(labelled.truth_for(detector.meta.class_names), selection)
+    accuracy = measure_accuracy(detector, truth, selection=selection, resamples=draws[0], seed=draws[1], track=tracked)
     note = training_overlap_note(detector.meta, truth)
     return Evaluated(
         artifact,
