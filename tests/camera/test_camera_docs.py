@@ -12,7 +12,17 @@ from yolov3_trt.camera.sources import SourceOptions, open_source, split_uris
 from yolov3_trt.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
-LOCAL_SINKS = (".mp4", ".avi", ".jsonl", "/", "keep=2000", "keep=20", "jsonl")  # which need no port and no screen
+LOCAL_SINKS = (
+    ".mp4",
+    ".avi",
+    ".jsonl",
+    "/",
+    "keep=2000",
+    "keep=20",
+    "jsonl",
+    "keep_gb=200",
+    "keep_days=14",
+)  # which need no port and no screen
 
 
 def commands() -> list[str]:
@@ -31,7 +41,7 @@ def commands() -> list[str]:
 
 
 def test_the_page_and_the_examples_have_commands():
-    assert len(commands()) == 11
+    assert len(commands()) == 12
 
 
 @pytest.mark.parametrize("command", commands())

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from yolov3_trt.camera.frames import Frame, FrameStatus, Result
-from yolov3_trt.camera.sinks import HttpSink
+from yolov3_trt.camera.sinks import HttpSink, Limits, SegmentsSink, encoders
 from yolov3_trt.detections import Detections
 from yolov3_trt.shapes import shapes_picture
 
@@ -266,3 +266,24 @@ def test_page_with_a_password_is_shown_to_who_gives_it(browser: Browser):
         sink.write(Result(Frame(np.full((48, 64, 3), 90, np.uint8), "a", 0, 0.0), Detections.none(), status))
         browser.open(sink.address.replace("//", "//me:open%20sesame@"))
         wait_for(lambda: picture_widths(browser) == [64] and [row[".fps"] for row in shown_of(browser)] == ["10.0"])
+
+
+@pytest.mark.skipif(encoders.ffmpeg_codec() is None, reason="needs Debian's package ffmpeg")
+def test_segment_plays_in_the_browser(browser: Browser, tmp_path: Path):
+    pattern = tmp_path / "door-%Y%m%d-%H%M%S.mp4"
+    with SegmentsSink(pattern, lambda: 10.0, lambda: False, segment_s=60, limits=Limits()) as sink:
+        for index in range(25):
+            pixels = np.full((48, 64, 3), (0, 10 * index, 0), np.uint8)
+            sink.write(Result(Frame(pixels, "a", index, 0.0), Detections.none(), FrameStatus(None, 0.0, 0, 1)))
+    (path,) = tmp_path.iterdir()
+    browser.open(path.as_uri())
+    video = "const video = document.querySelector('video'); return video && "
+    wait_for(lambda: browser.run(f"{video}(video.readyState >= 2 || video.error)"))
+    assert browser.run(f"{video}[video.videoWidth, video.videoHeight, video.error, video.duration]") == [
+        64,
+        48,
+        None,
+        2.5,
+    ]
+    browser.run("document.querySelector('video').currentTime = 2")
+    wait_for(lambda: browser.run(f"{video}video.currentTime === 2 && !video.seeking && video.readyState >= 2"))

@@ -321,8 +321,8 @@ def test_page_takes_names_and_the_first_line_of_a_file_as_its_password(tmp_path:
 
 
 FORMS = (
-    "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi, NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout) or "
-    "FOLDER/?every=1&keep=1000"
+    "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi or NAME.mkv, NAME-%Y%m%d-%H%M%S.mp4?segment=10min&keep_days=14, "
+    "NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout) or FOLDER/?every=1&keep=1000"
 )
 
 
@@ -331,7 +331,7 @@ FORMS = (
     [
         ("", "not a sink"),
         ("windows", "not a sink"),
-        ("video.mkv", "not a sink"),
+        ("video.mov", "not a sink"),
         ("rtsp://127.0.0.1:8554/", "not a sink"),
         ("https://127.0.0.1:8080", "not a sink"),
         ("http://127.0.0.1:8080/view", "more than http://HOST:PORT?password_file=FILE&name=HOST"),
@@ -342,8 +342,13 @@ FORMS = (
         ("http://127.0.0.1:70000", "Port out of range 0-65535"),
         ("out/?every=0", "every='0' is not a number from 1"),
         ("out/?keep=all", "keep='all' is not a number from 1"),
-        ("out/?all=1", "a folder takes every and keep, each once"),
-        ("out/?keep=1&keep=2", "a folder takes every and keep, each once"),
+        ("out/?all=1", "a folder takes every, keep, keep_days, keep_gb, free_gb, each once"),
+        ("out/?keep=1&keep=2", "a folder takes every, keep, keep_days, keep_gb, free_gb, each once"),
+        ("out/?keep_gb=0", "keep_gb='0' is not a number above 0"),
+        ("a-%Y.mp4?segment=10", "segment='10' is not a time such as 30s, 10min or 1h"),
+        ("a.mp4?segment=10min&keep=3", "segment, keep need the time in the name, as in a-%Y%m%d-%H%M%S.mp4"),
+        ("a.jsonl?keep_days=3", "keep_days need max_mb, or the time in the name as in a-%Y%m%d.jsonl"),
+        ("a-%Y.jsonl?max_mb=3", "a new file begins by the time in the name or by max_mb, not by both"),
     ],
 )
 def test_uri_that_names_no_sink_is_refused(text: str, fault: str):
@@ -361,7 +366,7 @@ def test_sink_given_twice_is_refused():
 def test_sink_that_cannot_be_opened_leaves_none_open(tmp_path: Path):
     before = threading.active_count()
     (tmp_path / "file").write_bytes(b"")
-    for last in (f"{tmp_path}/file/a.jsonl", "video.mkv"):
+    for last in (f"{tmp_path}/file/a.jsonl", "video.mov"):
         with pytest.raises((CameraError, OutputError)):
             opened("http://127.0.0.1:0", f"{tmp_path}/a.mp4", f"{tmp_path}/a.jsonl", last, sources=("a", "b"))
     assert threading.active_count() == before and [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -186,8 +186,8 @@ def watch(
         artifact: what `open_detector` opens.
         sources: `0` or `/dev/video0` (USB camera), `csi://0`, `rtsp://...`, `http://...`, a video, a folder or glob, or
             `shapes://`; one or more, none: `0`. `NAME=URI` names a source.
-        sinks: where results go besides: `window`, `http://127.0.0.1:8080`, `FILE.mp4`, `FILE.avi`, `FILE.jsonl`, `jsonl` for
-            stdout, `FOLDER/`.
+        sinks: where results go besides: `window`, `http://127.0.0.1:8080`, `FILE.mp4`, `FILE-%Y%m%d-%H%M%S.mp4` for
+            segments, `FILE.jsonl`, `jsonl` for stdout, `FOLDER/`; see docs/camera.md.
         max_frames: end after so many results.
         duration: end after so many seconds.
         drop: late frames: `latest` drops all but the newest, `none` waits; None: those of live sources are dropped.

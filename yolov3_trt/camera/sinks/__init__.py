@@ -6,6 +6,8 @@ from yolov3_trt.camera.sinks.frames_folder import FramesSink
 from yolov3_trt.camera.sinks.group import SinkGroup
 from yolov3_trt.camera.sinks.http import HttpSink
 from yolov3_trt.camera.sinks.json_lines import JsonLinesSink, JsonLinesStream
+from yolov3_trt.camera.sinks.segments import SegmentsSink
+from yolov3_trt.camera.sinks.storage import Limits, NoRoom, PatientSink
 from yolov3_trt.camera.sinks.uri import open_sinks
 from yolov3_trt.camera.sinks.video import VideoSink
 from yolov3_trt.camera.sinks.window import WindowSink, why_no_window
@@ -17,6 +19,10 @@ __all__ = [
     "HttpSink",
     "JsonLinesSink",
     "JsonLinesStream",
+    "Limits",
+    "NoRoom",
+    "PatientSink",
+    "SegmentsSink",
     "Sink",
     "SinkGroup",
     "VideoSink",

@@ -17,7 +17,7 @@ class BackgroundSink(Sink):
 
     def __init__(self, sink: Sink) -> None:
         """Take a sink, which it closes."""
-        self.name = sink.name
+        self.name, self.fallback = sink.name, sink.fallback
         self._sink = sink
         self._waiting: queue.Queue[Result | None] = queue.Queue(_MAX_WAITING)  # None is the end
         self._failure: Exception | None = None

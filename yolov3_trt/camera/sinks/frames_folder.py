@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +10,12 @@ from pathlib import Path
 from yolov3_trt.camera.draw import annotated
 from yolov3_trt.camera.frames import Result
 from yolov3_trt.camera.sinks.base import Sink
+from yolov3_trt.camera.sinks.storage import Limits, NoRoom, Storage, is_full
 from yolov3_trt.errors import CameraError, OutputError, require
 from yolov3_trt.files import make_folder
 
 _QUALITY = 90
+_NO_LIMITS = Limits()
 _OWN_NAME = re.compile(r"(\d{8}-\d{6}-)?(\d{1,3}-)?\d{8,}\.jpg")
 
 
@@ -23,14 +25,14 @@ class FramesSink(Sink):
     Where there are pictures of runs before, the time (UTC) of this run's start comes first: `20260131-235959-00000012.jpg`.
     """
 
-    def __init__(self, folder: Path, sources: Sequence[str], *, every: int = 1, keep: int | None = None) -> None:
+    def __init__(self, folder: Path, sources: Sequence[str], *, every: int = 1, limits: Limits = _NO_LIMITS) -> None:
         """Claim a folder.
 
         Args:
             folder: is made, or holds no other JPEGs than those of runs before.
             sources: names of all sources.
             every: of so many frames of a source the first is written.
-            keep: so many pictures stay, the newest, those of runs before among them; None for all.
+            limits: of all pictures, those of runs before among them.
 
         Raises:
             CameraError: there are other pictures in it.
@@ -38,22 +40,22 @@ class FramesSink(Sink):
         """
         require("cv2", extra="opencv")
         self.name = f"{folder}/"
-        before = sorted(make_folder(folder).glob("*.jpg"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        if any(not _OWN_NAME.fullmatch(path.name) for path in before):
+        if any(not _OWN_NAME.fullmatch(path.name) for path in make_folder(folder).glob("*.jpg")):
             raise CameraError(f"{folder}: there are other JPEGs in it; give an empty folder or a new one")
-        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) if before else ""
         for left in folder.glob(".*.jpg.partial"):  # of a run that was killed
             with suppress(OSError):
                 left.unlink()
-        self._folder, self._every, self._keep = folder, every, keep
+        self._storage = Storage(folder, _OWN_NAME, limits)
+        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) if self._storage.files else ""
+        self._folder, self._every = folder, every
         self._prefixes = {source: f"{run}{n}-" if len(sources) > 1 else run for n, source in enumerate(sources)}
         self._seen: Counter[str] = Counter()
-        self._written = deque(before)
 
     def write(self, result: Result) -> None:
         """Write a frame, when it is its turn.
 
         Raises:
+            NoRoom: the disk is full.
             OutputError: it cannot be written.
         """
         frame = result.frame
@@ -61,10 +63,9 @@ class FramesSink(Sink):
         if (self._seen[frame.source] - 1) % self._every:
             return
         path = self._folder / f"{self._prefixes[frame.source]}{frame.index:08}.jpg"
+        self._storage.make_room(1)
         self._save(result, path)
-        self._written.append(path)
-        while self._keep is not None and len(self._written) > self._keep:
-            self._written.popleft().unlink(missing_ok=True)
+        self._storage.add(path)
 
     def close(self) -> None:
         """Nothing to give up: every picture is whole."""
@@ -82,6 +83,6 @@ class FramesSink(Sink):
                 file.write(encoded.tobytes())
             partial.replace(path)
         except OSError as exc:
-            raise OutputError(f"{path}: cannot be written ({exc.strerror})") from exc
+            raise (NoRoom if is_full(exc) else OutputError)(f"{path}: cannot be written ({exc.strerror})") from exc
         finally:
             partial.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any, TextIO
 
 from yolov3_trt.camera.frames import Result
 from yolov3_trt.camera.sinks.base import Sink
+from yolov3_trt.camera.sinks.storage import Limits, NoRoom, Storage, is_full
+from yolov3_trt.camera.sinks.timed_names import TimedNames, has_time
 from yolov3_trt.errors import CameraError, OutputError
 from yolov3_trt.files import make_folder, silence
 
 _LOG = logging.getLogger(__name__)
 
+_NO_LIMITS = Limits()
 _FLUSH_EVERY_S = 1.0
 _LONGEST_LINE = 1 << 20  # bytes
 
@@ -56,31 +60,38 @@ class JsonLinesSink(Sink):
     """A line per frame at the end of a file: in it within a second, and added to those of the runs before.
 
     Another program may take the file away (logrotate), and then a new one is begun. A line that a power cut tore is taken off
-    at the next start. When the disk is full the file ends with a whole line.
+    at the next start. Where the disk is full the file ends with a whole line.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int | None = None, keep: int = 5) -> None:
+    def __init__(self, path: Path, *, max_bytes: int | None = None, keep: int = 5, limits: Limits = _NO_LIMITS) -> None:
         """Open the file.
 
         Args:
-            path: of the file, which is made where there is none.
+            path: of the file, which is made where there is none. With the time in its name (`found-%Y%m%d.jsonl`) another file
+                is gone on with when that changes.
             max_bytes: beyond which it becomes `NAME.1`, and that `NAME.2`; None: it grows.
             keep: so many of those stay.
+            limits: of all files together, with those that are not written any more.
 
         Raises:
             CameraError: it holds something else than lines.
             OutputError: it cannot be written.
         """
         self.name = str(path)
-        self._path, self._max_bytes, self._keep = path, max_bytes, keep
+        self._names = TimedNames(path) if has_time(path) else None
+        own = re.compile(rf"{re.escape(path.name)}\.\d{{1,9}}") if self._names is None else self._names.own
+        self._given_path, self._max_bytes, self._keep = path, max_bytes, keep
+        self._path = self._path_now()
         self._pending: list[bytes] = []
         self._flushed_s = time.monotonic()
         make_folder(path.parent)
-        self._is_new = not path.exists()
+        self._is_new = not self._path.exists()
         self._file: Any = None
         self._open()
         self._mend()
         self._lines = 0  # of this run
+        self._storage = Storage(path.parent, own, limits)
+        self._storage.scan(self._path)
 
     def write(self, result: Result) -> None:
         """Add a line.
@@ -115,7 +126,9 @@ class JsonLinesSink(Sink):
         try:
             self._file = self._path.open("ab", buffering=0)
         except OSError as exc:
-            raise OutputError(f"{self._path}: cannot be written ({exc.strerror})") from exc
+            raise (NoRoom if is_full(exc) else OutputError)(
+                f"{self._path}: cannot be written ({exc.strerror})"
+            ) from exc
 
     def _mend(self) -> None:
         """Take off the part of a line that a power cut left; a whole one that only is not ended gets its end."""
@@ -147,6 +160,7 @@ class JsonLinesSink(Sink):
         self._pending.clear()
         try:
             self._follow(len(lines))
+            self._storage.make_room(os.fstat(self._file.fileno()).st_size + len(lines))
             before = os.fstat(self._file.fileno()).st_size
             try:
                 while written < len(lines):
@@ -156,15 +170,22 @@ class JsonLinesSink(Sink):
                 self._file.truncate(before + written)
                 self._lines += lines.count(b"\n", 0, written)
                 raise
+        except OutputError as exc:
+            if isinstance(exc, NoRoom):
+                exc.lost = lines.count(b"\n")
+            raise
         except OSError as exc:
+            if is_full(exc):
+                raise NoRoom(f"{self._path}: cannot be written ({exc.strerror})", lines.count(b"\n", written)) from exc
             self._end()
             kept = f"; it ends after {self._lines} lines" if self._lines else ""
             raise OutputError(f"{self._path}: cannot be written ({exc.strerror}){kept}") from exc
         self._lines += lines.count(b"\n")
 
     def _follow(self, num_bytes: int) -> None:
-        """Go on in a new file where this one was taken away, or grew too large."""
+        """Go on in a new file where this one was taken away, grew too large, or it is time."""
         own = os.fstat(self._file.fileno())
+        self._path = self._path_now()
         try:
             is_there = os.path.samestat(own, os.stat(self._path))
         except FileNotFoundError:
@@ -176,8 +197,13 @@ class JsonLinesSink(Sink):
                     older.replace(self._numbered(number))
             is_there = False
         if not is_there:
-            self._file.close()
+            before = self._file
             self._open()
+            before.close()
+            self._storage.scan(self._path)
+
+    def _path_now(self) -> Path:
+        return self._given_path if self._names is None else self._names.at(time.time())
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")

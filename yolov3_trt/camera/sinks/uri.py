@@ -13,10 +13,14 @@ from urllib.parse import parse_qsl, urlsplit
 from yolov3_trt.camera.frames import Result
 from yolov3_trt.camera.sinks.background import BackgroundSink
 from yolov3_trt.camera.sinks.base import Sink
+from yolov3_trt.camera.sinks.encoders import CONTAINERS
 from yolov3_trt.camera.sinks.frames_folder import FramesSink
 from yolov3_trt.camera.sinks.group import SinkGroup
 from yolov3_trt.camera.sinks.http import HttpSink
 from yolov3_trt.camera.sinks.json_lines import JsonLinesSink, JsonLinesStream
+from yolov3_trt.camera.sinks.segments import SegmentsSink
+from yolov3_trt.camera.sinks.storage import Limits, PatientSink
+from yolov3_trt.camera.sinks.timed_names import has_time
 from yolov3_trt.camera.sinks.video import VideoSink
 from yolov3_trt.camera.sinks.window import WindowSink, why_no_window
 from yolov3_trt.errors import CameraError
@@ -24,10 +28,11 @@ from yolov3_trt.errors import CameraError
 _LOG = logging.getLogger(__name__)
 
 _FORMS = (
-    "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi, NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout) or "
-    "FOLDER/?every=1&keep=1000"
+    "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi or NAME.mkv, NAME-%Y%m%d-%H%M%S.mp4?segment=10min&keep_days=14, "
+    "NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout) or FOLDER/?every=1&keep=1000"
 )
 _FALLBACK_PORTS = range(8080, 8090)
+_SEGMENT_S = 600.0  # of a video whose name has the time in it
 _MAX_FPS = 240  # of cameras
 
 
@@ -44,7 +49,7 @@ class _OneSource(Sink):
     """Takes the frames of one source and leaves the others."""
 
     def __init__(self, sink: Sink, source: str) -> None:
-        self.name = sink.name
+        self.name, self.fallback = sink.name, sink.fallback
         self._sink, self._source = sink, source
 
     def write(self, result: Result) -> None:
@@ -68,9 +73,12 @@ def open_sinks(
 
     Args:
         uris: `window`, `http://HOST:PORT` (port 0 is any free one; with `?password_file=FILE` who watches needs the password
-            that is the first line of a file, and with `name=NAME` the page answers to that host name too), `NAME.mp4` or
-            `NAME.avi` (with several sources a video for each, `NAME-0.mp4` on), `NAME.jsonl` (all sources in one file), `jsonl`
-            for stdout, `FOLDER/` for pictures, of which `?every=10&keep=1000` writes every tenth and keeps the newest thousand.
+            that is the first line of a file, and with `name=NAME` the page answers to that host name too), `NAME.mp4`, `.mkv`
+            or `.avi` (with several sources a video for each, `NAME-0.mp4` on, or `{source}` in the name stands for its name),
+            with the time in the name (`NAME-%Y%m%d-%H%M%S.mp4?segment=10min`) a new one every ten minutes, `NAME.jsonl` (all
+            sources in one file; `NAME-%Y%m%d.jsonl`: one per day), `jsonl` for stdout, `FOLDER/` for pictures, of which
+            `?every=10&keep=1000` writes every tenth and keeps the newest thousand. What segments, lines and pictures may take
+            of a disk: `keep` (files), `keep_days`, `keep_gb`, and `free_gb`, which stay free.
         fps: of videos of sources that name none.
         stats: of the loop, plain values for `/stats.json`; called by any thread. `nominal_fps` of its `sources` is the rate of
             a source's video.
@@ -105,11 +113,9 @@ def _open(uri: str, loop: _Loop) -> list[Sink]:
     if "://" not in uri and path.endswith("/"):
         return [_folder(uri, path, query, loop)]
     if "://" not in uri and Path(path).suffix.lower() == ".jsonl":
-        values = _numbers(uri, query, "max_mb", "keep")
-        max_bytes = values["max_mb"] * 1_000_000 if "max_mb" in values else None
-        return [JsonLinesSink(Path(path), max_bytes=max_bytes, keep=values.get("keep", 5))]
-    if "://" not in uri and Path(uri).suffix.lower() in (".mp4", ".avi"):
-        return _videos(Path(uri), loop)
+        return [_lines(uri, Path(path), query)]
+    if "://" not in uri and Path(path).suffix.lower() in CONTAINERS:
+        return _videos(uri, Path(path), query, loop)
     return _refuse(uri, "not a sink")
 
 
@@ -167,44 +173,114 @@ def _password(path: Path) -> str:
     return password
 
 
-def _videos(path: Path, loop: _Loop) -> list[Sink]:
+def _videos(uri: str, path: Path, query: str, loop: _Loop) -> list[Sink]:
     if len(loop.sources) == 1:
-        return [_video(path, loop.sources[0], loop)]
-    paths = [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(len(loop.sources))]
+        return [_video(uri, _path_of(path, loop.sources[0]), query, loop.sources[0], loop)]
     with ExitStack() as opened:
-        videos = [
-            opened.enter_context(_video(video_path, source, loop))
-            for video_path, source in zip(paths, loop.sources, strict=True)
-        ]
+        videos: list[Sink] = []
+        for number, source in enumerate(loop.sources):
+            own = _path_of(path, source)
+            if own == path:
+                own = path.with_name(f"{path.stem}-{number}{path.suffix}")
+            videos.append(opened.enter_context(_video(uri, own, query, source, loop)))
         opened.pop_all()
     return [_OneSource(video, source) for video, source in zip(videos, loop.sources, strict=True)]
 
 
-def _video(path: Path, source: str, loop: _Loop) -> BackgroundSink:
-    return BackgroundSink(VideoSink(path, lambda: _fps_of(source, loop)))
+def _path_of(path: Path, source: str) -> Path:
+    return path.with_name(path.name.replace("{source}", re.sub(r"[^\w.-]+", "_", source)))
+
+
+def _video(uri: str, path: Path, query: str, source: str, loop: _Loop) -> Sink:
+    def is_live() -> bool:
+        return bool(_row_of(source, loop).get("live"))
+
+    def fps() -> float:
+        return _fps_of(source, loop)
+
+    values = _values(uri, query, "a video", {"segment": _duration, **_LIMITS})
+    if not has_time(path) and values:
+        _refuse(uri, f"{', '.join(values)} need the time in the name, as in {path.stem}-%Y%m%d-%H%M%S{path.suffix}")
+    if has_time(path):
+        segment_s = values.get("segment", _SEGMENT_S)
+        video: Sink = PatientSink(SegmentsSink(path, fps, is_live, segment_s=segment_s, limits=_limits(values)))
+    else:
+        video = VideoSink(path, fps, is_live)
+    if video.fallback is not None:
+        _LOG.warning("%s: %s", path, video.fallback)
+    return BackgroundSink(video)
+
+
+def _row_of(source: str, loop: _Loop) -> dict[str, Any]:
+    rows = loop.stats().get("sources", [])
+    return next((row for row in rows if row["source"] == source), {})
 
 
 def _fps_of(source: str, loop: _Loop) -> float:
     """What a source named when it was opened; streams may name a clock instead, or nothing."""
-    rows = loop.stats().get("sources", [])
-    named = next((row["nominal_fps"] for row in rows if row["source"] == source), None)
+    named = _row_of(source, loop).get("nominal_fps")
     return named if named is not None and 1 <= named <= _MAX_FPS else loop.fps
 
 
 def _folder(uri: str, path: str, query: str, loop: _Loop) -> Sink:
-    values = _numbers(uri, query, "every", "keep")
-    return BackgroundSink(FramesSink(Path(path), loop.sources, every=values.get("every", 1), keep=values.get("keep")))
+    values = _values(uri, query, "a folder", {"every": _count, **_LIMITS})
+    sink = FramesSink(Path(path), loop.sources, every=values.get("every", 1), limits=_limits(values))
+    return BackgroundSink(PatientSink(sink))
 
 
-def _numbers(uri: str, query: str, *names: str) -> dict[str, int]:
+def _lines(uri: str, path: Path, query: str) -> Sink:
+    values = _values(uri, query, "a file of lines", {"max_mb": _count, **_LIMITS})
+    if has_time(path):
+        if "max_mb" in values:
+            _refuse(uri, "a new file begins by the time in the name or by max_mb, not by both")
+        return PatientSink(JsonLinesSink(path, limits=_limits(values)))
+    if "max_mb" not in values and set(values) - {"free_gb"}:
+        _refuse(uri, f"{', '.join(values)} need max_mb, or the time in the name as in {path.stem}-%Y%m%d{path.suffix}")
+    keep, max_mb = values.pop("keep", 5), values.get("max_mb")
+    max_bytes = None if max_mb is None else max_mb * 1_000_000
+    return PatientSink(JsonLinesSink(path, max_bytes=max_bytes, keep=keep, limits=_limits(values)))
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise ValueError("is not a number from 1")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or not float(text):
+        raise ValueError("is not a number above 0")
+    return float(text)
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch("([1-9][0-9]{0,5})(s|min|h)", text)
+    if found is None:
+        raise ValueError("is not a time such as 30s, 10min or 1h")
+    return int(found[1]) * {"s": 1.0, "min": 60.0, "h": 3600.0}[found[2]]
+
+
+_LIMITS: dict[str, Callable[[str], Any]] = {
+    "keep": _count, "keep_days": _amount, "keep_gb": _amount, "free_gb": _amount
+}  # fmt: skip
+
+
+def _limits(values: dict[str, Any]) -> Limits:
+    return Limits(**{name: values[name] for name in _LIMITS if name in values})
+
+
+def _values(uri: str, query: str, what: str, kinds: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """What stands behind the question mark."""
     given = parse_qsl(query, keep_blank_values=True)
-    values = dict(given)
-    if len(given) > len(values) or not set(values) <= set(names):
-        _refuse(uri, f"a {'folder' if 'every' in names else 'file of lines'} takes {' and '.join(names)}, each once")
-    for key, value in values.items():
-        if not re.fullmatch("[1-9][0-9]{0,8}", value):
-            _refuse(uri, f"{key}={value!r} is not a number from 1")
-    return {key: int(value) for key, value in values.items()}
+    values: dict[str, Any] = {}
+    for key, text in given:
+        if key not in kinds or key in values:
+            _refuse(uri, f"{what} takes {', '.join(kinds)}, each once")
+        try:
+            values[key] = kinds[key](text)
+        except ValueError as exc:
+            _refuse(uri, f"{key}={text!r} {exc}")
+    return values
 
 
 def _refuse(uri: str, fault: str) -> NoReturn:
