@@ -8,7 +8,8 @@ import operator
 import os
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from yolov3_trt.errors import SettingError
 from yolov3_trt.sizes import HW
 
 MAX_SIDE = 99_999  # px
+MAX_COUNT = 10**9  # of anything that has no limit of its own
 
 _Choice = TypeVar("_Choice", bound=Enum)
 
@@ -166,3 +168,70 @@ def size_text(hw: HW) -> str:
     """A size as people write it, `WIDTHxHEIGHT`; one number for a square."""
     height, width = hw
     return str(width) if height == width else f"{width}x{height}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of the settings classes: what is given becomes what it stands for, as each field's `setting` says.
+
+    Raises:
+        SettingError: at construction, a value is none that its field takes.
+    """
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None or item.default is not None:
+                object.__setattr__(self, item.name, item.metadata["check"](item.name, value))
+
+
+def setting(
+    check: Callable[[str, Any], Any],
+    default: Any = None,
+    *,
+    metavar: str | None = None,
+    panel: str | None = None,
+    option: bool = True,
+) -> Any:
+    """A field of a settings class: its default, its check, and how the command line shows it.
+
+    Args:
+        check: given the name and a value, what the value stands for; None, where it is the default, is not asked about.
+        default: where nothing is given.
+        metavar: what is typed behind the option.
+        panel: of the options; None: that of its class.
+        option: whether there is an option for it.
+    """
+    return field(default=default, metadata={"check": check, "metavar": metavar, "panel": panel, "option": option})
+
+
+@dataclass(frozen=True)
+class Range:
+    """A check by `integer` or `number`, with the limits that the command line shows."""
+
+    check: Callable[[str, Any, Any, Any], Any]
+    least: float
+    most: float | None = None  # None: none that anybody would meet
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """The number, or a refusal."""
+        most = (MAX_COUNT if self.check is integer else 1e30) if self.most is None else self.most
+        return self.check(name, value, self.least, most)
+
+    def __str__(self) -> str:
+        return f"N>={self.least:g}" if self.most is None else f"{self.least:g}..{self.most:g}"
+
+
+def whole(least: int, most: int | None = None) -> Range:
+    """A check: a whole number from `least` on."""
+    return Range(integer, least, most)
+
+
+def within(least: float, most: float | None = None) -> Range:
+    """A check: a number from `least` on."""
+    return Range(number, least, most)
+
+
+def choice(choices: type[Enum]) -> Callable[[str, Any], Any]:
+    """A check: a member of an enum, or its value."""
+    return lambda name, value: one_of(name, value, choices)

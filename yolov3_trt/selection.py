@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolov3_trt.arguments import number, path, shown, size, text
+from yolov3_trt.arguments import Settings, number, path, setting, shown, size, text
 from yolov3_trt.errors import SettingError
 from yolov3_trt.files import read_toml
 from yolov3_trt.sizes import HW
@@ -44,7 +44,7 @@ class Zone:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Settings):
     """Which of the detections are wanted; those that are not are neither shown nor written.
 
     Attributes:
@@ -58,15 +58,12 @@ class Selection:
     >>> Selection(classes="person:0.6").of(found, image_hw=(480, 640))  # doctest: +SKIP
     """
 
-    classes: str | None = None
-    min_size: HW | None = None
-    zones: Path | None = None
+    classes: str | None = setting(text, metavar="NAME[:CONF],...")
+    min_size: HW | None = setting(size, metavar="WIDTHxHEIGHT")
+    zones: Path | None = setting(path, metavar="FILE")
 
     def __post_init__(self) -> None:
-        for name, convert in (("classes", text), ("min_size", size), ("zones", path)):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, convert(name, value))
+        super().__post_init__()
         _ = self._confidences, self.polygons
 
     def of(self, detections: "Detections", image_hw: HW, source: str | None = None) -> "Detections":

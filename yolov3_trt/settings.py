@@ -9,12 +9,12 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
-from yolov3_trt.arguments import flag, integer, number, one_of, path, shown, size, text
+from yolov3_trt.arguments import Settings, choice, flag, integer, path, setting, shown, size, text, whole, within
 from yolov3_trt.errors import SettingError
 from yolov3_trt.meta import DEFAULT_OPSET, Batch, InputStage, ModelMeta, OutputStage, Precision, RowsLayout
 from yolov3_trt.sizes import HW, Resize
@@ -23,7 +23,6 @@ from yolov3_trt.spec import Nms
 OLDEST_OPSET, NEWEST_OPSET = 14, 25  # the exporter reaches none before, no TensorRT reads one after
 DEFAULT_NUM_IMAGES = 64  # to calibrate on
 DEFAULT_PERCENTILE = 99.99
-MAX_COUNT = 10**9
 MAX_LAYERS = 99_999
 MAX_MIB = 1 << 20  # a tebibyte: more than any GPU has
 
@@ -62,8 +61,38 @@ class Refit(str, Enum):
     INDIVIDUAL = "individual"  # those that are marked
 
 
+def _layers(name: str, value: Any) -> frozenset[int]:
+    """Layer numbers: any iterable of them, or a text such as `3,12`."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"\s*[0-9]{1,5}\s*(,\s*[0-9]{1,5}\s*)*", value):
+            raise SettingError(name, f"got {shown(value)}; expected layer numbers as the cfg counts them, e.g. 3,12")
+        value = map(int, value.split(","))
+    if not isinstance(value, Iterable):
+        raise SettingError(name, f"got {shown(value)}; expected layer numbers as the cfg counts them, e.g. 3,12")
+    return frozenset(integer(name, layer, 0, MAX_LAYERS) for layer in value)
+
+
+def _capabilities(name: str, value: Any) -> tuple[str, ...]:
+    """Compute capabilities: any iterable of texts, or one text such as `8.6,8.9`."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        raise SettingError(name, f'got {shown(value)}; expected MAJOR.MINOR, e.g. "8.6"')
+    found = tuple(item.strip() if isinstance(item, str) else item for item in items)
+    for item in found:
+        if not isinstance(item, str) or not re.fullmatch(r"[1-9][0-9]?\.[0-9]", item):
+            raise SettingError(name, f'got {shown(item)}; expected MAJOR.MINOR, e.g. "8.6"')
+    return found
+
+
+def _nms(name: str, value: Any) -> Any:
+    """`cfg`, `plain` or an `Nms`; None is `cfg`."""
+    if isinstance(value, Nms) or value in ("cfg", "plain", None):
+        return value or "cfg"
+    raise SettingError(name, f"got {shown(value)}; expected one of cfg, plain")
+
+
 @dataclass(frozen=True)
-class GraphSettings:
+class GraphSettings(Settings):
     """What an ONNX graph shall be; sizes are a text WIDTHxHEIGHT or a pair (height, width).
 
     Attributes:
@@ -73,7 +102,7 @@ class GraphSettings:
         output_stage: `heads` gives logits; `detections` decodes and suppresses in the graph; `rows` decodes only, for other
             programs.
         frame_size: size of whole camera frames, which the graph itself resizes; goes with `pixels`.
-        opset: ONNX opset, 14 to 25; by default 17, the newest that TensorRT 8.6 reads.
+        opset: ONNX opset; TensorRT 8.6 reads none that is newer than the default.
         float_layers: layers that stay float in an INT8 graph, as the cfg counts them, e.g. `3,12`.
         float_precision: precision of what stays float in an INT8 graph, `fp16` or `fp32`. By default fp16, but fp32 for an
             engine of TensorRT 8, which takes no other beside Q/DQ.
@@ -87,26 +116,18 @@ class GraphSettings:
     Batch(min=4, opt=4, max=4)
     """
 
-    precision: Precision | None = None
-    batch: Batch = field(default_factory=Batch)
-    input_stage: InputStage = InputStage.TENSOR
-    output_stage: OutputStage = OutputStage.HEADS
-    frame_size: HW | None = None
-    opset: int = DEFAULT_OPSET
-    float_layers: frozenset[int] = frozenset()
-    float_precision: Precision | None = None
-    rows_layout: RowsLayout | None = None
+    precision: Precision | None = setting(choice(Precision))
+    batch: Batch = setting(Batch.of, Batch(), metavar="N|MIN:OPT:MAX")
+    input_stage: InputStage = setting(choice(InputStage), InputStage.TENSOR)
+    output_stage: OutputStage = setting(choice(OutputStage), OutputStage.HEADS)
+    frame_size: HW | None = setting(size, metavar="WIDTHxHEIGHT")
+    opset: int = setting(whole(OLDEST_OPSET, NEWEST_OPSET), DEFAULT_OPSET)
+    float_layers: frozenset[int] = setting(_layers, frozenset(), metavar="N,N,...", panel="INT8")
+    float_precision: Precision | None = setting(choice(Precision), panel="INT8")
+    rows_layout: RowsLayout | None = setting(choice(RowsLayout))
 
     def __post_init__(self) -> None:
-        _convert(self, "precision", lambda name, value: one_of(name, value, Precision))
-        _convert(self, "batch", Batch.of)
-        _convert(self, "input_stage", lambda name, value: one_of(name, value, InputStage))
-        _convert(self, "output_stage", lambda name, value: one_of(name, value, OutputStage))
-        _convert(self, "rows_layout", lambda name, value: one_of(name, value, RowsLayout))
-        _convert(self, "frame_size", size)
-        _convert(self, "opset", lambda name, value: integer(name, value, OLDEST_OPSET, NEWEST_OPSET))
-        _convert(self, "float_layers", _layers)
-        _convert(self, "float_precision", lambda name, value: one_of(name, value, Precision))
+        super().__post_init__()
         if self.frame_size is not None and self.input_stage is not InputStage.PIXELS:
             raise SettingError(
                 "frame_size",
@@ -143,7 +164,7 @@ class GraphSettings:
 
 
 @dataclass(frozen=True)
-class DetectSettings:
+class DetectSettings(Settings):
     """How pictures are fitted and outputs become detections; None: as the model or artifact says. `nms` also takes an `Nms`.
 
     Attributes:
@@ -161,21 +182,11 @@ class DetectSettings:
     <Resize.STRETCH: 'stretch'>
     """
 
-    conf: float | None = None
-    iou: float | None = None
-    max_detections: int | None = None
-    nms: Literal["cfg", "plain"] | Nms = "cfg"
-    resize: Resize | None = None
-
-    def __post_init__(self) -> None:
-        _convert(self, "conf", lambda name, value: number(name, value, 0, 1))
-        _convert(self, "iou", lambda name, value: number(name, value, 0, 1))
-        _convert(self, "max_detections", lambda name, value: integer(name, value, 1, 512))
-        _convert(self, "resize", lambda name, value: one_of(name, value, Resize))
-        if self.nms is None:
-            object.__setattr__(self, "nms", "cfg")
-        if not isinstance(self.nms, Nms) and self.nms not in ("cfg", "plain"):
-            raise SettingError("nms", f"got {shown(self.nms)}; expected one of cfg, plain")
+    conf: float | None = setting(within(0, 1))
+    iou: float | None = setting(within(0, 1))
+    max_detections: int | None = setting(whole(1, 512))
+    nms: Literal["cfg", "plain"] | Nms = setting(_nms, "cfg")
+    resize: Resize | None = setting(choice(Resize))
 
     def apply(self, meta: ModelMeta) -> ModelMeta:
         """An artifact's sidecar with what these settings change.
@@ -193,7 +204,7 @@ class DetectSettings:
 
 
 @dataclass(frozen=True)
-class CalibrationSettings:
+class CalibrationSettings(Settings):
     """Where the ranges of INT8 come from.
 
     Attributes:
@@ -211,24 +222,17 @@ class CalibrationSettings:
         SettingError: at construction, a value is out of its range or does not go with another.
     """
 
-    table: Path | None = None
-    images: str | None = None
-    method: Method = Method.MSE
-    num_images: int | None = None
-    seed: int | None = None
-    percentile: float | None = None
-    equalise: bool = True
-    correct_biases: bool = True
+    table: Path | None = setting(path, metavar="FILE")
+    images: str | None = setting(text, metavar="SOURCE")
+    method: Method = setting(choice(Method), Method.MSE)
+    num_images: int | None = setting(whole(1))
+    seed: int | None = setting(lambda name, value: integer(name, value, 0, (1 << 63) - 1))
+    percentile: float | None = setting(within(0, 100))
+    equalise: bool = setting(flag, True)
+    correct_biases: bool = setting(flag, True)
 
     def __post_init__(self) -> None:
-        _convert(self, "table", path)
-        _convert(self, "images", text)
-        _convert(self, "method", lambda name, value: one_of(name, value, Method))
-        _convert(self, "num_images", lambda name, value: integer(name, value, 1, MAX_COUNT))
-        _convert(self, "seed", lambda name, value: integer(name, value, 0, (1 << 63) - 1))
-        _convert(self, "percentile", lambda name, value: number(name, value, 0, 100))
-        _convert(self, "equalise", flag)
-        _convert(self, "correct_biases", flag)
+        super().__post_init__()
         for name in ("num_images", "seed"):
             if getattr(self, name) is None:
                 continue
@@ -256,7 +260,7 @@ class CalibrationSettings:
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class EngineSettings(Settings):
     """What the builder of an engine is told; None is TensorRT's own default.
 
     What the TensorRT at hand lacks is refused when building, not left out.
@@ -279,30 +283,20 @@ class EngineSettings:
         SettingError: at construction, a value is out of its range or does not go with another.
     """
 
-    flavor: FlavorName = FlavorName.AUTO
-    workspace_mib: int | None = None
-    optimization_level: int | None = None
-    timing_cache: Path | None = None
-    hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
-    version_compatible: bool = False
-    dla_core: int | None = None
-    refit: Refit = Refit.NONE
-    strip_weights: bool = False
-    tf32: bool = False
-    compute_capabilities: tuple[str, ...] = ()
+    flavor: FlavorName = setting(choice(FlavorName), FlavorName.AUTO)
+    workspace_mib: int | None = setting(whole(1, MAX_MIB), metavar="MIB")
+    optimization_level: int | None = setting(whole(0, 5))
+    timing_cache: Path | None = setting(path, metavar="FOLDER")
+    hardware_compatibility: HardwareCompatibility = setting(choice(HardwareCompatibility), HardwareCompatibility.NONE)
+    version_compatible: bool = setting(flag, False)
+    dla_core: int | None = setting(whole(0, 15), metavar="CORE")
+    refit: Refit = setting(choice(Refit), Refit.NONE)
+    strip_weights: bool = setting(flag, False)
+    tf32: bool = setting(flag, False)
+    compute_capabilities: tuple[str, ...] = setting(_capabilities, (), metavar="8.6,8.9,...")
 
     def __post_init__(self) -> None:
-        _convert(self, "flavor", lambda name, value: one_of(name, value, FlavorName))
-        _convert(self, "workspace_mib", lambda name, value: integer(name, value, 1, MAX_MIB))
-        _convert(self, "optimization_level", lambda name, value: integer(name, value, 0, 5))
-        _convert(self, "timing_cache", path)
-        _convert(self, "hardware_compatibility", lambda name, value: one_of(name, value, HardwareCompatibility))
-        _convert(self, "version_compatible", flag)
-        _convert(self, "dla_core", lambda name, value: integer(name, value, 0, 15))
-        _convert(self, "refit", lambda name, value: one_of(name, value, Refit))
-        _convert(self, "strip_weights", flag)
-        _convert(self, "tf32", flag)
-        _convert(self, "compute_capabilities", _capabilities)
+        super().__post_init__()
         if self.strip_weights and self.refit is Refit.NONE:
             raise SettingError(
                 "strip_weights",
@@ -422,33 +416,3 @@ def settings_from(keywords: dict[str, Any], *kinds: type[Any]) -> tuple[Any, ...
     return tuple(
         kind(**given[kind]) if whole.get(kind) is None else replace(whole[kind], **given[kind]) for kind in kinds
     )
-
-
-def _convert(settings: Any, name: str, convert: Any) -> None:
-    value = getattr(settings, name)
-    if value is None and settings.__dataclass_fields__[name].default is None:
-        return
-    object.__setattr__(settings, name, convert(name, value))
-
-
-def _layers(name: str, value: Any) -> frozenset[int]:
-    """Layer numbers: any iterable of them, or a text such as `3,12`."""
-    if isinstance(value, str):
-        if not re.fullmatch(r"\s*[0-9]{1,5}\s*(,\s*[0-9]{1,5}\s*)*", value):
-            raise SettingError(name, f"got {shown(value)}; expected layer numbers as the cfg counts them, e.g. 3,12")
-        value = map(int, value.split(","))
-    if not isinstance(value, Iterable):
-        raise SettingError(name, f"got {shown(value)}; expected layer numbers as the cfg counts them, e.g. 3,12")
-    return frozenset(integer(name, layer, 0, MAX_LAYERS) for layer in value)
-
-
-def _capabilities(name: str, value: Any) -> tuple[str, ...]:
-    """Compute capabilities: any iterable of texts, or one text such as `8.6,8.9`."""
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, Iterable):
-        raise SettingError(name, f'got {shown(value)}; expected MAJOR.MINOR, e.g. "8.6"')
-    found = tuple(item.strip() if isinstance(item, str) else item for item in items)
-    for item in found:
-        if not isinstance(item, str) or not re.fullmatch(r"[1-9][0-9]?\.[0-9]", item):
-            raise SettingError(name, f'got {shown(item)}; expected MAJOR.MINOR, e.g. "8.6"')
-    return found

@@ -11,11 +11,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from yolov3_trt.data.images import load_image
 from yolov3_trt.data.labelled import LabelledFile
-from yolov3_trt.errors import TrainingError
+from yolov3_trt.errors import SettingError
 from yolov3_trt.geometry import Resize, cxcywh_to_xyxy
 from yolov3_trt.meta import Preprocess
 from yolov3_trt.preprocess import fit_image
-from yolov3_trt.training.augment import Augmentation, Sample, Samples
+from yolov3_trt.training.augment import Sample, Samples
+from yolov3_trt.training.settings import Augmentation
 
 NONE = Augmentation(0, 0, 0, 0, 0, 0, 0)
 GEOMETRY = Augmentation(mosaic=0, hue=0, saturation=0, value=0)
@@ -295,13 +296,13 @@ def test_cached_pictures_are_not_read_again_and_samples_are_the_callers(tmp_path
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"flip": 1.5}, "flip=1.5; expected 0..1"),
-        ({"translate": -0.1}, "translate=-0.1; expected 0..1"),
-        ({"scale": 1}, "scale=1; expected 0..1, less than 1"),
-        ({"hue": float("nan")}, "hue=nan; expected 0..1"),
+        ({"flip": 1.5}, "flip: got 1.5; expected 0 to 1"),
+        ({"translate": -0.1}, "translate: got -0.1; expected 0 to 1"),
+        ({"scale": 1}, "scale: got 1; expected 0 to 0.99"),
+        ({"hue": float("nan")}, "hue: got nan; expected 0 to 1"),
     ],
 )
 def test_impossible_augmentation_is_refused(values: dict, text: str):
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(SettingError) as caught:
         Augmentation(**values)
     assert str(caught.value) == text

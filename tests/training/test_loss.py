@@ -15,7 +15,7 @@ INPUT_HW = (32, 32)
 HEAD = Head("head0", 0, ((16.0, 16.0),), 2, (2, 2))  # cells of 16 px, one prior as large as a cell
 LN2 = math.log(2)
 PLAIN = LossSettings(box_weight=1, objectness_weight=1, class_weight=1)
-COORDINATES = LossSettings(box=BoxLoss.COORDINATES, box_weight=1)
+COORDINATES = LossSettings(box_loss=BoxLoss.COORDINATES, box_weight=1)
 
 
 def objects(*rows: tuple[float, ...], images: tuple[int, ...] | None = None) -> Objects:
@@ -133,7 +133,9 @@ def random_case(seed: int) -> tuple[torch.Tensor, Objects]:
 @pytest.mark.parametrize("seed", range(3))
 def test_gradients_of_every_part_but_the_aspect_ratio_are_right(seed: int):
     logits, truth = random_case(seed)
-    settings = LossSettings(box=BoxLoss.COORDINATES, ignore_iou=1.0)  # the ignored set must not change under the probe
+    settings = LossSettings(
+        box_loss=BoxLoss.COORDINATES, ignore_iou=1.0
+    )  # the ignored set must not change under the probe
 
     def total(x: torch.Tensor) -> torch.Tensor:
         return yolo_loss([x], truth, [HEAD], INPUT_HW, settings).total

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,10 @@ from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
 from yolov3_trt.models.transfer import spec_with_classes, weights_with_classes
 from yolov3_trt.reference import module_from_spec
 from yolov3_trt.spec import ModelSpec
-from yolov3_trt.training.augment import Augmentation
 from yolov3_trt.training.cfg_keys import unused_keys
 from yolov3_trt.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolov3_trt.training.learner import initial_weights
-from yolov3_trt.training.settings import TrainSettings
+from yolov3_trt.training.settings import Augmentation, TrainSettings
 from yolov3_trt.training.train import TrainingRun
 from yolov3_trt.training.watcher import Stopped, Watcher
 
@@ -121,7 +120,7 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path):
         learning_rate=0.003,
         warmup_epochs=0.5,
         val_every=8,
-        augmentation=NONE,
+        **asdict(NONE),
         average_decay=0.95,
     )
     history = start(data, tmp_path / "run", settings, shapes(input_hw=(192, 192))).run()
@@ -322,7 +321,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path):
         def __reduce__(self) -> tuple[Any, ...]:
             return (os.mkdir, (str(tmp_path / "harm"),))
 
-    torch.save({"format": 1, "settings": Harmful()}, tmp_path / "checkpoint.pt")
+    torch.save({"format": 2, "settings": Harmful()}, tmp_path / "checkpoint.pt")
     with pytest.raises(TrainingError, match="not a checkpoint of this program, or damaged"):
         load_checkpoint(tmp_path / "checkpoint.pt")
     assert not (tmp_path / "harm").exists()
@@ -389,9 +388,9 @@ def test_classifiers_and_other_class_counts_are_refused(few: DataSet, tmp_path: 
 @pytest.mark.parametrize(
     "args, message",
     [
-        (("--resume", ".", "--epochs", "5"), "goes not with --resume, which takes everything from the checkpoint"),
+        (("--resume", ".", "--epochs", "5"), "given with resume, which takes everything from the checkpoint"),
         ((), "expected a built-in model or a .cfg"),
-        (("--model", "shapes", "--from-scratch", "--weights", "x.weights"), "goes not with --weights"),
+        (("--model", "shapes", "--from-scratch", "--weights", "x.weights"), "given with weights; give one of them"),
     ],
     ids=["resume-and-epochs", "no-model", "scratch-and-weights"],
 )
@@ -529,9 +528,7 @@ def test_fine_tuning_a_real_model_on_two_classes_lowers_the_loss_and_keeps_the_a
     spec = spec_with_classes(model.spec, 2)
     transfer = weights_with_classes(model.spec, model.weights, model.class_names, spec, few.class_names, 0)
     assert (transfer.kept_classes, transfer.new_classes) == (("person", "chair"), ())
-    settings = TrainSettings(
-        epochs=4, batch_size=8, learning_rate=3e-4, warmup_epochs=1, augmentation=Augmentation(mosaic=0, scale=0.2)
-    )
+    settings = TrainSettings(epochs=4, batch_size=8, learning_rate=3e-4, warmup_epochs=1, mosaic=0, scale=0.2)
     run = TrainingRun.start((spec, transfer.weights), few, settings, tmp_path / "run")
     before = run.validate()
     history = run.run()

@@ -10,7 +10,7 @@ from yolov3_trt.cli.bench_text import bench_text
 from yolov3_trt.cli.data_options import AnnotationsOption, DataOption, SkipFaultyOption, SplitOption, sets_from_options
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, writable
-from yolov3_trt.cli.output import say, track, write_result
+from yolov3_trt.cli.output import reporter, say, write_result
 from yolov3_trt.settings import DetectSettings
 
 
@@ -70,42 +70,33 @@ def bench(
     A row that finds something else than the reference does is marked, and the exit code is 1; so it is where an artifact
     does not run here. --weights, --names and --input-size are for the artifacts that are models.
     """
-    from yolov3_trt.errors import SettingError
     from yolov3_trt.jobs.benchmark import benchmark
     from yolov3_trt.report import check_report_path, write_benchmark_report
-    from yolov3_trt.reporter import Reporter
-    from yolov3_trt.settings import settings_from
 
     if report is not None:
         check_report_path(report)
-    model = {name: settings.pop(name) for name in ("weights", "names", "input_size")}
-    try:
-        (detect,) = settings_from(settings, DetectSettings)
-        pictures, labelled = sets_from_options(images, data, split, annotations, skip_faulty=skip_faulty)
-        result = benchmark(
-            artifacts,
-            images=pictures,
-            data=labelled,
-            reference=reference,
-            torch_variants=torch_variants,
-            device=device,
-            backend=backend or (),
-            precision=precision or (),
-            onnxruntime_devices=onnxruntime_devices,
-            baselines=baselines,
-            **model,
-            detect=detect,
-            frames=frames,
-            warmup=warmup,
-            duration=duration,
-            batch=batch,
-            threads=threads,
-            roofline=roofline,
-            trust=trust,
-            reporter=Reporter(say, track),
-        )
-    except SettingError as exc:
-        raise typer.BadParameter(exc.problem, param_hint=f"--{exc.setting.replace('_', '-')}") from None
+    pictures, labelled = sets_from_options(images, data, split, annotations, skip_faulty=skip_faulty)
+    result = benchmark(
+        artifacts,
+        images=pictures,
+        data=labelled,
+        reference=reference,
+        torch_variants=torch_variants,
+        device=device,
+        backend=backend or (),
+        precision=precision or (),
+        onnxruntime_devices=onnxruntime_devices,
+        baselines=baselines,
+        frames=frames,
+        warmup=warmup,
+        duration=duration,
+        batch=batch,
+        threads=threads,
+        roofline=roofline,
+        trust=trust,
+        reporter=reporter(),
+        **settings,
+    )
     command = ["yolov3_trt", *sys.argv[1:]]
     if report is not None:
         write_benchmark_report(report, result, command)

@@ -15,8 +15,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
+from yolov3_trt.arguments import Range, path, setting, text
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
+from yolov3_trt.training.settings import Augmentation, LossSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class ModelOptions:
         input_size: input size in px, one number or WIDTHxHEIGHT; by default the model's own.
     """
 
-    weights: Path | None = None
-    names: str | None = None
-    input_size: str | None = None
+    weights: Path | None = setting(path, metavar="FILE")
+    names: str | None = setting(text, metavar="FILE")
+    input_size: str | None = setting(text, metavar="N|WIDTHxHEIGHT")
 
 
 _PANELS: dict[type[Any], str] = {
@@ -41,31 +43,10 @@ _PANELS: dict[type[Any], str] = {
     DetectSettings: "Detection",
     Selection: "Detection",
     EngineSettings: "TensorRT",
+    TrainSettings: "Training",
+    LossSettings: "Training",
+    Augmentation: "Augmentation",
 }
-_PANEL_OF = {"float_layers": "INT8", "float_precision": "INT8"}
-_METAVARS = {
-    "weights": "FILE",
-    "names": "FILE",
-    "input_size": "N|WIDTHxHEIGHT",
-    "batch": "N|MIN:OPT:MAX",
-    "frame_size": "WIDTHxHEIGHT",
-    "float_layers": "N,N,...",
-    "table": "FILE",
-    "classes": "NAME[:CONF],...",
-    "min_size": "WIDTHxHEIGHT",
-    "zones": "FILE",
-    "images": "SOURCE",
-    "timing_cache": "FOLDER",
-    "workspace_mib": "MIB",
-    "dla_core": "CORE",
-    "compute_capabilities": "8.6,8.9,...",
-}
-
-_LIMITS: dict[str, dict[str, Any]] = {
-    "conf": {"min": 0.0, "max": 1.0},
-    "iou": {"min": 0.0, "max": 1.0},
-    "max_detections": {"min": 1},
-}  # for `--help`
 
 _Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
@@ -103,25 +84,38 @@ def takes(*groups: type[Any], without: frozenset[str] | set[str] = frozenset()) 
 def options_of(group: type[Any]) -> dict[str, Any]:
     """What Typer is told of each setting of a class, by name."""
     types, helps = get_type_hints(group), attribute_texts(group)
-    return {item.name: _option(group, item, types[item.name], helps[item.name]) for item in dataclasses.fields(group)}
+    home = {name: owner for owner in reversed(group.__mro__) for name in vars(owner).get("__annotations__", {})}
+    return {
+        item.name: _option(_PANELS[home[item.name]], item, types[item.name], helps[item.name])
+        for item in sorted(
+            dataclasses.fields(group), key=lambda item: home[item.name] is not group
+        )  # its own come first
+        if item.metadata["option"]
+    }
 
 
-def _option(group: type[Any], item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
-    kind = _simple_type(hint)
+def _option(panel: str, item: "dataclasses.Field[Any]", hint: Any, text: str) -> Any:
+    kind, check, default = _simple_type(hint), item.metadata["check"], item.default
+
+    def checked(value: Any) -> Any:
+        if value is not None:
+            check(item.name, value)  # refused before anything is opened; the job makes of it what it stands for
+        return value
+
     flag = f"--{item.name.replace('_', '-')}"
-    if kind is bool and item.default is True:
+    if kind is bool and default is True:
         flag = f"{flag}/--no-{flag[2:]}"
         text = f"{text} On by default."
-    elif isinstance(item.default, (Enum, str)):
-        text = f"{text} Default: {item.default.value if isinstance(item.default, Enum) else item.default}."
+    elif isinstance(default, (Enum, str, int, float)) and kind is not bool:
+        text = f"{text} Default: {default.value if isinstance(default, Enum) else default}."
     return Annotated[
         kind | None,
         typer.Option(
             flag,
             help=text,
-            metavar=_METAVARS.get(item.name),
-            **_LIMITS.get(item.name, {}),
-            rich_help_panel=_PANEL_OF.get(item.name, _PANELS[group]),
+            metavar=item.metadata["metavar"] or (str(check) if isinstance(check, Range) else None),
+            callback=checked,
+            rich_help_panel=item.metadata["panel"] or panel,
             case_sensitive=False,
             show_default=False,
         ),
@@ -140,11 +134,12 @@ def _simple_type(hint: Any) -> Any:
 
 
 def attribute_texts(group: type[Any]) -> dict[str, str]:
-    """The entries under `Attributes:` of a class's docstring, each as whole sentences."""
-    doc = inspect.getdoc(group) or ""
-    block = re.search(r"^Attributes:\n((?:    .*\n|\n)*)", doc + "\n", re.MULTILINE)
+    """The entries under `Attributes:` of the docstrings of a class and its bases, each as whole sentences."""
     found: dict[str, str] = {}
-    for name, text in re.findall(r"^    (\w+): (.*(?:\n     .*)*)", block[1] if block else "", re.MULTILINE):
-        words = " ".join(text.split())
-        found[name] = words[:1].upper() + words[1:]
+    for owner in reversed(group.__mro__):
+        doc = inspect.cleandoc(vars(owner).get("__doc__") or "")
+        block = re.search(r"^Attributes:\n((?:    .*\n|\n)*)", doc + "\n", re.MULTILINE)
+        for name, words in re.findall(r"^    (\w+): (.*(?:\n     .*)*)", block[1] if block else "", re.MULTILINE):
+            line = " ".join(words.split())
+            found[name] = line[:1].upper() + line[1:]
     return found

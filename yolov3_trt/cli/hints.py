@@ -1,5 +1,6 @@
 """Wrong usage, answered in the words of this command line: what another tool calls otherwise, and a setting by its option."""
 
+import re
 from typing import Any
 
 import typer
@@ -62,7 +63,7 @@ class HelpfulVerbs(Verbs):
             verb = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
             shown = option_of(verb, exc.setting)
             inner = None if verb is None else verb.make_context(verb.name, [], parent=ctx, resilient_parsing=True)
-            raise typer.BadParameter(exc.problem, ctx=inner, param_hint=shown) from exc
+            raise typer.BadParameter(_in_options(verb, exc.problem), ctx=inner, param_hint=shown) from exc
         except _UsageError as exc:
             unknown = getattr(exc, "option_name", None)
             if hasattr(exc, "possibilities") and unknown and exc.ctx is not None:
@@ -90,6 +91,14 @@ def option_of(verb: Any, setting: str) -> str:
         if parameter.name == setting:
             return _place(parameter) if is_argument(parameter) else max(parameter.opts, key=len)
     return f"--{setting.replace('_', '-')}"
+
+
+def _in_options(verb: Any, problem: str) -> str:
+    """A text with the settings that cannot be taken for words (`input_stage`) as the options they were typed as."""
+    names = {parameter.name for parameter in (verb.params if verb is not None else ())}
+    return re.sub(
+        r"\b[a-z]+(?:_[a-z]+)+\b", lambda found: option_of(verb, found[0]) if found[0] in names else found[0], problem
+    )
 
 
 def is_argument(parameter: Any) -> bool:

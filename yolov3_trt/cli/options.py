@@ -5,17 +5,13 @@ Choices whose enums live beside NumPy code, which `--help` must not import, are 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 _Target = TypeVar("_Target", bound=str | Path | None)
 BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "opencv", "openvino"]
 RunPrecisionName = Literal["fp32", "bf16", "fp16"]
-BoxLossName = Literal["ciou", "coordinates"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 OUTPUT = "Output"  # a panel of `--help`
@@ -80,10 +76,6 @@ ArtifactArgument = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx, an .engine or triton://HOST:PORT/MODEL.")
 ]
 WeightsOption = Annotated[str | None, typer.Option(help="Darknet .weights; default: beside the .cfg, or in the cache.")]
-NamesOption = Annotated[str | None, typer.Option(help="Class names: a file with one a line, `coco` or `voc`.")]
-InputSizeOption = Annotated[
-    str | None, typer.Option(metavar="N|WIDTHxHEIGHT", help="Input size in px; default: the model's.")
-]
 BackendOption = Annotated[BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.")]
 RunPrecisionOption = Annotated[

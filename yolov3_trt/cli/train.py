@@ -10,25 +10,17 @@ import typer
 
 from yolov3_trt.cli.data_options import SkipFaultyOption, checking, faults_told, list_skipped, tell_notes, there
 from yolov3_trt.cli.ending import ended_by_signals, exit_code
-from yolov3_trt.cli.options import (
-    BoxLossName,
-    DeviceName,
-    InputSizeOption,
-    JsonOption,
-    NamesOption,
-    WeightsOption,
-    readable,
-    writable,
-)
+from yolov3_trt.cli.groups import ModelOptions, takes
+from yolov3_trt.cli.options import DeviceName, JsonOption, readable, writable
 from yolov3_trt.cli.output import progress_bar, reporter, say, table, write_result
+from yolov3_trt.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from yolov3_trt.training.settings import TrainSettings
     from yolov3_trt.training.watcher import StepReport
 
 
+@takes(ModelOptions, TrainSettings)
 def train(
-    context: typer.Context,
     data: Annotated[
         Path,
         typer.Option(
@@ -43,34 +35,15 @@ def train(
     ] = None,
     skip_faulty: SkipFaultyOption = False,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Built-in model or a .cfg; see `models`.")] = None,
-    weights: WeightsOption = None,
-    names: NamesOption = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights.")] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Go on with the run in this folder.", callback=readable("--resume", is_folder=True)
+            metavar="DIR",
+            help="Go on with the run in this folder; all but the data set comes from there.",
+            callback=readable("--resume", is_folder=True),
         ),
     ] = None,
-    input_size: InputSizeOption = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 100,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Peak learning rate.")] = 0.005,
-    warmup_epochs: Annotated[float, typer.Option(min=0, help="Epochs that the learning rate rises to its peak.")] = 2.0,
-    box_loss: Annotated[BoxLossName, typer.Option(help="`coordinates` is the paper's.")] = "ciou",
-    prior_iou: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Priors more like an object than this learn from it too; 1: the best only."),
-    ] = 1.0,
-    mosaic: Annotated[float, typer.Option(min=0, max=1, help="Share of samples made of four pictures.")] = 1.0,
-    flip: Annotated[float, typer.Option(min=0, max=1, help="Share of samples mirrored left to right.")] = 0.5,
-    scale: Annotated[float, typer.Option(min=0, max=0.99, help="Size varies by up to this share.")] = 0.5,
-    translate: Annotated[float, typer.Option(min=0, max=1, help="Position varies by up to this share.")] = 0.1,
-    hue: Annotated[float, typer.Option(min=0, max=1, help="Hue varies by up to this share of the circle.")] = 0.015,
-    saturation: Annotated[float, typer.Option(min=0, max=1, help="Saturation varies by up to this share.")] = 0.7,
-    value: Annotated[float, typer.Option(min=0, max=1, help="Brightness varies by up to this share.")] = 0.4,
-    val_every: Annotated[int, typer.Option(min=1, help="Epochs between validations.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of weights, order and augmentation.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="Where to train; auto: a CUDA GPU if there is one.")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and augment pictures.")] = 2,
     cache_mib: Annotated[int, typer.Option(min=0, help="Memory for pictures, so that they are read once.")] = 512,
@@ -81,48 +54,19 @@ def train(
         ),
     ] = None,
     json: JsonOption = None,
+    **settings: Any,
 ) -> None:
     """Train or fine-tune a model on a labelled data set; writes a Darknet .cfg and .weights.
 
     Ctrl-C and SIGTERM stop after the current step; `--resume` goes on from there, as it does after a crash.
     """
-    from yolov3_trt.errors import require
-
-    require("torch", extra="train")
     from yolov3_trt.data.reading import load_data_set
+    from yolov3_trt.errors import require
+    from yolov3_trt.jobs.train import check_start
     from yolov3_trt.jobs.train import train as job
 
-    told: dict[str, Any] = {}
-    if resume is not None:
-        _refuse_with_resume(context)
-    elif model is None:
-        raise typer.BadParameter("expected a built-in model or a .cfg (or --resume DIR)", param_hint="--model")
-    elif from_scratch and weights:
-        raise typer.BadParameter("goes not with --weights", param_hint="--from-scratch")
-    else:
-        told = {
-            "model": model,
-            "weights": weights,
-            "names": names,
-            "input_size": input_size,
-            "from_scratch": from_scratch,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "warmup_epochs": warmup_epochs,
-            "box_loss": box_loss,
-            "prior_iou": prior_iou,
-            "mosaic": mosaic,
-            "flip": flip,
-            "scale": scale,
-            "translate": translate,
-            "hue": hue,
-            "saturation": saturation,
-            "value": value,
-            "val_every": val_every,
-            "seed": seed,
-            "folder": output,
-        }
+    require("torch", extra="train")
+    check_start(resume, from_scratch, model=model, folder=output, **settings)  # before the pictures are read
     with faults_told():
         data_set = load_data_set(data, checking, split=split, skip_faulty=skip_faulty)
     tell_notes(data_set.notes)
@@ -135,31 +79,22 @@ def train(
 
     with ended_by_signals(stop), _progress(lambda: bool(asked)) as watcher:
         result = job(
+            model,
+            output,
             data=data_set,
             resume=resume,
+            from_scratch=from_scratch,
             device=device,
             workers=workers,
             cache_mib=cache_mib,
             watcher=watcher,
             reporter=reporter(),
-            **told,
+            **settings,
         )
     if not result.finished:
         say(f"stopped; go on with: yolov3_trt train --data {data} --resume {result.path.parent}")
         raise typer.Exit(exit_code(asked[0]))
     write_result(json, result.to_json(), _summary(result.path.with_suffix(""), result.best))
-
-
-def _refuse_with_resume(context: typer.Context) -> None:
-    """Everything but --data comes from the checkpoint; an option that would be ignored is refused."""
-    allowed = {"data", "split", "skip_faulty", "resume", "device", "workers", "cache_mib", "json"}
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in allowed and source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(
-                "goes not with --resume, which takes everything from the checkpoint",
-                param_hint=f"--{name.replace('_', '-')}",
-            )
 
 
 @contextmanager

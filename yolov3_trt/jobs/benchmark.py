@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yolov3_trt.arguments import flag, integer, number, one_of, size, text
+from yolov3_trt.arguments import MAX_COUNT, flag, integer, number, one_of, size, text
 from yolov3_trt.backends import BackendName, DeviceName, RunPrecision
 from yolov3_trt.backends.torch_options import TorchOptions
 from yolov3_trt.benchmarking.frames import Frames, generated_frames, read_frames
@@ -30,7 +30,7 @@ from yolov3_trt.jobs.benchmark_steps import Benchmark, Schedule
 from yolov3_trt.jobs.opening import Artifact, artifacts_from, sets_from, several
 from yolov3_trt.models import is_model
 from yolov3_trt.reporter import SILENT, Reporter
-from yolov3_trt.settings import MAX_COUNT, DetectSettings
+from yolov3_trt.settings import DetectSettings, settings_from
 
 BASELINES = (OPENCV,)
 DEVICES = ("cpu", "cuda")
@@ -58,7 +58,6 @@ def benchmark(
     weights: str | os.PathLike[str] | None = None,
     names: str | None = None,
     input_size: Any = None,
-    detect: DetectSettings | None = None,
     frames: int = 50,
     warmup: int = 5,
     duration: float | None = None,
@@ -67,6 +66,7 @@ def benchmark(
     roofline: bool = True,
     trust: bool = False,
     reporter: Reporter = SILENT,
+    **settings: Any,
 ) -> BenchmarkResult:
     """Time artifacts on the same pictures, in interleaved rounds, and compare what they find with a reference.
 
@@ -91,7 +91,6 @@ def benchmark(
         weights: of the artifacts that are models; so are the next two. See `open_detector`.
         names: class names of models.
         input_size: of models, px.
-        detect: thresholds and the like of all rows.
         frames: timed calls of each row.
         warmup: calls of each row before those.
         duration: time for so many seconds in all, in place of `frames`.
@@ -100,6 +99,7 @@ def benchmark(
         roofline: measure what the machine can do at most.
         trust: of engines, see `open_backend`.
         reporter: is told how it gets on.
+        settings: any of `DetectSettings`, for all rows.
 
     Raises:
         SettingError: an argument has no such value.
@@ -109,6 +109,7 @@ def benchmark(
     >>> result = benchmark(["yolov3.onnx", "yolov3.engine"], images="photos/")  # doctest: +SKIP
     >>> result.rows[0].timings.latency_ms["p50"]  # doctest: +SKIP
     """
+    (detect,) = settings_from(settings, DetectSettings)
     on = one_of("device", device, DeviceName)
     own_device = default_device() if on is DeviceName.AUTO else on.value
     config = BenchmarkConfig(
@@ -116,7 +117,7 @@ def benchmark(
         weights=None if weights is None else text("weights", weights),
         names=names,
         input_size=None if input_size is None else size("input_size", input_size),
-        detect=detect or DetectSettings(),
+        detect=detect,
         device=own_device,
         torch_variants=_variants(torch_variants, own_device),
         backends=_chosen("backend", backend, GRAPH_BACKENDS) or GRAPH_BACKENDS[:1],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yolov3_trt.arguments import flag, integer, number
+from yolov3_trt.arguments import MAX_COUNT, flag, integer, number
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.benchmarking.machine import machine
 from yolov3_trt.data.images import load_image, save_image
@@ -25,7 +25,7 @@ from yolov3_trt.jobs.opening import Artifact, Opening, artifacts_from, sets_from
 from yolov3_trt.report.gallery import drawn_pictures
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.selection import Selection
-from yolov3_trt.settings import MAX_COUNT, DetectSettings, settings_from
+from yolov3_trt.settings import DetectSettings, settings_from
 
 MAX_RESAMPLES = 100_000
 _ALL = Selection()

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.arguments import flag, integer, number, one_of, text
+from yolov3_trt.arguments import flag, integer, one_of, text
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import size as size_of
 from yolov3_trt.backends import DeviceName
@@ -15,21 +15,11 @@ from yolov3_trt.data.reading import load_data_set
 from yolov3_trt.errors import SettingError, require
 from yolov3_trt.files import Written
 from yolov3_trt.reporter import SILENT, Reporter
-from yolov3_trt.settings import MAX_COUNT
-from yolov3_trt.training.augment import Augmentation
+from yolov3_trt.settings import settings_from
 from yolov3_trt.training.cfg_keys import unused_keys
-from yolov3_trt.training.settings import BoxLoss, LossSettings, TrainSettings
+from yolov3_trt.training.settings import TrainSettings
 from yolov3_trt.training.watcher import Stopped, Watcher
 
-_AUGMENTATION = tuple(item.name for item in fields(Augmentation))
-_LOSS = {"box_loss": "box", "prior_iou": "prior_iou"}
-_WHOLE = {"epochs": 1, "batch_size": 1, "val_every": 1, "seed": 0}  # each from this on
-_NUMBERS = {
-    "learning_rate": (1e-9, 1e9),
-    "warmup_epochs": (0.0, 1e9),
-    "prior_iou": (0.0, 1.0),
-    **{name: (0.0, 0.99 if name == "scale" else 1.0) for name in _AUGMENTATION},
-}
 _MAX_CACHE_MIB = 1 << 20
 
 
@@ -60,6 +50,7 @@ def train(
     *,
     data: str | os.PathLike[str] | DataSet,
     split: str | None = None,
+    skip_faulty: bool = False,
     resume: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     names: str | os.PathLike[str] | None = None,
@@ -79,6 +70,7 @@ def train(
         folder: of the run; None: `runs/train`.
         data: a labelled set, see `data.labelled_set`: a YOLO data.yaml, a Darknet .data file, a COCO JSON, a VOC folder.
         split: which part of it is validated on; None: `val`, where there is one.
+        skip_faulty: leave out faulty labels and pictures, which is said, instead of refusing the set.
         resume: folder of a run to go on with; everything but `data` comes from there.
         weights: Darknet `.weights` to begin with; so are the next two of the model, see `load_model`.
         names: of the classes of those weights.
@@ -90,8 +82,8 @@ def train(
         watcher: is told of each step and epoch, and may stop the run.
         reporter: is told how it gets on.
         settings: `epochs`, `batch_size`, `learning_rate` (its peak), `warmup_epochs`, `val_every`, `seed`, `prior_iou`,
-            `box_loss` (`ciou` or `coordinates`); and how far samples vary: `mosaic`, `flip`, `scale`, `translate`, `hue`,
-            `saturation`, `value`. See `training.settings.TrainSettings`.
+            `box_loss` (`ciou` or `coordinates`); how far samples vary: `mosaic`, `flip`, `scale`, `translate`, `hue`,
+            `saturation`, `value`; and the others of `training.settings.TrainSettings`.
 
     Raises:
         SettingError: an argument has no such value, or does not go with another.
@@ -111,22 +103,13 @@ def train(
         integer("workers", workers, 1, 1024),
         integer("cache_mib", cache_mib, 0, _MAX_CACHE_MIB) * 2**20,
     )
-    told = train_settings(settings)
     model, weights, names = (
         None if value is None else text(name, value)
         for name, value in (("model", model), ("weights", weights), ("names", names))
     )
-    from_scratch = flag("from_scratch", from_scratch)
-    if resume is not None:
-        start = {"model": model, "folder": folder, "weights": weights, "names": names, "input_size": input_size}
-        for name, value in {**start, "from_scratch": from_scratch or None, **settings}.items():
-            if value is not None:
-                raise SettingError(name, "given with resume, which takes everything from the checkpoint; leave it out")
-    elif model is None:
-        raise SettingError("model", "missing; expected a built-in model or a .cfg, or resume")
-    elif from_scratch and weights is not None:
-        raise SettingError("from_scratch", "given with weights; give one of them")
-    data_set = _read(data, split, reporter)
+    begin_with = {"model": model, "folder": folder, "weights": weights, "names": names, "input_size": input_size}
+    told = check_start(resume, from_scratch, **begin_with, **settings)
+    data_set = _read(data, split, flag("skip_faulty", skip_faulty), reporter)
     if resume is not None:
         run = TrainingRun.resume(path_of("resume", resume), data_set, resources)
         reporter.say(f"resuming {resume}: {len(run.history)} of {run.settings.epochs} epochs done, step {run.step}")
@@ -157,40 +140,47 @@ def train(
     return Trained(run.output / f"{run.name}.cfg", _best(run.history), tuple(run.history), finished)
 
 
+def check_start(resume: Any, from_scratch: Any, **given: Any) -> TrainSettings:
+    """Refuse at once what `train` cannot begin with.
+
+    Args:
+        resume: see `train`.
+        from_scratch: see `train`.
+        given: the other arguments of `train` that are of the model, and its settings.
+
+    Raises:
+        SettingError: an argument has no such value, or does not go with another.
+    """
+    start = ("model", "folder", "weights", "names", "input_size")
+    told: TrainSettings
+    (told,) = settings_from({name: value for name, value in given.items() if name not in start}, TrainSettings)
+    if flag("from_scratch", from_scratch):
+        given["from_scratch"] = True
+    if resume is not None:
+        for name, value in given.items():
+            if value is not None:
+                raise SettingError(name, "given with resume, which takes everything from the checkpoint; leave it out")
+    elif given["model"] is None:
+        raise SettingError("model", "missing; expected a built-in model or a .cfg, or resume")
+    elif from_scratch and given["weights"] is not None:
+        raise SettingError("from_scratch", "given with weights; give one of them")
+    return told
+
+
 def _best(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The epoch whose weights are kept: the last of the best, and of all where nothing was validated."""
     return max(reversed(history), key=lambda entry: entry.get("AP") or 0.0, default={})
 
 
-def _read(data: str | os.PathLike[str] | DataSet, split: str | None, reporter: Reporter) -> DataSet:
+def _read(data: str | os.PathLike[str] | DataSet, split: str | None, skip_faulty: bool, reporter: Reporter) -> DataSet:
     if isinstance(data, DataSet):
         return data
     data_set = load_data_set(
-        path_of("data", data), lambda items: reporter.track(items, "checking pictures", None), split=split
+        path_of("data", data),
+        lambda items: reporter.track(items, "checking pictures", None),
+        split=split,
+        skip_faulty=skip_faulty,
     )
     for note in data_set.notes:
         reporter.say(f"note: {note}")
     return data_set
-
-
-def train_settings(given: Mapping[str, Any]) -> TrainSettings:
-    """The settings of a run by their flat names; None keeps a default.
-
-    Raises:
-        TypeError: there is no setting of that name.
-        SettingError: a value is out of its range.
-    """
-    checked = {name: _checked(name, value) for name, value in given.items() if value is not None}
-    augmentation = {name: checked.pop(name) for name in _AUGMENTATION if name in checked}
-    loss = {ours: checked.pop(name) for name, ours in _LOSS.items() if name in checked}
-    return TrainSettings(**checked, loss=LossSettings(**loss), augmentation=Augmentation(**augmentation))
-
-
-def _checked(name: str, value: Any) -> Any:
-    if name == "box_loss":
-        return one_of(name, value, BoxLoss)
-    if name in _WHOLE:
-        return integer(name, value, _WHOLE[name], MAX_COUNT)
-    if name in _NUMBERS:
-        return number(name, value, *_NUMBERS[name])
-    raise TypeError(f"there is no setting {name!r} here; expected some of box_loss, {', '.join((*_WHOLE, *_NUMBERS))}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from yolov3_trt.arguments import flag, integer, number, shown, text
+from yolov3_trt.arguments import MAX_COUNT, flag, integer, number, shown, text
 from yolov3_trt.arguments import size as size_of
 from yolov3_trt.camera.frames import Result
 from yolov3_trt.camera.live import ReconnectPolicy
@@ -22,7 +22,7 @@ from yolov3_trt.errors import SettingError, Yolov3TrtError
 from yolov3_trt.jobs.opening import Artifact, several
 from yolov3_trt.masking import masked_address
 from yolov3_trt.selection import Selection
-from yolov3_trt.settings import MAX_COUNT, DetectSettings, settings_from
+from yolov3_trt.settings import DetectSettings, settings_from
 
 _DEFAULT_VIDEO_FPS = 30.0  # where no source says its own
 _MAX_S = 10 * 365 * 86_400.0

@@ -8,42 +8,24 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.data.images import load_image
 from yolov3_trt.data.labelled import LabelledFile
-from yolov3_trt.errors import TrainingError, require
+from yolov3_trt.errors import require
 from yolov3_trt.geometry import HW, FloatArray, Placement, cxcywh_to_xyxy
 from yolov3_trt.meta import Preprocess
 from yolov3_trt.preprocess import Image, fit_image
+from yolov3_trt.training.settings import Augmentation
 
 _LOG = logging.getLogger(__name__)
 
 _MIN_SIDE = 2.0  # input px; smaller objects are not worth learning
 _MIN_VISIBLE = 0.2  # of an object's area; of a smaller part nobody could tell what it is
 _HUES = 180  # OpenCV's full circle for uint8
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far samples vary. All zeros is none: the picture as inference sees it."""
-
-    mosaic: float = 1.0  # probability of four pictures in one
-    flip: float = 0.5  # probability of mirroring left to right
-    scale: float = 0.5  # gain in 1 - scale .. 1 + scale
-    translate: float = 0.1  # shift up to this fraction of the input, either way
-    hue: float = 0.015  # shift up to this fraction of the colour circle, either way
-    saturation: float = 0.7  # gain in 1 - saturation .. 1 + saturation
-    value: float = 0.4  # gain of the brightness in 1 - value .. 1 + value
-
-    def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            if not 0 <= value <= 1 or (name == "scale" and value == 1):
-                raise TrainingError(f"{name}={value}; expected 0..1" + (", less than 1" if name == "scale" else ""))
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ def unused_keys(content: bytes, settings: TrainSettings) -> Iterator[str]:
 
 def _instead(settings: TrainSettings) -> dict[str, str | float]:
     """By key: words, or the number that is used in its place."""
-    varied, schedule = settings.augmentation, "the learning rate falls by half a cosine"
+    schedule = "the learning rate falls by half a cosine"
     return {
         "batch": f"--batch-size {settings.batch_size} is",
         "subdivisions": "each batch is one step",
@@ -49,17 +49,17 @@ def _instead(settings: TrainSettings) -> dict[str, str | float]:
         "momentum": settings.momentum,
         "decay": settings.weight_decay,
         "angle": 0.0,
-        "saturation": f"--saturation {varied.saturation:g} is",
-        "exposure": f"--value {varied.value:g} is",
-        "hue": f"--hue {varied.hue:g} is",
-        "jitter": f"--scale {varied.scale:g} and --translate {varied.translate:g} are",
+        "saturation": f"--saturation {settings.saturation:g} is",
+        "exposure": f"--value {settings.value:g} is",
+        "hue": f"--hue {settings.hue:g} is",
+        "jitter": f"--scale {settings.scale:g} and --translate {settings.translate:g} are",
         "random": _SAME_SIZE,
-        "mosaic": f"--mosaic {varied.mosaic:g} is",
-        "flip": f"--flip {varied.flip:g} is",
+        "mosaic": f"--mosaic {settings.mosaic:g} is",
+        "flip": f"--flip {settings.flip:g} is",
         "mixup": 0.0,
         "cutmix": 0.0,
-        "iou_thresh": f"--prior-iou {settings.loss.prior_iou:g} is",
-        "iou_loss": f"--box-loss {settings.loss.box.value} is",
+        "iou_thresh": f"--prior-iou {settings.prior_iou:g} is",
+        "iou_loss": f"--box-loss {settings.box_loss.value} is",
         "label_smooth_eps": 0.0,
         "ema_alpha": settings.average_decay,
     }

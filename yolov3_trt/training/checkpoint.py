@@ -10,7 +10,7 @@ import torch
 from yolov3_trt.errors import OutputError, TrainingError
 from yolov3_trt.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass

@@ -77,7 +77,7 @@ class Learner:
             group["lr"] = learning_rate
         with torch.autocast(self.device.type, torch.float16, enabled=self._mixed_precision):
             outputs = self.network(images)
-        loss = yolo_loss(outputs, objects, self._spec.heads, self._spec.input_hw, self._settings.loss)
+        loss = yolo_loss(outputs, objects, self._spec.heads, self._spec.input_hw, self._settings)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss.total).backward()
         self._scaler.unscale_(self._optimizer)

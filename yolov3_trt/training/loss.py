@@ -61,7 +61,7 @@ def yolo_loss(
         if not len(assignment.objects):
             continue
         logits = grid[chosen.place]  # (P, 5 + C)
-        wrong = _ciou_loss if settings.box is BoxLoss.CIOU else _coordinate_loss
+        wrong = _ciou_loss if settings.box_loss is BoxLoss.CIOU else _coordinate_loss
         box = box + wrong(logits, chosen, head, input_hw).sum()
         one_hot = F.one_hot(chosen.class_ids, head.num_classes).to(grid.dtype)
         classes = classes + F.binary_cross_entropy_with_logits(logits[:, 5:], one_hot, reduction="sum")

@@ -68,7 +68,7 @@ class TrainingRun:
         self.resources = resources or Resources()
         self.output, self.data, self.name, self.cfg = output, data, state.name, state.cfg
         with _damage_told(output):
-            self.settings = TrainSettings.from_plain(state.settings)
+            self.settings = TrainSettings(**state.settings)
             self.spec = parse_cfg(self.cfg.encode(), name=state.name, file=f"{output / state.name}.cfg")
         self.device = torch.device(self.resources.device)
         self._learner = Learner(self.spec, self.settings, self.device, output)
@@ -80,7 +80,7 @@ class TrainingRun:
             data.train,
             self.spec.input_hw,
             meta_from_spec(self.spec, data.class_names).preprocess,
-            self.settings.augmentation,
+            self.settings,
             seed=self.settings.seed,
             cache_bytes=self.resources.cache_bytes,
         )
