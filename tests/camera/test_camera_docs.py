@@ -41,7 +41,7 @@ def commands() -> list[str]:
 
 
 def test_the_page_and_the_examples_have_commands():
-    assert len(commands()) == 12
+    assert len(commands()) == 14
 
 
 @pytest.mark.parametrize("command", commands())
@@ -56,6 +56,8 @@ def test_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest
     sinks = [uri for uri in split_uris(parsed["sink"] or ["window"]) if uri.endswith(LOCAL_SINKS)]
     others = set(split_uris(parsed["sink"] or ["window"])) - set(sinks)
     pages = {"http://127.0.0.1:8080", "http://0.0.0.0:8080", "http://0.0.0.0:8080?password_file=page-password"}
-    assert others <= {"window", *pages}
+    programs = {"mosquitto_pub", "sh"}
+    commands = [shlex.split(uri.removeprefix("exec:"))[0] for uri in others if uri.startswith("exec:")]
+    assert set(commands) <= programs and {uri for uri in others if "exec:" not in uri} <= {"window", *pages}
     with open_sinks(sinks, fps=30, stats=dict, sources=sources):
         pass

@@ -322,7 +322,7 @@ def test_page_takes_names_and_the_first_line_of_a_file_as_its_password(tmp_path:
 
 FORMS = (
     "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi or NAME.mkv, NAME-%Y%m%d-%H%M%S.mp4?segment=10min&keep_days=14, "
-    "NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout) or FOLDER/?every=1&keep=1000"
+    "NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout), exec:PROGRAM or FOLDER/?every=1&keep=1000"
 )
 
 

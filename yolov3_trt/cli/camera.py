@@ -45,7 +45,7 @@ def camera(
         typer.Option(
             metavar="URI[,URI...]",
             help="window, http://127.0.0.1:8080, FILE.mp4 (.mkv, .avi), FILE-%Y%m%d-%H%M%S.mp4?segment=10min, FILE.jsonl, "
-            "jsonl, FOLDER/; repeatable. Default: window.",
+            "jsonl, exec:PROGRAM, FOLDER/; repeatable. Default: window.",
         ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="End after so many results.")] = None,

@@ -187,7 +187,7 @@ def watch(
         sources: `0` or `/dev/video0` (USB camera), `csi://0`, `rtsp://...`, `http://...`, a video, a folder or glob, or
             `shapes://`; one or more, none: `0`. `NAME=URI` names a source.
         sinks: where results go besides: `window`, `http://127.0.0.1:8080`, `FILE.mp4`, `FILE-%Y%m%d-%H%M%S.mp4` for
-            segments, `FILE.jsonl`, `jsonl` for stdout, `FOLDER/`; see docs/camera.md.
+            segments, `FILE.jsonl`, `jsonl` for stdout, `exec:PROGRAM`, `FOLDER/`; see docs/camera.md.
         max_frames: end after so many results.
         duration: end after so many seconds.
         drop: late frames: `latest` drops all but the newest, `none` waits; None: those of live sources are dropped.

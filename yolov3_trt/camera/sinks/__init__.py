@@ -6,6 +6,7 @@ from yolov3_trt.camera.sinks.frames_folder import FramesSink
 from yolov3_trt.camera.sinks.group import SinkGroup
 from yolov3_trt.camera.sinks.http import HttpSink
 from yolov3_trt.camera.sinks.json_lines import JsonLinesSink, JsonLinesStream
+from yolov3_trt.camera.sinks.program import ProgramSink
 from yolov3_trt.camera.sinks.segments import SegmentsSink
 from yolov3_trt.camera.sinks.storage import Limits, NoRoom, PatientSink
 from yolov3_trt.camera.sinks.uri import open_sinks
@@ -22,6 +23,7 @@ __all__ = [
     "Limits",
     "NoRoom",
     "PatientSink",
+    "ProgramSink",
     "SegmentsSink",
     "Sink",
     "SinkGroup",

@@ -45,8 +45,10 @@ def row_of(result: Result) -> dict[str, Any]:
     }
 
 
-def _line(result: Result) -> str:
-    return json.dumps(row_of(result), allow_nan=False) + "\n"
+def lines_of(result: Result, *, only_events: bool = False) -> list[str]:
+    """The lines of a frame, each with its end; those of its events alone where only they are wanted."""
+    rows = [] if only_events else [row_of(result)]
+    return [json.dumps(row, allow_nan=False) + "\n" for row in rows]
 
 
 def _is_whole(line: bytes) -> bool:
@@ -99,7 +101,7 @@ class JsonLinesSink(Sink):
         Raises:
             OutputError: it cannot be written.
         """
-        self._pending.append(_line(result).encode())
+        self._pending += [line.encode() for line in lines_of(result)]
         if time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S:
             self._flush()
 
@@ -231,7 +233,7 @@ class JsonLinesStream(Sink):
             OutputError: it cannot be written.
         """
         try:
-            self._stream.write(_line(result))
+            self._stream.write("".join(lines_of(result)))
             self._stream.flush()
         except BrokenPipeError as exc:
             silence(self._stream)

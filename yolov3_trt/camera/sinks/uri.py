@@ -18,6 +18,7 @@ from yolov3_trt.camera.sinks.frames_folder import FramesSink
 from yolov3_trt.camera.sinks.group import SinkGroup
 from yolov3_trt.camera.sinks.http import HttpSink
 from yolov3_trt.camera.sinks.json_lines import JsonLinesSink, JsonLinesStream
+from yolov3_trt.camera.sinks.program import ProgramSink
 from yolov3_trt.camera.sinks.segments import SegmentsSink
 from yolov3_trt.camera.sinks.storage import Limits, PatientSink
 from yolov3_trt.camera.sinks.timed_names import has_time
@@ -29,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 _FORMS = (
     "window, http://127.0.0.1:8080, NAME.mp4, NAME.avi or NAME.mkv, NAME-%Y%m%d-%H%M%S.mp4?segment=10min&keep_days=14, "
-    "NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout) or FOLDER/?every=1&keep=1000"
+    "NAME.jsonl or NAME.jsonl?max_mb=100&keep=5, jsonl (on stdout), exec:PROGRAM or FOLDER/?every=1&keep=1000"
 )
 _FALLBACK_PORTS = range(8080, 8090)
 _SEGMENT_S = 600.0  # of a video whose name has the time in it
@@ -76,7 +77,8 @@ def open_sinks(
             that is the first line of a file, and with `name=NAME` the page answers to that host name too), `NAME.mp4`, `.mkv`
             or `.avi` (with several sources a video for each, `NAME-0.mp4` on, or `{source}` in the name stands for its name),
             with the time in the name (`NAME-%Y%m%d-%H%M%S.mp4?segment=10min`) a new one every ten minutes, `NAME.jsonl` (all
-            sources in one file; `NAME-%Y%m%d.jsonl`: one per day), `jsonl` for stdout, `FOLDER/` for pictures, of which
+            sources in one file; `NAME-%Y%m%d.jsonl`: one per day), `jsonl` for stdout,
+            `exec:PROGRAM` for the standard input of a program, `FOLDER/` for pictures, of which
             `?every=10&keep=1000` writes every tenth and keeps the newest thousand. What segments, lines and pictures may take
             of a disk: `keep` (files), `keep_days`, `keep_gb`, and `free_gb`, which stay free.
         fps: of videos of sources that name none.
@@ -103,6 +105,8 @@ def open_sinks(
 
 
 def _open(uri: str, loop: _Loop) -> list[Sink]:
+    if uri.startswith(("exec:", "exec?")):
+        return [_program(uri)]
     path, _, query = uri.partition("?")
     if uri == "window":
         return [_window_or_page(loop)]
@@ -228,6 +232,12 @@ def _folder(uri: str, path: str, query: str, loop: _Loop) -> Sink:
     return BackgroundSink(PatientSink(sink))
 
 
+def _program(uri: str) -> Sink:
+    head, _, command = uri.partition(":")
+    values = _values(head, head.partition("?")[2], "exec", {"queue": _count, "only": _events})
+    return ProgramSink(command, queue=values.get("queue", 10_000), only_events="only" in values)
+
+
 def _lines(uri: str, path: Path, query: str) -> Sink:
     values = _values(uri, query, "a file of lines", {"max_mb": _count, **_LIMITS})
     if has_time(path):
@@ -245,6 +255,12 @@ def _count(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,8}", text):
         raise ValueError("is not a number from 1")
     return int(text)
+
+
+def _events(text: str) -> str:
+    if text != "events":
+        raise ValueError("is not events")
+    return text
 
 
 def _amount(text: str) -> float:

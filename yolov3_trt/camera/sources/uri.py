@@ -19,6 +19,7 @@ from yolov3_trt.masking import masked_address
 
 _LOG = logging.getLogger(__name__)
 _DEFAULT = SourceOptions()
+_PROGRAM = re.compile(r"exec[:?]")  # a command with its own commas
 _NAMED = re.compile(r"\s*(\w[\w.-]{0,39})=(?!=)")
 _USER_BEGINS = re.compile(r"^[^@]*//[^/@]+:[^@]*$")  # an address up to a comma in its password, as it seems
 
@@ -71,11 +72,11 @@ def _open(uri: str, options: SourceOptions) -> Source | LiveSource:
 def split_uris(texts: Sequence[str]) -> list[str]:
     """Each text is a URI or several with commas between; a comma that belongs to a URI is written %2C.
 
-    A file whose name has commas is one, and commas before the `@` of an address are of its password.
+    A file whose name has commas is one, so is `exec:PROGRAM`, and commas before the `@` of an address are of its password.
     """
     uris: list[str] = []
     for text in texts:
-        if Path(text).exists():
+        if _PROGRAM.match(text) or Path(text).exists():
             uris.append(text)
             continue
         parts = deque(part.strip() for part in text.split(","))
