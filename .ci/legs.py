@@ -152,6 +152,11 @@ def make_material() -> Path:
     )
     truth = ("--images", "data/images/val", "--annotations", "data/val.json", "--resamples", "0")
     scores = run(*verb, "eval", "shapes-fp32.onnx", *truth, "--json", "-", cwd=folder, environment=environment)
+    shutil.copy(TREE / "tests" / "clips.py", folder)
+    if shutil.which("ffmpeg"):
+        code = "import clips, pathlib; clips.make_clips(pathlib.Path('clips'))"
+        (folder / "clips").mkdir()
+        run(sys.executable, "-c", code, cwd=folder)
     images = json.loads((folder / "found.json").read_text())["images"]
     found = {
         Path(image["file"]).name: [[one["class_id"], one["score"], *one["xyxy"]] for one in image["detections"]]

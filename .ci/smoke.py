@@ -41,6 +41,7 @@ def main() -> None:
         smoke.compare,
         smoke.bench,
         smoke.camera,
+        smoke.clips,
         smoke.doctor,
     ):
         if wanted is not None and step.__name__ not in wanted:
@@ -160,6 +161,13 @@ class Smoke:
             sum("detections" in line for line in lines) == FRAMES and seen > FRAMES, f"{len(lines)} lines, {seen} boxes"
         )
         return f"film.mp4, {FRAMES} lines, {seen} boxes"
+
+    def clips(self) -> str:
+        """Odd videos are read right, or refused: what is left of them on this OpenCV."""
+        folder = self.material / "clips"
+        if not folder.is_dir():
+            return "skipped: no ffmpeg program makes clips here"
+        return run(sys.executable, self.material / "clips.py", folder)
 
     def doctor(self) -> str:
         """Nothing that is installed is broken; what it lists goes into the table of versions."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.data.video import VideoReader, has_video_start, is_video
+from yolov3_trt.data.video import PICTURE_BRANDS, VideoReader, has_video_start, is_video
 from yolov3_trt.errors import ImageError, OutputError, require
 from yolov3_trt.files import check_is_file, write_bytes
 from yolov3_trt.opencv import too_large
@@ -52,9 +52,12 @@ def load_image(path: Path) -> Image:
     except OSError as exc:
         raise ImageError(f"{path}: cannot be read ({exc.strerror})") from exc
     try:
-        return decode_image(content)
+        pixels = decode_image(content)
     except ImageError as exc:
         raise ImageError(f"{path}: {exc}") from exc
+    if _holds_several(content):
+        _LOG.warning("%s: holds several pictures, of which only the first is read", path)
+    return pixels
 
 
 def decode_image(content: bytes) -> Image:
@@ -79,8 +82,10 @@ def decode_image(content: bytes) -> Image:
     # Decoders fill what is missing with grey or black, and say so on stderr at best.
     if _is_jpeg_cut_short(content):
         raise ImageError("this JPEG is cut short; copy the file again")
-    if pixels is None and content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
+    if pixels is None and content[4:8] == b"ftyp" and content[8:12] in PICTURE_BRANDS:
         raise ImageError("a HEIC or AVIF picture, as phones take them, which OpenCV does not read; convert it to JPEG")
+    if pixels is None and _holds_several(content):
+        raise ImageError("an animated picture, which this OpenCV does not read; convert it to an .mp4, or to a .gif")
     if pixels is None and has_video_start(content[:1024]):
         raise ImageError("a video; expected a picture: give it a name that ends in .mp4, or none that is a picture's")
     if pixels is None:
@@ -251,6 +256,20 @@ def _iter_frames(path: Path, skip: Callable[[ImageError], None] | None) -> Itera
                 _LOG.warning("%s", video.loss)
             else:
                 skip(ImageError(f"{video.loss}"))
+
+
+def _holds_several(content: bytes) -> bool:
+    """Whether this is an animated PNG or WebP, or a TIFF of several pages."""
+    if content.startswith(_PNG):
+        return b"acTL" in content[:1024]
+    if content.startswith(b"RIFF") and content[8:16] == b"WEBPVP8X":
+        return bool(content[20] & 2)
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        order = "little" if content[:1] == b"I" else "big"
+        at = int.from_bytes(content[4:8], order)  # type: ignore[arg-type]
+        at += 2 + 12 * int.from_bytes(content[at : at + 2], order)  # type: ignore[arg-type]
+        return any(content[at : at + 4])
+    return False
 
 
 def _is_png_cut_short(content: bytes) -> bool:
