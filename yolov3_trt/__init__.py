@@ -23,6 +23,9 @@ Jobs      export(model)              -> Exported: an ONNX graph, compared with P
           certify(artifact)          -> Certificate: whether it is a published model and finds what that finds
           train(model, data=set)     -> Trained: a Darknet cfg and weights for classes of your own
           watch(artifact, *sources)  a Watch: iterate over the results of cameras, streams and files
+Follow    Tracker                    detections -> the same with numbers from picture to picture
+          EventEngine                tracked detections -> each Event: who appears, leaves, crosses a line, stays in a zone
+          Places                     the zones and lines of a file
 OpenCV    read_net_from_darknet(cfg) a cv2.dnn.Net, as OpenCV's Darknet importer gave until OpenCV 5
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
           Selection                  which detections are wanted: classes, confidences, sizes, zones
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
     from yolov3_trt.errors import SettingError as SettingError
     from yolov3_trt.errors import Yolov3TrtError as Yolov3TrtError
     from yolov3_trt.evaluation.accuracy import Evaluation as Evaluation
+    from yolov3_trt.events import Event as Event
+    from yolov3_trt.events import EventEngine as EventEngine
     from yolov3_trt.jobs.adopt import adopt as adopt
     from yolov3_trt.jobs.benchmark import benchmark as benchmark
     from yolov3_trt.jobs.build import Built as Built
@@ -84,6 +89,7 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.watch import watch as watch
     from yolov3_trt.models import Model as Model
     from yolov3_trt.models import load_model as load_model
+    from yolov3_trt.places import Places as Places
     from yolov3_trt.recipe import BuildRecipe as BuildRecipe
     from yolov3_trt.recipe import load_recipe as load_recipe
     from yolov3_trt.reporter import Reporter as Reporter
@@ -100,6 +106,7 @@ if TYPE_CHECKING:
     from yolov3_trt.settings import (
         GraphSettings as GraphSettings,
     )
+    from yolov3_trt.tracking import Tracker as Tracker
 
 # No `__all__`: with one, help() of the package would print all of each, two thousand lines; without, it is the text above.
 _HOME_OF = {
@@ -116,14 +123,18 @@ _HOME_OF = {
     "Detector": "detector",
     "EngineSettings": "settings",
     "Evaluation": "evaluation.accuracy",
+    "Event": "events",
+    "EventEngine": "events",
     "Exported": "jobs.export",
     "GraphSettings": "settings",
     "Model": "models",
     "ModelReport": "jobs.report",
+    "Places": "places",
     "Quantized": "jobs.quantize",
     "Reporter": "reporter",
     "Selection": "selection",
     "SettingError": "errors",
+    "Tracker": "tracking",
     "Trained": "jobs.train",
     "Watch": "jobs.watch",
     "Yolov3TrtError": "errors",

@@ -20,6 +20,7 @@ class Detection(NamedTuple):
     score: float  # objectness x class probability, 0..1
     class_id: int
     class_name: str
+    track_id: int | None = None  # its number from picture to picture, where it is tracked and has one
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Detections:
     scores: FloatArray  # (N,) 0..1
     class_ids: NDArray[np.int32]  # (N,)
     class_names: tuple[str, ...] = ()  # of all the model's classes
+    track_ids: NDArray[np.int32] | None = None  # (N,) of a `Tracker`, 0 for none; None: not tracked
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -40,6 +42,8 @@ class Detections:
         expected = ((count, 4), (count,), (count,))
         if shapes != expected:
             raise ValueError(f"xyxy, scores and class_ids have shapes {shapes}; expected {expected}")
+        if self.track_ids is not None and self.track_ids.shape != (count,):
+            raise ValueError(f"track_ids have shape {self.track_ids.shape}; expected {(count,)}")
         if count and bool((np.diff(self.scores) > 0).any()):
             raise ValueError("scores are not in descending order")
 
@@ -58,9 +62,12 @@ class Detections:
         return len(self.scores)
 
     def __iter__(self) -> Iterator[Detection]:
-        rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
-        for xyxy, score, class_id in rows:
-            yield Detection(tuple(xyxy), score, class_id, self.class_name(class_id))
+        tracks = (
+            [None] * len(self) if self.track_ids is None else [number or None for number in self.track_ids.tolist()]
+        )
+        rows = zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), tracks, strict=True)
+        for xyxy, score, class_id, track_id in rows:
+            yield Detection(tuple(xyxy), score, class_id, self.class_name(class_id), track_id)
 
     @overload
     def __getitem__(self, selection: int | np.integer[Any]) -> Detection: ...
@@ -75,7 +82,13 @@ class Detections:
         if not isinstance(selection, slice | np.ndarray):
             row = range(len(self))[selection]
             return next(iter(self[row : row + 1]))
-        return Detections(self.xyxy[selection], self.scores[selection], self.class_ids[selection], self.class_names)
+        return Detections(
+            self.xyxy[selection],
+            self.scores[selection],
+            self.class_ids[selection],
+            self.class_names,
+            None if self.track_ids is None else self.track_ids[selection],
+        )
 
     def __repr__(self) -> str:
         """`<Detections: 2 objects: dog 0.97, car 0.61>`; of many the first ones."""
@@ -89,13 +102,14 @@ class Detections:
         return self.class_names[class_id] if class_id < len(self.class_names) else str(class_id)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Rows as `detect --json` writes them: scores to 6 places, coordinates to 3."""
+        """Rows as `detect --json` writes them: scores to 6 places, coordinates to 3; `track_id` where it is tracked."""
         return [
             {
                 "class_id": row.class_id,
                 "class_name": row.class_name,
                 "score": round(row.score, 6),
                 "xyxy": [round(value, 3) for value in row.xyxy],
+                **({} if self.track_ids is None else {"track_id": row.track_id}),
             }
             for row in self
         ]
@@ -107,5 +121,6 @@ class Detections:
             xyxy=self.xyxy.copy(),
             confidence=self.scores.copy(),
             class_id=self.class_ids.astype(int),
+            tracker_id=None if self.track_ids is None else self.track_ids.astype(int),
             data={"class_name": np.array([row.class_name for row in self])},
         )

@@ -4,11 +4,11 @@ import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yolov3_trt.arguments import Settings, number, path, setting, shown, size, text
 from yolov3_trt.errors import SettingError
-from yolov3_trt.files import read_toml
+from yolov3_trt.places import Places, feet_of
 from yolov3_trt.sizes import HW
 
 if TYPE_CHECKING:  # `--help` needs the options only, and no NumPy
@@ -16,31 +16,6 @@ if TYPE_CHECKING:  # `--help` needs the options only, and no NumPy
     from numpy.typing import NDArray
 
     from yolov3_trt.detections import Detections
-
-_FORM = "[[zone]] with points = [[x, y], ...] of 0 to 1, and if wanted name, source and ignore = true"
-
-
-@dataclass(frozen=True)
-class Zone:
-    """A polygon in the pictures of a source; an object is in it when the middle of its lower edge is."""
-
-    points: tuple[tuple[float, float], ...]  # (x, y), parts of the width and height
-    name: str
-    source: str | None = None  # None: of every source
-    ignore: bool = False  # what is in it is left out
-
-    def holds(self, detections: "Detections", image_hw: HW) -> "NDArray[np.bool_]":
-        """Which of the detections are in it, (N,)."""
-        import numpy as np
-
-        height, width = image_hw
-        x = (detections.xyxy[:, 0] + detections.xyxy[:, 2]) / (2 * width)
-        y = np.minimum(detections.xyxy[:, 3] / height, 1 - 1e-6)  # who stands on the lower edge of the picture is in it
-        inside = np.zeros(len(detections), bool)
-        for (ax, ay), (bx, by) in zip(self.points, (*self.points[1:], self.points[0]), strict=True):
-            if ay != by:  # edges that a ray to the right crosses
-                inside ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
-        return inside
 
 
 @dataclass(frozen=True)
@@ -50,7 +25,7 @@ class Selection(Settings):
     Attributes:
         classes: only these, e.g. `dog,person:0.6`: names or numbers, each with the confidence that it needs, if any.
         min_size: only boxes as wide and as high as this, WIDTHxHEIGHT or one number, px of the picture.
-        zones: only what stands in the polygons of this file (.toml).
+        zones: only what stands in the polygons of this file (.toml), which may have lines to count at, too.
 
     Raises:
         SettingError: at construction, a value is not understood, or the file is not.
@@ -64,7 +39,7 @@ class Selection(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self._confidences, self.polygons
+        _ = self._confidences, self.places
 
     def of(self, detections: "Detections", image_hw: HW, source: str | None = None) -> "Detections":
         """Those of a picture that are wanted.
@@ -93,11 +68,12 @@ class Selection(Settings):
         if self.min_size is not None:
             sides = detections.xyxy[:, 2:] - detections.xyxy[:, :2]
             kept &= (sides >= self.min_size[::-1]).all(axis=1)
-        own = [zone for zone in self.polygons if zone.source in (None, source)]
+        own = self.places.of(source).zones
+        feet = feet_of(detections, image_hw)
         for zone in own:
             if zone.ignore:
-                kept &= ~zone.holds(detections, image_hw)
-        if wanted := [zone.holds(detections, image_hw) for zone in own if not zone.ignore]:
+                kept &= ~zone.holds(feet)
+        if wanted := [zone.holds(feet) for zone in own if not zone.ignore and not zone.watch]:
             kept &= np.any(wanted, axis=0)
         return kept
 
@@ -160,30 +136,6 @@ class Selection(Settings):
         return found
 
     @cached_property
-    def polygons(self) -> tuple[Zone, ...]:
-        """The zones of the file."""
-        if self.zones is None:
-            return ()
-        try:
-            content = read_toml(self.zones)
-        except (OSError, ValueError) as exc:
-            raise SettingError("zones", f"{self.zones}: cannot be read ({exc}); expected {_FORM}") from exc
-        rows = content.get("zone")
-        if not isinstance(rows, list) or not rows or len(content) > 1:
-            raise SettingError("zones", f"{self.zones}: expected {_FORM}")
-        return tuple(self._zone(number, row) for number, row in enumerate(rows, 1))
-
-    def _zone(self, at: int, row: Any) -> Zone:
-        try:
-            given = dict(row)
-            points = tuple((float(x), float(y)) for x, y in given.pop("points"))
-            zone = Zone(
-                points, str(given.pop("name", f"zone {at}")), given.pop("source", None), given.pop("ignore", False)
-            )
-            if given or len(points) < 3 or not all(0 <= value <= 1 for point in points for value in point):
-                raise ValueError
-            if not isinstance(zone.ignore, bool) or not isinstance(zone.source, str | None):
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
-            raise SettingError("zones", f"{self.zones}: zone {at} is not understood; expected {_FORM}") from None
-        return zone
+    def places(self) -> Places:
+        """The zones and lines of the file."""
+        return Places() if self.zones is None else Places.read(self.zones)

@@ -38,18 +38,24 @@ def camera(graph: Path, *args: str | Path) -> int:
 def test_clip_becomes_a_film_lines_and_a_summary(graph: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     summary = tmp_path / "summary.json"
     sinks = f"{tmp_path}/video.mp4,{tmp_path}/found.jsonl"
-    assert camera(graph, "--source", CLIP, "--sink", sinks, "--json", summary) == 0
+    assert camera(graph, "--source", CLIP, "--sink", sinks, "--json", summary, "--events") == 0
     out, err = capfd.readouterr()
     content = json.loads(summary.read_text())
     assert (content["captured"], content["processed"], content["dropped"]) == (8, 8, 0)
     assert (content["backend"], content["precision"], content["ended_by"]) == ("onnxruntime", "fp32", "sources")
     assert content["artifact"] == str(graph) and content["errors"] == [] and content["sinks"]["failures"] == []
-    assert {"wait", "preprocess", "inference", "postprocess", "sinks"} == set(content["stages_ms"])
+    assert {"wait", "preprocess", "inference", "postprocess", "tracking", "sinks"} == set(content["stages_ms"])
     with VideoSource(tmp_path / "video.mp4") as video:
         assert len(list(iter(video.read, None))) == 8
     lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(8)) and any(line["detections"] for line in lines)
-    assert "8 frames in " in out and "ended by sources; onnxruntime fp32" in out and CLIP.split("&size")[0] in out
+    assert {found["track_id"] for line in lines for found in line["detections"]} - {None}
+    assert (
+        ": nothing appeared\n" in out
+        and "8 frames in " in out
+        and "ended by sources; onnxruntime fp32" in out
+        and CLIP.split("&size")[0] in out
+    )
     assert err == ""
 
 

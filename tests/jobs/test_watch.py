@@ -18,12 +18,12 @@ def readers() -> int:
 
 
 def test_results_come_one_by_one_and_the_summary_says_how_it_went(tmp_path: Path):
-    watching = yolov3_trt.watch("shapes", CLIP, sinks=tmp_path / "found.jsonl", conf=0.4, nms="plain")
+    watching = yolov3_trt.watch("shapes", CLIP, sinks=tmp_path / "found.jsonl", conf=0.4, nms="plain", track=True)
     results = list(watching)
     assert [result.frame.index for result in results] == list(range(6))
     assert results[0].frame.pixels.shape == (120, 160, 3) and all((r.detections.scores > 0.4).all() for r in results)
     lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
-    assert len(lines) == 6
+    assert len(lines) == 6 and {row.track_id for row in results[-1].detections} - {None}
     summary = watching.to_json()
     assert (summary["processed"], summary["ended_by"], summary["errors"]) == (6, "sources", [])
     assert (summary["artifact"], summary["backend"]) == ("shapes", "torch")

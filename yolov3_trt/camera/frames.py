@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from yolov3_trt.detections import Detections
+from yolov3_trt.events import Event
 from yolov3_trt.preprocess import Image
 
 
@@ -15,6 +16,11 @@ class Frame:
     index: int  # 0 for the first of its source; gaps are frames that were dropped
     captured_s: float  # time.monotonic() when the source had it; of a file, when the loop took it
     position_s: float | None = None  # of a file: from the begin of the video
+
+    @property
+    def at_s(self) -> float:
+        """Its time among those of its source, of a clock that begins anywhere."""
+        return self.captured_s if self.position_s is None else self.position_s
 
 
 @dataclass(frozen=True)
@@ -32,5 +38,6 @@ class Result:
     """A frame with what was found in it."""
 
     frame: Frame
-    detections: Detections
+    detections: Detections  # with `track_ids` where objects are tracked
     status: FrameStatus
+    events: tuple[Event, ...] = ()  # that became certain with this frame, where they are asked for

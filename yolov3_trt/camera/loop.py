@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from yolov3_trt.camera.frames import Frame, FrameStatus, Result
@@ -20,11 +20,14 @@ from yolov3_trt.camera.sources import LiveSource, Source
 from yolov3_trt.camera.statistics import Call, Statistics
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import CameraError
+from yolov3_trt.events import Event, EventEngine
 from yolov3_trt.selection import Selection
+from yolov3_trt.tracking import Tracker
 
 _TICK_S = 0.1  # between two looks after the sources
 _STALE_AFTER_S = 1.5  # without a frame a live source is marked stale
 _STALE_EVERY_S = 1.0
+_SURE_ABOVE_CONF = 0.1  # above the detector's confidence an object begins a track; below it only goes on
 _JOIN_S = 2.0  # a thread that needs longer to end hangs inside OpenCV
 
 Drop = Literal["latest", "none"]
@@ -38,6 +41,8 @@ class LoopOptions:
     duration_s: float | None = None
     drop: Drop | None = None  # None: `latest` for live sources, `none` for files
     selection: Selection = field(default_factory=Selection)  # which detections are results
+    track: bool = False  # number the objects of each source
+    events: bool = False  # and tell what happens to them
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     on_frame: Callable[[Result], None] | None = None  # called after the sinks
     on_tick: Callable[[], None] | None = None  # called about ten times a second
@@ -72,6 +77,7 @@ class CameraLoop:
         names = [source.name for source in sources]
         if not names or len(set(names)) < len(names):
             raise CameraError(f"sources {', '.join(names) or '(none)'}: expected one or more, each of them once")
+        self._trackers: dict[str, Tracker] = {}
         self._inlets = deque(self._inlet(source) for source in sources)
         # A frame of a live source that is submitted while another is under way would only age in the queue.
         is_live = any(source.live for source in self.statistics.sources.values())
@@ -163,10 +169,25 @@ class CameraLoop:
                 source = self.statistics.sources[frame.source]
                 status = FrameStatus(source.rate.per_s, age_s * 1e3, source.dropped, len(frames))
                 wanted = self._options.selection.of(detections.shown, frame.pixels.shape[:2], frame.source)
-                result = Result(frame, wanted, status)
+                result = self._followed(Result(frame, wanted, status))
                 self._deliver(result)
                 yield result
             self._tick()
+
+    def _followed(self, result: Result) -> Result:
+        """The same with numbers and events, where they are asked for."""
+        frame, tracker = result.frame, self._trackers.get(result.frame.source)
+        if tracker is None:
+            return result
+        started_s = time.monotonic()
+        found = tracker.update(result.detections, frame.at_s)
+        events: tuple[Event, ...] = ()
+        with self.statistics.lock:  # others read the counts
+            engine = self.statistics.sources[frame.source].events
+            if engine is not None:
+                events = engine.update(found, frame.pixels.shape[:2], frame.at_s)
+            self.statistics.add_tracking(time.monotonic() - started_s)
+        return replace(result, detections=found, events=events)
 
     def _deliver(self, result: Result) -> None:
         started_s = time.monotonic()
@@ -245,6 +266,11 @@ class CameraLoop:
         live = isinstance(source, LiveSource) or source.live
         drops = live if self._options.drop is None else self._options.drop == "latest"
         counts = self.statistics.add_source(source.name, live)
+        if self._options.track or self._options.events:
+            conf = self._detector.postprocess.conf
+            self._trackers[source.name] = Tracker(begin=min(conf + _SURE_ABOVE_CONF, 1.0))
+        if self._options.events:
+            counts.events = EventEngine(self._options.selection.places.of(source.name))
         mailbox = Mailbox(self._changed, counts, drops=drops)
         if isinstance(source, LiveSource):
             return LiveInlet(source, mailbox, counts, self._options.reconnect)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from yolov3_trt.backends import STAGES as DETECTION_STAGES
+from yolov3_trt.events import EventEngine
 from yolov3_trt.geometry import HW
 
-STAGES = ("wait", *DETECTION_STAGES, "sinks")  # wait: from the capture until the detector takes the frame
+# wait: from the capture until the detector takes the frame; tracking: with events, where they are asked for.
+STAGES = ("wait", *DETECTION_STAGES, "tracking", "sinks")
 _PERCENTILES = (50, 95, 99)
 
 Percentiles = dict[str, float | None]  # ms by `p50`, `p95`, `p99`; None where there was no frame
@@ -92,6 +94,7 @@ class SourceStatistics:
     rate: Rate = field(default_factory=Rate)
     latency: Times = field(default_factory=Times)
     age: Times = field(default_factory=Times)
+    events: EventEngine | None = None  # where events are asked for
 
     def to_json(self, elapsed_s: float) -> dict[str, Any]:
         """As plain values; fps over `elapsed_s`."""
@@ -110,6 +113,7 @@ class SourceStatistics:
             "latency_ms": self.latency.percentiles_ms(),
             "frame_age_ms": self.age.percentiles_ms(),
             "fallbacks": list(self.fallbacks),
+            "objects": None if self.events is None else self.events.to_json(),
             "last_loss": self.last_loss,
             "error": self.error,
         }
@@ -178,6 +182,11 @@ class Statistics:
                 self._stages["wait"].add(wait_s)
                 source.rate.add(now_s)
                 self._rate.add(now_s)
+
+    def add_tracking(self, seconds: float) -> None:
+        """Time that tracking and events took for one frame."""
+        with self.lock:
+            self._stages["tracking"].add(seconds)
 
     def add_sinks(self, seconds: float) -> None:
         """Time that all sinks took for one frame."""

@@ -82,6 +82,15 @@ def camera(
             metavar="FILE", help="NAME=value lines for ${NAME} in addresses, mode 600; otherwise the environment's."
         ),
     ] = None,
+    track: Annotated[
+        bool, typer.Option("--track", help="Give objects numbers that they keep from frame to frame.")
+    ] = False,
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events", help="Tell who appears, leaves, and enters or crosses what stands in --zones; with numbers."
+        ),
+    ] = False,
     backend: BackendOption = "auto",
     threads: ThreadsOption = None,
     trust: TrustOption = False,
@@ -121,6 +130,8 @@ def camera(
         threads=threads,
         trust=trust,
         precision=precision,
+        track=track,
+        events=events,
         on_tick=lambda: tick(),
         **settings,
     )
@@ -188,7 +199,11 @@ def _text(content: dict[str, Any]) -> str:
         )
         for row in content["sources"]
     ]
-    stages = "  ".join(f"{stage} {_number(times['p50'])}" for stage, times in content["stages_ms"].items())
+    stages = "  ".join(
+        f"{stage} {_number(times['p50'])}"
+        for stage, times in content["stages_ms"].items()
+        if stage != "tracking" or times["p50"] is not None
+    )
     latency = content["latency_ms"]
     lines = [
         table(header, rows),
@@ -198,11 +213,23 @@ def _text(content: dict[str, Any]) -> str:
         f"latency ms: p50 {_number(latency['p50'])}, p95 {_number(latency['p95'])}, p99 {_number(latency['p99'])}; "
         f"medians of the stages: {stages}",
     ]
+    lines += [f"{row['source']}: {_counts(row['objects'])}" for row in content["sources"] if row["objects"]]
     lines += [f"{row['source']}: {row['pipeline']}" for row in content["sources"] if row["pipeline"]]
     reasons = [*content["fallbacks"], *content["loop_fallbacks"], *content["sinks"]["fallbacks"]]
     reasons += [reason for row in content["sources"] for reason in row["fallbacks"]]
     lines += [f"fallback: {reason}" for reason in reasons]
     return "\n".join(lines)
+
+
+def _counts(objects: dict[str, Any]) -> str:
+    """`3 person, 1 dog appeared; gate: 2 in, 1 out; drive: 3 entered`."""
+    came = ", ".join(f"{count} {name}" for name, count in objects["appeared"].items()) or "nothing"
+    lines = [
+        f"{name}: {sum(both['in'].values())} in, {sum(both['out'].values())} out"
+        for name, both in objects["lines"].items()
+    ]
+    zones = [f"{name}: {sum(counts['entered'].values())} entered" for name, counts in objects["zones"].items()]
+    return "; ".join([f"{came} appeared", *lines, *zones])
 
 
 def _number(value: float | None) -> str:

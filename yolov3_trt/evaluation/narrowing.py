@@ -31,7 +31,7 @@ def narrowed(truth: Annotations, selection: Selection) -> Annotations:
         notes.append(f"only {names} count; AP is the mean over them")
     if any(least.values()):
         notes.append("detections below the confidences of `classes` are left out, so AP is lower than a detector's own")
-    if selection.min_size is not None or selection.polygons:
+    if selection.min_size is not None or selection.places.zones:
         rows = _with_areas_that_do_not_count(replace(truth, content=content), selection)
         before, after = (sum(not row["iscrowd"] for row in one) for one in (content["annotations"], rows))
         content["annotations"] = rows

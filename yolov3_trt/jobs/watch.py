@@ -29,7 +29,7 @@ _MAX_S = 10 * 365 * 86_400.0
 
 
 class Watch(Iterator[Result]):
-    """Results as they come, each with `frame`, `detections` and `status`; made by `watch`.
+    """Results as they come, each with `frame`, `detections`, `status` and `events`; made by `watch`.
 
     `with` opens sources, sinks and detector at once, else the first result does. One thread opens, takes the results and
     closes; the end, an error, `close`, and to let go of it close everything, and files are finished.
@@ -174,6 +174,8 @@ def watch(
     threads: int | None = None,
     trust: bool = False,
     precision: str | None = None,
+    track: bool = False,
+    events: bool = False,
     on_tick: Callable[[], None] | None = None,
     **settings: Any,
 ) -> Watch:
@@ -209,6 +211,8 @@ def watch(
         threads: CPU threads of the backend.
         trust: of an engine.
         precision: what OpenVINO computes in, see `open_backend`.
+        track: give the objects of each source numbers that they keep from frame to frame: `track_id` of each detection.
+        events: give each result the `events` that it made certain, see `EventEngine`; with `track`.
         on_tick: is called about ten times a second, whether frames come or not, on the thread that takes the results.
         settings: any of `DetectSettings` and `Selection`.
 
@@ -246,6 +250,8 @@ def watch(
         None if duration is None else number("duration", duration, 0, _MAX_S),
         None if drop is None else _choice("drop", drop, "latest", "none"),
         selection,
+        flag("track", track),
+        flag("events", events),
         _reconnect_policy(give_up_after),
         on_tick=on_tick,
     )

@@ -25,11 +25,13 @@ class LabelledPicture:
         xyxy: (N, 4) float32 in image px, tight around the visible part of each shape; the right and lower edge are
             exclusive, so a single pixel at the origin is (0, 0, 1, 1).
         class_ids: (N,) int32, indices in `SHAPE_NAMES`.
+        track_ids: (N,) int32, from 1: in a clip each shape keeps its own, also while it is hidden.
     """
 
     pixels: Image
     xyxy: FloatArray
     class_ids: NDArray[np.int32]
+    track_ids: NDArray[np.int32]
 
 
 def shapes_picture(seed: int, index: int, image_hw: HW | None = None) -> LabelledPicture:
@@ -75,7 +77,7 @@ def render(shapes: list[Shape], background: FloatArray, look: Look, rng: np.rand
     scene, labels = background.copy(), np.zeros(image_hw, np.uint8)
     for label, shape in enumerate(shapes, start=1):
         shape.draw(scene, labels, label)
-    boxes, class_ids = [], []
+    boxes, class_ids, track_ids = [], [], []
     for label, shape in enumerate(shapes, start=1):
         (rows, columns), _ = shape.window(image_hw)
         visible = labels[rows, columns] == label
@@ -84,5 +86,6 @@ def render(shapes: list[Shape], background: FloatArray, look: Look, rng: np.rand
             left, top = columns.start, rows.start
             boxes.append((left + xs[0], top + ys[0], left + xs[-1] + 1, top + ys[-1] + 1))
             class_ids.append(shape.class_id)
+            track_ids.append(label)
     xyxy = np.array(boxes, np.float32).reshape(-1, 4)
-    return LabelledPicture(look.apply(scene, rng), xyxy, np.array(class_ids, np.int32))
+    return LabelledPicture(look.apply(scene, rng), xyxy, np.array(class_ids, np.int32), np.array(track_ids, np.int32))

@@ -48,6 +48,10 @@ def row_of(result: Result) -> dict[str, Any]:
 def lines_of(result: Result, *, only_events: bool = False) -> list[str]:
     """The lines of a frame, each with its end; those of its events alone where only they are wanted."""
     rows = [] if only_events else [row_of(result)]
+    if result.events:
+        of_frame = row_of(result)
+        del of_frame["detections"], of_frame["age_ms"]
+        rows += [{**of_frame, **event.to_json()} for event in result.events]
     return [json.dumps(row, allow_nan=False) + "\n" for row in rows]
 
 

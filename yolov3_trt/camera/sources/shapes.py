@@ -20,7 +20,7 @@ class ShapesSource(Source):
     """The bundled generator: a clip of moving shapes, the same for the same arguments.
 
     Attributes:
-        truth: the last frame read, with its objects; None before the first.
+        truth: the last frame read, with its objects and their numbers; None before the first.
     """
 
     pipeline = "generated"
@@ -45,7 +45,8 @@ class ShapesSource(Source):
         if picture is None:
             return None
         self.truth = picture
-        return Frame(picture.pixels, self.name, index, time.monotonic())
+        position_s = None if self.fps is None else index / self.fps
+        return Frame(picture.pixels, self.name, index, time.monotonic(), position_s)
 
     def close(self) -> None:
         """Nothing to give up."""
