@@ -8,7 +8,8 @@ import operator
 import os
 import re
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -43,6 +44,37 @@ def escaped(text: str) -> str:
 def is_plain(text: str) -> bool:
     """Whether a name is one line, without anything that controls a terminal."""
     return not re.search(r"[\n\t\u2028\u2029]", text) and not _CONTROLS.search(text)
+
+
+def spelled(name: str, value: object = None, *, option: str | None = None) -> str:
+    """How this caller gives an argument: `sha256=` in Python, `--sha256` on the command line.
+
+    Args:
+        name: of the argument in Python.
+        value: that is given, where one is named: `batch_size=16`, `--batch-size 16`.
+        option: on the command line, where it has another name.
+    """
+    if not _asked_by.command_line:
+        return f"{name}=" if value is None else f"{name}={value!r}"
+    typed = option or f"--{name.replace('_', '-')}"
+    return typed if value in (None, True) else f"{typed} {value:g}" if isinstance(value, float) else f"{typed} {value}"
+
+
+@contextmanager
+def spelled_as_options() -> Iterator[None]:
+    """Within this, `spelled` speaks to who typed a command; for the command line alone, in all threads."""
+    before, _asked_by.command_line = _asked_by.command_line, True
+    try:
+        yield
+    finally:
+        _asked_by.command_line = before
+
+
+class _AskedBy:
+    command_line = False
+
+
+_asked_by = _AskedBy()
 
 
 # C0 but tab and line feed, DEL and C1, and Unicode's overrides of direction.

@@ -138,7 +138,7 @@ def test_opencv_is_given_the_threshold_that_its_own_layer_would_cut_off(
 
 def test_opencv_refuses_a_suppression_it_does_not_have():
     with pytest.raises(
-        BackendError, match="suppressed by diounms, OpenCV knows plain IoU only; compare with --nms plain"
+        BackendError, match="suppressed by diounms, OpenCV knows plain IoU only; compare with nms='plain'"
     ):
         open_detector("shapes", backend="opencv", nms=Nms(NmsKind.DIOU))
 

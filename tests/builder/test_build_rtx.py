@@ -231,7 +231,7 @@ def test_a_disk_without_room_is_refused_with_both_numbers(
         build_with(onnx_path)
     assert str(caught.value) == (
         f"{onnx_path.with_suffix('.engine')}: 2 MB are free on this disk; the engine may need 8 MB: make room, or give a place "
-        "on another disk with -o"
+        "on another disk with path="
     )
     assert sorted(tmp_path.iterdir()) == before
 

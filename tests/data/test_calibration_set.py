@@ -318,5 +318,5 @@ def test_evaluation_pictures_in_the_set_are_refused_unless_allowed():
     )
     with pytest.raises(CalibrationError) as caught:
         set_warnings(pictures, evaluation)
-    assert str(caught.value) == f"{text}; calibrate on others, or allow it with --allow-overlap"
+    assert str(caught.value) == f"{text}; calibrate on others, or allow it with allow_overlap=True"
     assert set_warnings(pictures, evaluation, allow_overlap=True) == (text,)

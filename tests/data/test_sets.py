@@ -191,8 +191,8 @@ def test_images_of_a_json_that_are_missing_are_counted(tmp_path: Path):
     with pytest.raises(DataSetError) as caught:
         labelled_set(path)
     assert str(caught.value) == (
-        f"{tmp_path}: 1 of the 2 images of val.json are not there, e.g. 'b.png'; give their folder with --images; "
-        "correct it, or leave it out (--skip-faulty)"
+        f"{tmp_path}: 1 of the 2 images of val.json are not there, e.g. 'b.png'; give their folder with images=; "
+        "correct it, or leave it out (skip_faulty=True)"
     )
 
 

@@ -512,11 +512,11 @@ def test_a_plan_that_everyone_can_write_is_refused_unless_trusted(engine: Path, 
         load_plan(engine, machine=PC)
     assert str(caught.value) == (
         f"{engine}: {engine} can be written by every user, and an engine is executable content; expected a file and a folder "
-        "that only you or root can write to. If you know that this engine is yours, load it with --trust, or: "
+        "that only you or root can write to. If you know that this engine is yours, load it with trust=True, or: "
         f"chmod o-w {engine}"
     )
     assert load_plan(engine, machine=PC, trust=True).content == PLAN
-    subprocess.run(str(caught.value).partition(" --trust, or: ")[2], shell=True, check=True)
+    subprocess.run(str(caught.value).partition(" trust=True, or: ")[2], shell=True, check=True)
     if mode != 0o666:  # then the group may still be one that has members
         assert load_plan(engine, machine=PC).content == PLAN
 

@@ -71,8 +71,8 @@ def test_without_a_cfg_anchors_and_shapes_say_what_the_heads_are(theirs: Path, t
 @pytest.mark.parametrize(
     "anchors, options, error, says",
     [
-        (None, {}, SettingError, "anchors: neither was given; expected a model"),
-        ("1,2", {"model": "shapes"}, SettingError, "anchors: both were given; expected a model"),
+        (None, {}, SettingError, "anchors: neither was given; expected model= or anchors="),
+        ("1,2", {"model": "shapes"}, SettingError, "anchors: both were given; expected model= or anchors="),
         (
             "1,2",
             {"weights": "a.weights"},

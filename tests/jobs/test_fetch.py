@@ -206,7 +206,7 @@ def test_a_server_that_breaks_without_end_leaves_the_part_for_the_next_call(cach
     server.answers = [breaks_at(1_500_000)]
     assert refused() == (
         f"{server.url}: the connection ended after 1,500,000 of 2,560,000 bytes, 4 times in a row; 1,500,000 bytes are kept: "
-        "run this again to go on from there (--url takes a mirror, --from a file that you have)"
+        "run this again to go on from there (url= takes a mirror, source= a file that you have)"
     )
     assert files_in(cache) == {PART} and (cache / PART).read_bytes() == CONTENT[:1_500_000]
     server.answers, server.asked = [good], []
@@ -377,14 +377,14 @@ def test_a_full_disk_is_found_before_the_download(cache: Path, server: Server, m
     text = refused(OutputError)
     assert (
         text
-        == f"{cache / NAME}.weights: needs 2,560,000 bytes and 1,000 are free there; give another place with --dest"
+        == f"{cache / NAME}.weights: needs 2,560,000 bytes and 1,000 are free there; give another place with destination="
     )
     assert server.asked == []
 
 
 def test_without_a_published_digest_one_must_be_given(cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PUBLISHED, NAME, Published((server.url,), ""))
-    assert refused() == f"{NAME}: no digest of {server.url} was published; give the one you trust with --sha256"
+    assert refused() == f"{NAME}: no digest of {server.url} was published; give the one you trust with sha256="
     assert "expected 64 hexadecimal digits" in refused(sha256="abc")
     assert_whole(fetch_weights(NAME, sha256=SHA256.upper()), cache)
 

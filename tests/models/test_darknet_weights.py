@@ -133,7 +133,7 @@ def test_the_first_layers_are_read_from_a_file_that_ends_behind_one(file: Path, 
     assert partial is not None and {key.split(".")[1] for key in partial} == {"0"}
     for key, array in partial.items():
         np.testing.assert_array_equal(array, whole[key])
-    assert "it holds the first 1 of 2 convolutions, from which `train` can start (--weights)" in refusal(part)
+    assert "it holds the first 1 of 2 convolutions, from which `train` can start (weights=)" in refusal(part)
     for length in (20 + 4 * 13, 20 + 4 * 8, 160):
         part.write_bytes(file.read_bytes()[:length])
         assert partial_weights_from_darknet(TINY, part) is None

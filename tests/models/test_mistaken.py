@@ -25,13 +25,13 @@ BUILT_IN = "yolov3, yolov3-spp, yolov3-tiny, yolov3-voc, yolov4, yolov4-tiny, yo
             f"not an artifact; expected a built-in model ({BUILT_IN}), a .cfg, an .onnx, an .engine or triton://…",
         ),
         ("yolov4x-mish", "this model is not built in: give its .cfg (https://github.com/AlexeyAB/darknet/"),
-        ("yolov3.weights", "these are Darknet weights: give the model yolov3, and these with --weights"),
+        ("yolov3.weights", "these are Darknet weights: give the model yolov3, and these with weights="),
         (
             "mine.weights",
-            "these are Darknet weights: give the .cfg that they were trained with, and these with --weights",
+            "these are Darknet weights: give the .cfg that they were trained with, and these with weights=",
         ),
         ("darknet53.conv.74", "these are weights of the first layers only"),
-        ("coco.names", "these are names of classes: give the model, and these with --names"),
+        ("coco.names", "these are names of classes: give the model, and these with names="),
         ("e/m.engine.json", "this is a sidecar: give e/m.engine, which it belongs to"),
         ("recipe.toml", "this is a recipe: `yolov3_trt build` takes it"),
         ("data.yaml", "this describes a data set"),
@@ -81,7 +81,7 @@ def test_options_of_models_do_not_hide_a_name_that_is_wrong():
             "yolov3-tinny",
             f"there is no such model; did you mean yolov3-tiny? expected one of {BUILT_IN} or a path to a .cfg",
         ),
-        ("yolov3.weights", "these are Darknet weights: give the model yolov3, and these with --weights"),
+        ("yolov3.weights", "these are Darknet weights: give the model yolov3, and these with weights="),
     ],
 )
 def test_what_is_no_model_is_named(given: str, problem: str):

@@ -87,9 +87,9 @@ def test_what_a_cfg_says_of_training_is_told_to_be_unused():
         + 2 * b"[yolo]\nrandom=1\n"
     )
     assert list(unused_keys(cfg, TrainSettings(epochs=7))) == [
-        "learning_rate=0.001 of the cfg is not used: --learning-rate 0.005 is",
+        "learning_rate=0.001 of the cfg is not used: learning_rate=0.005 is",
         "decay=0.1 of the cfg is not used: 0.0005 is",
-        "max_batches=500200 of the cfg is not used: --epochs 7 is",
+        "max_batches=500200 of the cfg is not used: epochs=7 is",
         "random=1 of the cfg is not used: all pictures come at the cfg's width and height",
     ]
     assert not list(unused_keys(b"[yolo]\nrandom=0\n", TrainSettings()))
@@ -271,13 +271,13 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_earlier_one(few: Data
 
 def test_a_folder_with_a_run_is_not_begun_again(few: DataSet, tmp_path: Path):
     start(few, tmp_path, TrainSettings(epochs=1))
-    with pytest.raises(TrainingError, match=f"{tmp_path}: there is a run here already; go on with --resume"):
+    with pytest.raises(TrainingError, match=f"{tmp_path}: there is a run here already; go on with resume="):
         start(few, tmp_path, TrainSettings(epochs=1))
 
 
 def test_a_run_does_not_go_on_with_other_data(few: DataSet, tmp_path: Path):
     start(few, tmp_path, TrainSettings(epochs=1))
-    with pytest.raises(TrainingError, match=r"has changed since this run began .* --weights .*little-last\.weights"):
+    with pytest.raises(TrainingError, match=r"has changed since this run began .* weights='.*little-last\.weights"):
         TrainingRun.resume(tmp_path, replace(few, training=LabelledSet(few.path, few.train[1:], few.class_names)))
 
 
@@ -371,7 +371,7 @@ def test_a_checkpoint_that_the_disk_does_not_hold_is_an_error_of_ours(tmp_path: 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_weights(few: DataSet, tmp_path: Path):
     settings = TrainSettings(epochs=5, batch_size=8, learning_rate=1e18, gradient_norm=1e30, warmup_epochs=0)
-    with pytest.raises(TrainingError, match=r"the loss is not a number any more at step .* lower --learning-rate"):
+    with pytest.raises(TrainingError, match=r"the loss is not a number any more at step .* lower learning_rate="):
         start(few, tmp_path, settings).run()
     assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(tmp_path / "checkpoint.pt").network.values())
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetections
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, require
@@ -51,7 +52,7 @@ class OpenCvBackend(OpenBackend):
         if postprocess.nms.distance_power is not None:
             raise BackendError(
                 f"{spec.name}: its boxes are suppressed by {postprocess.nms.kind.value}, OpenCV knows plain IoU only; "
-                "compare with --nms plain"
+                f"compare with {spelled('nms', 'plain')}"
             )
         lacks = [name for name in ("readNetFromDarknet", "NMSBoxesBatched") if not hasattr(cv2.dnn, name)]
         if lacks:  # the first went with OpenCV 5, the second came with 4.7

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.backends import BackendName, OpenBackend, RunPrecision
 from yolov3_trt.backends.tensors import check_tensors
 from yolov3_trt.cpu import cpu_features, saturates_int8
@@ -168,7 +169,8 @@ def _fallbacks(precision: RunPrecision, exact: bool, as_written: bool) -> tuple[
         found.append(f"computes in {precision.value}, as asked for, wherever the graph is not INT8")
     elif "bf16" in cpu_features():
         found.append(
-            "computes in fp32 wherever the graph is not INT8; this CPU also has bf16: --precision bf16 is faster"
+            "computes in fp32 wherever the graph is not INT8; this CPU also has bf16: "
+            f"{spelled('precision', 'bf16')} is faster"
         )
     if exact and as_written:
         found.append("this CPU has no VNNI, so INT8 is computed in float as the graph is written: right, but no faster")

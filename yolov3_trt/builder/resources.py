@@ -9,6 +9,7 @@ to 215 MB. The full TensorRT was not measured: there the memory is the least tha
 import shutil
 from pathlib import Path
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.errors import BuildError
 from yolov3_trt.meta import Precision
 
@@ -46,7 +47,7 @@ def check_resources(onnx_path: Path, engine_path: Path, precision: Precision) ->
     if disk_bytes < plan_bytes:
         raise BuildError(
             f"{engine_path}: {_mb(disk_bytes)} are free on this disk; the engine may need {_mb(plan_bytes)}: make room, or "
-            "give a place on another disk with -o"
+            f"give a place on another disk with {spelled('path', option='-o')}"
         )
     memory_bytes, free_bytes = memory_bytes_needed(onnx_bytes, precision), free_memory_bytes()
     if free_bytes is not None and free_bytes < memory_bytes:

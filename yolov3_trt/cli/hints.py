@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from yolov3_trt.arguments import spelled_as_options
 from yolov3_trt.cli.ending import Verbs
 from yolov3_trt.errors import SettingError
 
@@ -58,7 +59,8 @@ class HelpfulVerbs(Verbs):
     def invoke(self, ctx: Any) -> Any:
         """Run the verb that was asked for."""
         try:
-            return super().invoke(ctx)
+            with spelled_as_options():
+                return super().invoke(ctx)
         except SettingError as exc:
             verb = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
             shown = option_of(verb, exc.setting)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.data.description import SPLITS, Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings, data_set_error
 from yolov3_trt.data.images import IMAGE_SUFFIXES
@@ -396,7 +397,7 @@ def _found_pictures(folder: Path, path: Path, images: Any, findings: Findings) -
     if missing:
         findings.lines.append(
             f"{folder}: {len(missing)} of the {len(images)} images of {path.name} are not there, e.g. "
-            f"{shown(missing[0].file_name)}; give their folder with --images"
+            f"{shown(missing[0].file_name)}; give their folder with {spelled('images')}"
         )
     if otherwise:
         name, file = otherwise[0]

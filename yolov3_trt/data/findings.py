@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.errors import DataSetError
 
 _SHOWN = 20
@@ -49,9 +50,9 @@ def data_set_error(
 ) -> DataSetError:
     """All faults of a data set as one error; one alone is told as it is."""
     if len(faults) == 1:
-        text = faults[0] + ("; correct it, or leave it out (--skip-faulty)" if may_skip else "")
+        text = faults[0] + (f"; correct it, or leave it out ({spelled('skip_faulty', True)})" if may_skip else "")
     else:
-        way = "or leave out what is faulty (--skip-faulty)" if may_skip else "and start again"
+        way = f"or leave out what is faulty ({spelled('skip_faulty', True)})" if may_skip else "and start again"
         text = f"{path}: {len(faults)} faults in this data set; correct every one, {way}; the first: {faults[0]}"
     return DataSetError(text, faults=tuple(faults), notes=tuple(notes))
 

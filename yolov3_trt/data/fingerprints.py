@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.data.images import NamedImage
 from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.errors import CalibrationError, ImageError, require
@@ -126,7 +127,7 @@ def set_warnings(
             "the accuracy measured on those flatters INT8"
         )
         if not allow_overlap:
-            raise CalibrationError(f"{text}; calibrate on others, or allow it with --allow-overlap")
+            raise CalibrationError(f"{text}; calibrate on others, or allow it with {spelled('allow_overlap', True)}")
         warnings.append(text)
     if total < FEW_PICTURES:
         warnings.append(f"{total} calibration pictures; ranges are steadier with {FEW_PICTURES} or more")

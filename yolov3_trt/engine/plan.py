@@ -8,6 +8,7 @@ its owner could have put it there, and that this machine can run it.
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.engine.machine import Machine, this_machine
 from yolov3_trt.engine.trust import suspicions
 from yolov3_trt.engine.verdict import Verdict, verdict
@@ -60,6 +61,6 @@ def why_untrusted(path: Path) -> str | None:
         for place, fault, fix in suspicions(file):
             return (
                 f"{place} {fault}, and an engine is executable content; expected a file and a folder that only you or root can "
-                f"write to. If you know that this engine is yours, load it with --trust, or: {fix}"
+                f"write to. If you know that this engine is yours, load it with {spelled('trust', True)}, or: {fix}"
             )
     return None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yolov3_trt.arguments import number, shown, size, text
+from yolov3_trt.arguments import number, shown, size, spelled, text
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.errors import SettingError, require
 from yolov3_trt.files import replacing, sha256_of_file
@@ -60,7 +60,7 @@ def adopt(
         raise SettingError("path", f"{target} is the graph itself; expected another file")
     if (model is None) == (anchors is None):
         given = "neither was given" if model is None else "both were given"
-        raise SettingError("anchors", f"{given}; expected a model (--cfg) or anchors")
+        raise SettingError("anchors", f"{given}; expected {spelled('model', option='--cfg')} or {spelled('anchors')}")
     theirs = load_graph(source)
     loaded = None
     if model is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from yolov3_trt.arguments import text
+from yolov3_trt.arguments import spelled, text
 from yolov3_trt.errors import FetchError, OutputError
 from yolov3_trt.files import cache_folder, digest_of_file, locked, replacing
 from yolov3_trt.jobs.download import download
@@ -74,7 +74,10 @@ def fetch(
         came_from = None
         if path.exists():
             _check(
-                path, published, f"{path} is there already, but is another file; move it away, or give another --dest"
+                path,
+                published,
+                f"{path} is there already, but is another file; move it away, or give another "
+                f"{spelled('destination', option='--dest')}",
             )
         else:
             came_from = str(source) if source else None
@@ -99,16 +102,19 @@ def _expected(name: str, url: str | None, sha256: str | None) -> Published:
     if sha256 is not None:
         digest = sha256.lower().removeprefix("sha256:")
         if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            raise FetchError(f"{name}: --sha256 is {sha256!r}; expected 64 hexadecimal digits")
+            raise FetchError(f"{name}: {spelled('sha256')} is {sha256!r}; expected 64 hexadecimal digits")
         published = replace(published, digest=f"sha256:{digest}", num_bytes=None)
     if published.digest is None:
         raise FetchError(
-            f"{name}: no digest of {published.urls[0]} was published; give the one you trust with --sha256"
+            f"{name}: no digest of {published.urls[0]} was published; give the one you trust with {spelled('sha256')}"
         )
     if url is None:
         return published
     if urlsplit(url).scheme not in ("http", "https"):
-        raise FetchError(f"{url}: expected an http:// or https:// address; a file that is here goes with --from")
+        raise FetchError(
+            f"{url}: expected an http:// or https:// address; a file that is here goes with "
+            f"{spelled('source', option='--from')}"
+        )
     return replace(published, urls=(url,))
 
 
@@ -126,7 +132,8 @@ def _bring(published: Published, path: Path, reporter: Reporter) -> str:
     free = shutil.disk_usage(path.parent).free
     if (published.num_bytes or 0) - kept > free:
         raise OutputError(
-            f"{path}: needs {published.num_bytes:,} bytes and {free:,} are free there; give another place with --dest"
+            f"{path}: needs {published.num_bytes:,} bytes and {free:,} are free there; give another place with "
+            f"{spelled('destination', option='--dest')}"
         )
     faults: list[str] = []
     for url in published.urls:
@@ -139,7 +146,9 @@ def _bring(published: Published, path: Path, reporter: Reporter) -> str:
         else:
             _rename(part, path)
             return url
-    raise FetchError(f"{'; '.join(faults)} (--url takes a mirror, --from a file that you have)")
+    raise FetchError(
+        f"{'; '.join(faults)} ({spelled('url')} takes a mirror, {spelled('source', option='--from')} a file that you have)"
+    )
 
 
 def _download_and_check(url: str, part: Path, published: Published, reporter: Reporter) -> None:

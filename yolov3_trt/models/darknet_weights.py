@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.errors import WeightsError
 from yolov3_trt.files import check_is_file, replacing
 from yolov3_trt.geometry import FloatArray
@@ -252,7 +253,9 @@ def _size_hint(spec: ModelSpec, layout: _Layout, offset: int, num_bytes: int, su
     if first := _first_layers(layout, num_bytes - offset):
         count = sum(key.endswith("conv.weight") for key, _ in first)
         total = sum(key.endswith("conv.weight") for key, _ in layout)
-        return f"it holds the first {count} of {total} convolutions, from which `train` can start (--weights)"
+        return (
+            f"it holds the first {count} of {total} convolutions, from which `train` can start ({spelled('weights')})"
+        )
     if surplus_bytes < 0:
         return f"{-surplus_bytes} bytes are missing: the download was cut short, or the cfg is another model's"
     return f"{surplus_bytes} bytes are left over: the cfg is another model's"

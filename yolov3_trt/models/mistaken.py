@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.models.architectures import BUILT_IN
 from yolov3_trt.models.published import PUBLISHED
 
@@ -15,8 +16,8 @@ _CHECKPOINT = (
 _KERAS = "this is a model of Keras or TensorFlow; give the .cfg and .weights of Darknet that it was converted from"
 _PICTURE = f"this is a picture or a video; the model comes first: {_ARTIFACTS}"
 _KINDS = {
-    ".names": "these are names of classes: give the model, and these with --names",
-    ".conv": "these are weights of the first layers only, to train from: give `train` a model, and these with --weights",
+    ".names": "these are names of classes: give the model, and these with {names}",
+    ".conv": "these are weights of the first layers only, to train from: give `train` a model, and these with {weights}",
     ".toml": "this is a recipe: `yolov3_trt build` takes it, and what that makes goes here",
     **dict.fromkeys((".yaml", ".yml", ".data"), _DATA_SET),
     **dict.fromkeys((".pt", ".pth"), _CHECKPOINT),
@@ -55,7 +56,7 @@ def _problem(given: str | Path, what: str, expected: str) -> str:
         return f"{given}: this is a sidecar: give {path.with_suffix('')}, which it belongs to"
     suffix = ".conv" if Path(path.stem).suffix == ".conv" else path.suffix.lower()
     if suffix in _KINDS:
-        return f"{given}: {_KINDS[suffix]}"
+        return f"{given}: {_KINDS[suffix].format(names=spelled('names'), weights=spelled('weights'))}"
     if str(given) in PUBLISHED:
         return (
             f"{given}: this model is not built in: give its .cfg ({PUBLISHED[str(given)].cfg}); "
@@ -69,8 +70,8 @@ def _cfg_of(weights: Path) -> str:
     if beside.is_file():
         return f"give the .cfg; {beside} lies beside it"
     if weights.stem in BUILT_IN:
-        return f"give the model {weights.stem}, and these with --weights"
-    return "give the .cfg that they were trained with, and these with --weights"
+        return f"give the model {weights.stem}, and these with {spelled('weights')}"
+    return f"give the .cfg that they were trained with, and these with {spelled('weights')}"
 
 
 def _folder(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.training.settings import TrainSettings
 
 _SAME_SIZE = "all pictures come at the cfg's width and height"
@@ -36,30 +37,34 @@ def unused_keys(content: bytes, settings: TrainSettings) -> Iterator[str]:
 
 def _instead(settings: TrainSettings) -> dict[str, str | float]:
     """By key: words, or the number that is used in its place."""
+
+    def given(name: str) -> str:
+        return f"{spelled(name, getattr(settings, name))} is"
+
     schedule = "the learning rate falls by half a cosine"
     return {
-        "batch": f"--batch-size {settings.batch_size} is",
+        "batch": given("batch_size"),
         "subdivisions": "each batch is one step",
-        "learning_rate": f"--learning-rate {settings.learning_rate:g} is",
-        "burn_in": f"--warmup-epochs {settings.warmup_epochs:g} is",
-        "max_batches": f"--epochs {settings.epochs} is",
+        "learning_rate": given("learning_rate"),
+        "burn_in": given("warmup_epochs"),
+        "max_batches": given("epochs"),
         "policy": schedule,
         "steps": schedule,
         "scales": schedule,
         "momentum": settings.momentum,
         "decay": settings.weight_decay,
         "angle": 0.0,
-        "saturation": f"--saturation {settings.saturation:g} is",
-        "exposure": f"--value {settings.value:g} is",
-        "hue": f"--hue {settings.hue:g} is",
-        "jitter": f"--scale {settings.scale:g} and --translate {settings.translate:g} are",
+        "saturation": given("saturation"),
+        "exposure": given("value"),
+        "hue": given("hue"),
+        "jitter": f"{spelled('scale', settings.scale)} and {spelled('translate', settings.translate)} are",
         "random": _SAME_SIZE,
-        "mosaic": f"--mosaic {settings.mosaic:g} is",
-        "flip": f"--flip {settings.flip:g} is",
+        "mosaic": given("mosaic"),
+        "flip": given("flip"),
         "mixup": 0.0,
         "cutmix": 0.0,
-        "iou_thresh": f"--prior-iou {settings.prior_iou:g} is",
-        "iou_loss": f"--box-loss {settings.box_loss.value} is",
+        "iou_thresh": given("prior_iou"),
+        "iou_loss": f"{spelled('box_loss', settings.box_loss.value)} is",
         "label_smooth_eps": 0.0,
         "ema_alpha": settings.average_decay,
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.errors import OutputError, TrainingError
 from yolov3_trt.files import replacing
 
@@ -54,20 +55,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TrainingError(
-            f"{path}: there is no checkpoint; --resume expects the folder (-o) of an earlier run"
+            f"{path}: there is no checkpoint; {spelled('resume')} expects the folder of an earlier run"
         ) from None
     except Exception as exc:  # what a damaged file makes its readers raise has no common base
         reason = str(exc).partition("\n")[0]
         raise TrainingError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from exc
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise TrainingError(f"{path}: not a checkpoint of this version; start anew with --weights")
+        raise TrainingError(f"{path}: not a checkpoint of this version; start anew with {spelled('weights')}")
     try:
         checkpoint = Checkpoint(**content)
     except TypeError as exc:
-        raise TrainingError(f"{path}: not a checkpoint of this version ({exc}); start anew with --weights") from exc
+        raise TrainingError(
+            f"{path}: not a checkpoint of this version ({exc}); start anew with {spelled('weights')}"
+        ) from exc
     if wrong := _fault(checkpoint):
         raise TrainingError(
-            f"{path}: not a checkpoint of this program, or damaged ({wrong}); start anew with --weights"
+            f"{path}: not a checkpoint of this program, or damaged ({wrong}); start anew with {spelled('weights')}"
         )
     return checkpoint
 

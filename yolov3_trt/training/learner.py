@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.errors import TrainingError
 from yolov3_trt.layers import Conv
 from yolov3_trt.models.darknet_weights import Weights
@@ -114,7 +115,7 @@ class Learner:
         if not all(map(math.isfinite, parts)):
             raise TrainingError(
                 f"{self._output}: the loss is not a number any more at step {self.step} ({parts}); start anew with a lower "
-                "--learning-rate. The checkpoint and the weights are those of before"
+                f"{spelled('learning_rate')}. The checkpoint and the weights are those of before"
             )
         return dict(zip(LOSS_PARTS, parts, strict=True))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.backends.pytorch import TorchBackend
 from yolov3_trt.data.labelled import DataSet
 from yolov3_trt.detector import Detector
@@ -55,7 +56,9 @@ def device_by_name(name: str) -> str:
     """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
-        raise TrainingError("--device cuda: PyTorch finds no CUDA GPU; leave it out, or install a CUDA build of torch")
+        raise TrainingError(
+            f"{spelled('device', 'cuda')}: PyTorch finds no CUDA GPU; leave it out, or install a CUDA build of torch"
+        )
     return "cuda" if has_cuda and name != "cpu" else "cpu"
 
 
@@ -122,7 +125,8 @@ class TrainingRun:
             )
         if (output / "checkpoint.pt").exists():
             raise TrainingError(
-                f"{output}: there is a run here already; go on with --resume {output}, or give another -o"
+                f"{output}: there is a run here already; go on with {spelled('resume', str(output))}, or give another "
+                f"{spelled('folder', option='-o')}"
             )
         make_folder(output)
         cfg = cfg_from_spec(spec, _training_keys(settings, len(data.train)))
@@ -158,7 +162,7 @@ class TrainingRun:
         if state.fingerprint != data.fingerprint:
             raise TrainingError(
                 f"{output}: the data set {data.path} has changed since this run began (classes, pictures or labels); start "
-                f"a new one with --weights {output / state.name}-last.weights"
+                f"a new one with {spelled('weights', f'{output / state.name}-last.weights')}"
             )
         return cls(state, data, output, resources)
 
@@ -283,7 +287,9 @@ def _damage_told(output: Path) -> Iterator[None]:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as exc:
         reason = f"{type(exc).__name__}: {str(exc).partition(chr(10))[0]}"
-        raise TrainingError(f"{output}: its checkpoint is damaged ({reason}); start anew with --weights") from exc
+        raise TrainingError(
+            f"{output}: its checkpoint is damaged ({reason}); start anew with {spelled('weights')}"
+        ) from exc
 
 
 def _training_keys(settings: TrainSettings, num_images: int) -> dict[str, object]:
