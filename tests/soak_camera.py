@@ -50,12 +50,14 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=float, default=5, metavar="S", help="between two samples")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args(args)
+    given = sys.argv[1:] if args is None else args
     with tempfile.TemporaryDirectory() as folder:
         content = soak(Path(folder), options)
     print(
         json.dumps({key: content[key] for key in ("exit_code", "memory", "threads", "open_files", "kills")}, indent=1)
     )
     if options.json is not None:
+        content = {"command": " ".join(("python -m tests.soak_camera", *given)), **content}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -88,9 +90,9 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         lines = len((folder / "found.jsonl").read_text().splitlines())
         run = json.loads(summary.read_text())
     return {
-        "command": f"python -m tests.soak_camera --minutes {options.minutes:g} --kills {options.kills}",
         "machine": machine(),
         "seconds": seconds,
+        "warm_up_s": _SETTLED * seconds,
         "sources": sources,
         "exit_code": process.returncode,
         "kills": options.kills,

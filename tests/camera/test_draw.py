@@ -198,6 +198,14 @@ def test_status_line_takes_more_lines_where_the_picture_is_narrow():
     assert heights[1] == 2 * heights[0] and heights[2] >= 3 * heights[0]
 
 
+def test_status_lines_are_not_kept_and_labels_keep_no_more_than_they_show():
+    _forget_letters()
+    for number in range(20):
+        draw_status(grey((480, 640)), FrameStatus(1.0, number, number, 1))
+    assert draw._label_mask.cache_info().currsize == 0
+    assert draw._label_mask("dog", 2).base is None  # it would be the canvas that the letters were drawn on
+
+
 def test_status_without_a_rate_leaves_it_out():
     with_rate, without = grey((480, 640)), grey((480, 640))
     draw_status(with_rate, STATUS)

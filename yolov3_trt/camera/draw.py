@@ -96,7 +96,7 @@ def _draw_object(canvas: Image, row: Detection) -> None:
     x1, x2 = (round(min(max(x, 0), width - 1)) for x in row.xyxy[::2])
     y1, y2 = (round(min(max(y, 0), height - 1)) for y in row.xyxy[1::2])
     _draw_box(canvas, (x1, y1, x2, y2), unit, color)
-    name, score = _text_mask(_in_ascii(row), unit), _text_mask(f"{row.score:.2f}", unit)
+    name, score = _label_mask(_in_ascii(row), unit), _label_mask(f"{row.score:.2f}", unit)
     label = np.concatenate([name, score], axis=1) if name.shape[1] + score.shape[1] <= width else name
     # Above the box, or inside it at the upper edge of the picture.
     top = y1 - len(label) if y1 >= len(label) else y1
@@ -131,14 +131,18 @@ def _in_ascii(row: Detection) -> str:
     return plain if any(letter.isalnum() for letter in plain) else str(row.class_id)
 
 
-# Drawing smooth letters takes 0.2 ms a label. There are few class names and 101 scores, so nearly all come from here.
-@lru_cache(maxsize=512)
 def _text_mask(text: str, unit: int) -> NDArray[np.uint8]:
-    """A line of text, (h, w): 0 for the background to 255 for ink; the height depends on `unit` only. Not to be changed."""
+    """A line of text, (h, w): 0 for the background to 255 for ink; the height depends on `unit` only."""
     canvas, (top, bottom) = _ink(text, unit, _font_scale() * unit), _line_rows(unit)
     columns = np.flatnonzero(canvas.any(axis=0))
     left, right = (columns[0], columns[-1] + 1) if columns.size else (unit, unit)
-    return canvas[top - unit : bottom + unit, left - unit : right + 2 * unit]
+    # A copy: a view would keep all of the canvas, several times as large, for as long as the label is kept.
+    return canvas[top - unit : bottom + unit, left - unit : right + 2 * unit].copy()
+
+
+# Drawing smooth letters takes 0.2 ms a label. There are few class names and 101 scores, so nearly all come from here. A status
+# line is hardly ever the same twice: it does not, or labels would have to leave.
+_label_mask = lru_cache(maxsize=512)(_text_mask)
 
 
 @lru_cache(maxsize=32)
@@ -171,6 +175,8 @@ def _ink(text: str, unit: int, scale: float) -> NDArray[np.uint8]:
 def _wrapped(canvas: Image, text: str) -> list[NDArray[np.uint8]]:
     """The lines that a text takes in the width of the picture, broken between words."""
     unit = _unit_px(canvas)
+    if (whole := _text_mask(text, unit)).shape[1] <= canvas.shape[1]:
+        return [whole]
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

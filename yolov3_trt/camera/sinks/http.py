@@ -8,6 +8,7 @@ from typing import Any
 
 from yolov3_trt.camera.frames import Result
 from yolov3_trt.camera.sinks.base import Sink
+from yolov3_trt.camera.sinks.http_answers import Site
 from yolov3_trt.camera.sinks.http_server import ViewServer
 from yolov3_trt.camera.sinks.live_view import LiveView
 from yolov3_trt.errors import CameraError
@@ -18,7 +19,7 @@ _MAX_VIEWERS = 32
 
 
 class HttpSink(Sink):
-    """Serves a page with the live view of every source, to many viewers, on threads of its own.
+    """Serves a page with the live view of every source, to many viewers, on a thread of its own.
 
     | address | gives |
     | --- | --- |
@@ -57,7 +58,8 @@ class HttpSink(Sink):
         """
         self._views = {source: LiveView(source) for source in sources}
         try:
-            self._server = ViewServer(host, port, tuple(self._views.values()), stats, max_viewers, names, password)
+            site = Site(tuple(self._views.values()), stats, (host, *names), password)
+            self._server = ViewServer(host, port, site, max_viewers)
         except (OSError, OverflowError) as exc:
             self._close_views()
             reason = exc.strerror if isinstance(exc, OSError) else exc

@@ -1,374 +1,305 @@
-"""What the HTTP sink answers, and the threads that do."""
+"""The connections of the HTTP sink, all of them on one thread.
 
-import base64
-import hashlib
-import hmac
-import ipaddress
-import json
+A thread for each would cost more than their work: the loop gives way to each as it starts and for each picture. And the C
+library gives threads heaps, by turns: where many come and go, a camera that is opened anew finds another heap each time, and
+leaves its memory in each.
+"""
+
+import heapq
 import logging
 import re
+import selectors
 import socket
-import socketserver
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-from typing import Any
 
-from yolov3_trt.camera.metrics import CONTENT_TYPE, metrics_text
+from yolov3_trt.camera.sinks.http_answers import MAX_HEAD_BYTES, PART_HEAD, Request, Site
 from yolov3_trt.camera.sinks.live_view import LiveView
 
 _LOG = logging.getLogger(__name__)
 
-_MAX_CONNECTIONS = 96
-_SILENCE_S = 10.0  # a connection that takes or gives nothing for so long is closed
+_MAX_CONNECTIONS = 256  # a quarter of the files that Linux lets a process open
+_BACKLOG = 4096  # connections that the system holds until they are accepted; it may allow fewer
+_AT_ONCE = 512  # so many are accepted before others have their turn
 _HEAD_S = 5.0  # a request's head has to be there within, however it dribbles
+_SILENCE_S = 10.0  # a connection that takes nothing of its answer for so long is closed
+_REPEAT_S = 5.0  # of a view that stands still the picture is sent again, which tells whether the viewer is still there
+_TICK_S = 0.1  # between two looks at these times
 # What lies between the newest picture and a slow viewer's screen. More would let the viewer lag instead of skipping.
 _SEND_BUFFER_BYTES = 128 << 10
-_REPEAT_S = 5.0
-_JOIN_S = 5.0
+_HEAD_END = re.compile(rb"\n\r?\n")
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(eq=False)
 class _Connection:
     socket: socket.socket
     address: str
-    waits_since_s: float | None = field(default_factory=time.monotonic)  # for the head of a request; None: it is served
-    is_ended: bool = False
-
-    def end(self) -> None:
-        self.is_ended = True
-        _hang_up(self.socket)
-
-
-_PAGE = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-}
-# Begins a part, and so ends the one before. Chromium shows a part when it has read the head of the next: it is sent at once,
-# and so cannot tell the length of what is not there yet.
-_PART_HEAD = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+    since_s: float  # it has waited for a head, or has taken nothing of its answer
+    received: bytearray = field(default_factory=bytearray)
+    searched: int = 0  # bytes of it, for the end of a head
+    has_ended: bool = False  # the other side sends no more
+    request: Request | None = None  # that is being answered; None: its head is waited for
+    unsent: memoryview = field(default_factory=lambda: memoryview(b""))
+    view: LiveView | None = None  # of which it waits for a picture later than `version`
+    version: int = 0
+    wanted: int = 0  # events of `selectors`
+    selected: int = 0  # those that the system knows of
 
 
-class ViewServer(HTTPServer):
-    """A thread per connection, all of which `close` ends and joins.
+class ViewServer:
+    """Answers requests, and sends pictures to whoever watches, until it is closed.
 
-    Where there are too many, the longest that waits for the head of a request gives way, of the address with the most of them.
-
-    Attributes:
-        views: by the number that they have in addresses.
-        stats: called by any thread, for `/stats.json`.
-        free_viewers: one is taken by each viewer of a live view.
+    Where there are too many connections, the longest that waits for the head of a request gives way, of the address with the
+    most of them. A viewer that is slower than the pictures skips some, and holds up nobody.
     """
 
-    request_queue_size = 4096  # connections that the system holds while this is busy; it may allow fewer
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        views: Sequence[LiveView],
-        stats: Callable[[], dict[str, Any]],
-        max_viewers: int,
-        names: Sequence[str],
-        password: str | None,
-    ) -> None:
-        """Listen; for the last two see `HttpSink`.
+    def __init__(self, host: str, port: int, site: Site, max_viewers: int) -> None:
+        """Listen.
 
         Raises:
             OSError: the address cannot be had.
         """
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.views, self.stats = views, stats
-        self.free_viewers = threading.BoundedSemaphore(max_viewers)
-        self.files = {path: (_file(name), kind) for path, (name, kind) in _PAGE.items()}
-        own = socket.gethostname()
-        self._names = {name.lower().rstrip(".") for name in ("localhost", host, own, f"{own}.local", *names)}
-        self._password = None if password is None else _digest(password.encode())
-        self._connections: dict[threading.Thread, _Connection] = {}
-        self._lock = threading.Lock()
-        super().__init__((host, port), _Handler)
-        self._acceptor = threading.Thread(target=self.serve_forever, args=(0.1,), name="http", daemon=True)
-        self._acceptor.start()
-
-    def server_bind(self) -> None:
-        """As in the base class, which would also ask a name server for this machine's name."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.bound_to
+        self._site, self._max_viewers = site, max_viewers
+        self._connections: dict[int, _Connection] = {}  # by the number of the socket
+        self._changed: dict[int, _Connection] = {}  # those that wait for something else than before
+        self._parts: dict[LiveView, tuple[int, memoryview]] = {}  # the newest version that was sent, as viewers get it
+        self._is_open = True
+        self._listener = _listening(host, port)
+        self._woken, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        for one in (self._listener, self._woken):
+            one.setblocking(False)
+            self._selector.register(one, selectors.EVENT_READ)
+        self._waker.setblocking(False)
+        for view in site.views:
+            view.on_news = self._wake
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._thread.start()
 
     @property
     def bound_to(self) -> tuple[str, int]:
         """Address, as a number, and port."""
-        host, port = self.socket.getsockname()[:2]
+        host, port = self._listener.getsockname()[:2]
         return host, port
 
     def close(self) -> None:
-        """End and join every thread; harmless when repeated."""
-        self.shutdown()
-        self._acceptor.join()
-        self.server_close()
-        with self._lock:
-            open_ones = list(self._connections.items())
-            for _, connection in open_ones:
-                connection.end()
-        for thread, _ in open_ones:
-            thread.join(_JOIN_S)
-            if thread.is_alive():
-                _LOG.warning("%s does not end; it is left behind", thread.name)
+        """End every connection and the thread."""
+        self._is_open = False
+        self._wake()
+        self._thread.join()
+        for one in (self._selector, self._listener, self._woken, self._waker):
+            one.close()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread for a connection; one too many is told so."""
-        connection = _Connection(request, client_address[0])
-        with self._lock:
-            is_one_too_many = not self._has_room()
-            if not is_one_too_many:
-                thread = threading.Thread(
-                    target=self._serve, args=(request, client_address), name=f"http to {client_address[0]}", daemon=True
-                )
-                self._connections[thread] = connection
-        if is_one_too_many:
-            request.setblocking(False)
-            request.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            self.shutdown_request(request)
-        else:
-            thread.start()
-
-    def _has_room(self) -> bool:
-        alive = [connection for connection in self._connections.values() if not connection.is_ended]
-        if len(alive) < _MAX_CONNECTIONS:
-            return True
-        waiting = [connection for connection in alive if connection.waits_since_s is not None]
-        if not waiting:
-            return False
-        held = Counter(connection.address for connection in alive)
-        max(waiting, key=lambda one: (held[one.address], -(one.waits_since_s or 0))).end()
-        return True
-
-    def service_actions(self) -> None:
-        """End connections whose request does not come; called several times a second."""
-        before_s = time.monotonic() - _HEAD_S
-        with self._lock:
-            for connection in self._connections.values():
-                if (
-                    connection.waits_since_s is not None
-                    and connection.waits_since_s < before_s
-                    and not connection.is_ended
-                ):
-                    connection.end()
-
-    def waits_for_head(self, waits: bool) -> None:
-        """Note whether the connection of this thread waits for the head of a request, or is served."""
-        with self._lock:
-            self._connections[threading.current_thread()].waits_since_s = time.monotonic() if waits else None
-
-    def may_watch(self, authorization: str) -> bool:
-        """Whether a request's `Authorization` has the password, with whatever user name; true where none is asked for."""
-        if self._password is None:
-            return True
-        scheme, _, given = authorization.partition(" ")
+    def _wake(self) -> None:
         try:
-            _, _, password = base64.b64decode(given, validate=True).partition(b":")
-        except ValueError:
-            return False
-        # Digests have one length, and are compared in a time that says nothing about where they differ.
-        return scheme.lower() == "basic" and hmac.compare_digest(_digest(password), self._password)
+            self._waker.send(b"\0")
+        except BlockingIOError:
+            return  # it is to wake already
 
-    def is_own_name(self, host: str) -> bool:
-        """Whether a request's `Host` is a number, or a name of this machine.
+    def _run(self) -> None:
+        looked_s = time.monotonic()
+        while self._is_open:
+            self._select_changed()
+            for key, events in self._selector.select(_TICK_S):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj is self._woken:
+                    self._woken.recv(1 << 12)
+                    self._send_pictures()
+                elif self._connections.get(key.fd) is key.data is not None:  # else it has just given way
+                    self._turn(key.data, events)
+            now_s = time.monotonic()
+            if now_s - looked_s >= _TICK_S:
+                looked_s = now_s
+                self._look_after(now_s)
+        for connection in list(self._connections.values()):
+            self._end(connection)
 
-        A page of another site can let its own name point to this machine, and then read what it gets: to the browser it comes
-        from that site.
-        """
-        name = re.sub(r":[0-9]*$", "", host.strip()).strip("[]").rstrip(".").lower()
+    def _accept(self) -> None:
+        """Take those that have connected, and answer whose requests are here."""
+        for _ in range(_AT_ONCE):
+            try:
+                accepted, address = self._listener.accept()
+            except (BlockingIOError, ConnectionError):
+                break
+            except OSError as exc:  # there are no descriptors left
+                _LOG.debug("a connection could not be accepted: %s", exc)
+                self._make_room(1)
+                time.sleep(_TICK_S)
+                break
+            accepted.setblocking(False)
+            if len(self._connections) >= _MAX_CONNECTIONS and all(one.request for one in self._connections.values()):
+                with suppress(OSError):
+                    accepted.send(_TOO_MANY)
+                accepted.close()
+                continue
+            self._connections[accepted.fileno()] = one = _Connection(accepted, address[0], time.monotonic())
+            self._turn(one, selectors.EVENT_READ)
+        self._make_room(len(self._connections) - _MAX_CONNECTIONS)
+
+    def _make_room(self, num_too_many: int) -> None:
+        """End so many connections that wait for a head."""
+        if num_too_many > 0:
+            held = Counter(one.address for one in self._connections.values())
+            waiting = (one for one in self._connections.values() if one.request is None)
+            for one in heapq.nsmallest(num_too_many, waiting, key=lambda one: (-held[one.address], one.since_s)):
+                self._end(one)
+
+    def _look_after(self, now_s: float) -> None:
+        """End connections whose request does not come, or who do not take what they asked for."""
+        for one in list(self._connections.values()):
+            silent_s = now_s - one.since_s
+            if silent_s >= (_HEAD_S if one.request is None else _SILENCE_S) and (one.request is None or one.unsent):
+                self._end(one)
+            elif one.view is not None and silent_s >= _REPEAT_S and not one.unsent:
+                one.version = 0
+                self._turn(one, 0)
+
+    def _send_pictures(self) -> None:
+        for one in list(self._connections.values()):
+            if one.view is not None and not one.unsent:
+                self._turn(one, 0)
+
+    def _turn(self, connection: _Connection, events: int) -> None:
+        """Do for a connection what can be done without waiting."""
         try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self._names
-        return True
+            if events & selectors.EVENT_READ:
+                self._receive(connection)
+            is_going_on = self._go_on(connection)
+        except OSError as exc:
+            _LOG.debug("%s has gone: %s", connection.address, exc)
+            is_going_on = False
+        except Exception:  # nobody else is to suffer from it
+            _LOG.exception("the answer to %s failed", connection.address)
+            is_going_on = False
+        if not is_going_on:
+            self._end(connection)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver gives it
-        """Log what ended a connection; that the other side went away is no error."""
-        error = sys.exc_info()[1]
-        if isinstance(error, (ConnectionError, TimeoutError)):
-            _LOG.debug("%s has gone: %s", client_address[0], error)
-        else:
-            _LOG.error("the answer to %s failed", client_address[0], exc_info=error)
-
-    def _serve(self, request: socket.socket, client_address: Any) -> None:
+    def _receive(self, connection: _Connection) -> None:
         try:
-            self.finish_request(request, client_address)
-        except Exception:  # the loop must not end by a viewer
-            self.handle_error(request, client_address)
-        finally:
-            # First forgotten, so that `close` does not hang up on a number that another socket may have by then.
-            with self._lock:
-                del self._connections[threading.current_thread()]
-            self.shutdown_request(request)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: ViewServer
-    protocol_version = "HTTP/1.1"
-    timeout = _SILENCE_S
-    disable_nagle_algorithm = True
-
-    def setup(self) -> None:
-        super().setup()
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-
-    def handle_one_request(self) -> None:
-        self.server.waits_for_head(True)
-        super().handle_one_request()
-
-    def parse_request(self) -> bool:
-        is_good = super().parse_request()
-        self.server.waits_for_head(False)
-        if is_good and not all(map(self.server.is_own_name, self.headers.get_all("Host", ()))):
-            self.close_connection = True
-            self._refuse(
-                HTTPStatus.FORBIDDEN,
-                "this machine has another name; use its address, its host name or localhost, or allow this one with "
-                "?name= behind the address of the sink",
-            )
-            return False
-        if is_good and not self.server.may_watch(self.headers.get("Authorization", "")):
-            self.close_connection = True
-            self._refuse(HTTPStatus.UNAUTHORIZED, "the password is needed; any user name will do")
-            return False
-        return is_good
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        self.close_connection = True  # the base class's answer lacks the headers below
-        self._refuse(HTTPStatus(code), message or HTTPStatus(code).phrase)
-
-    def do_GET(self) -> None:
-        # Compared as it stands, never decoded and never joined to a folder: there is nothing to climb out of.
-        path = self.path.partition("?")[0]
-        view = re.fullmatch(r"/(view|snapshot)/([0-9]{1,3})\.(mjpg|jpg)", path)
-        health = re.fullmatch(r"/healthz/([0-9]{1,3})", path)
-        if path in self.server.files:
-            content, kind = self.server.files[path]
-            self._answer(HTTPStatus.OK, kind, content)
-        elif path == "/stats.json":
-            self._answer_stats()
-        elif path == "/metrics":
-            self._answer(HTTPStatus.OK, CONTENT_TYPE, metrics_text(self.server.stats()).encode())
-        elif path == "/healthz":
-            self._answer_health(self.server.views)
-        elif health and int(health[1]) < len(self.server.views):
-            self._answer_health(self.server.views[int(health[1]) :][:1])
-        elif path == "/snapshot.jpg":
-            self._answer_snapshot(self.server.views[0])
-        elif view and int(view[2]) < len(self.server.views) and (view[1], view[3]) == ("view", "mjpg"):
-            self._answer_live(self.server.views[int(view[2])])
-        elif view and int(view[2]) < len(self.server.views) and (view[1], view[3]) == ("snapshot", "jpg"):
-            self._answer_snapshot(self.server.views[int(view[2])])
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing at this address; / is the page")
-
-    do_HEAD = do_GET
-
-    def _answer_stats(self) -> None:
-        content = {**self.server.stats(), "views": [_state(view) for view in self.server.views]}
-        self._answer(HTTPStatus.OK, "application/json", json.dumps(content, allow_nan=False).encode())
-
-    def _answer_health(self, views: Sequence[LiveView]) -> None:
-        stale = [view for view in views if view.stale_s is not None]
-        text = "".join(f"stale for {view.stale_s:.0f} s: {view.source}\n" for view in stale) or "ok\n"
-        all_stale = len(stale) == len(views)
-        self._answer(HTTPStatus.SERVICE_UNAVAILABLE if all_stale else HTTPStatus.OK, "text/plain", text.encode())
-
-    def _answer_snapshot(self, view: LiveView) -> None:
-        if view.result is None:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "there has been no frame yet")
+            received = connection.socket.recv(MAX_HEAD_BYTES)
+        except BlockingIOError:
             return
-        with view.watched() as version:
-            newest = view.newer_than(version, _REPEAT_S)
-        if newest is None:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the camera has ended")
-        else:
-            self._answer(HTTPStatus.OK, "image/jpeg", newest[1])
+        connection.received += received
+        connection.has_ended = not received
 
-    def _answer_live(self, view: LiveView) -> None:
-        if not self.server.free_viewers.acquire(blocking=False):
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "there are too many viewers; close one, or try again")
+    def _go_on(self, connection: _Connection) -> bool:
+        """Answer the next request, or send more of an answer; False when the connection is to end."""
+        if connection.request is None:
+            end = _HEAD_END.search(connection.received, connection.searched)
+            connection.searched = max(0, len(connection.received) - 2)
+            if end is None and len(connection.received) <= MAX_HEAD_BYTES:
+                self._wait_for(connection, selectors.EVENT_READ)
+                return not connection.has_ended
+            self._begin(connection, len(connection.received) if end is None else end.end())
+        _send(connection)
+        if connection.view is not None and not connection.unsent:
+            self._feed(connection)
+            _send(connection)
+        if connection.unsent:
+            self._wait_for(connection, selectors.EVENT_WRITE)
+            return True
+        if connection.view is not None:
+            # What a viewer says is not listened to, but that it goes is seen at once.
+            self._wait_for(connection, selectors.EVENT_READ)
+            return not connection.has_ended and len(connection.received) <= MAX_HEAD_BYTES
+        if connection.request is None or connection.request.close_connection:
+            return False
+        connection.request = None
+        # Others have their turn before a next request that is here already.
+        self._wait_for(connection, selectors.EVENT_WRITE if connection.received else selectors.EVENT_READ)
+        return not connection.has_ended or bool(connection.received)
+
+    def _begin(self, connection: _Connection, num_bytes: int) -> None:
+        """Answer a request."""
+        head = bytes(connection.received[:num_bytes])
+        del connection.received[:num_bytes]
+        connection.searched = 0
+        num_viewers = sum(
+            one.request is not None and one.request.live_view is not None for one in self._connections.values()
+        )
+        request = Request(self._site, connection.address, head, is_viewer_welcome=num_viewers < self._max_viewers)
+        connection.request, connection.since_s = request, time.monotonic()
+        connection.unsent = memoryview(request.answer())
+        connection.view = request.live_view or request.snapshot_of
+        if connection.view is not None:
+            connection.version = connection.view.watch()
+
+    def _feed(self, connection: _Connection) -> None:
+        """Give a newer picture, if there is one, to who waits for it."""
+        view, request = connection.view, connection.request
+        assert view is not None and request is not None
+        newest = view.newest
+        if newest is not None and newest[0] <= connection.version:
             return
-        try:
-            self.close_connection = True
-            self._begin(HTTPStatus.OK, "multipart/x-mixed-replace; boundary=frame")
-            if self.command == "GET":
-                self._send_live(view)
-        finally:
-            self.server.free_viewers.release()
+        if request.live_view is None or newest is None:
+            connection.view = None
+            view.unwatch()
+        if request.live_view is None:
+            connection.unsent = memoryview(request.give(newest and newest[1]))
+        elif newest is not None:
+            connection.version = newest[0]
+            if self._parts.get(view, (0,))[0] != newest[0]:
+                self._parts[view] = newest[0], memoryview(newest[1] + b"\r\n" + PART_HEAD)
+            connection.unsent = self._parts[view][1]
 
-    def _send_live(self, view: LiveView) -> None:
-        self.wfile.write(_PART_HEAD)
-        with view.watched() as version:
-            while (newest := view.newer_than(version, _REPEAT_S)) is not None:
-                version, jpeg = newest
-                self.wfile.write(jpeg + b"\r\n" + _PART_HEAD)
+    def _wait_for(self, connection: _Connection, events: int) -> None:
+        # Of one that has ended, its end would be told again and again.
+        connection.wanted = events & selectors.EVENT_WRITE if connection.has_ended else events
+        if connection.wanted != connection.selected:
+            self._changed[connection.socket.fileno()] = connection
 
-    def _refuse(self, status: HTTPStatus, text: str) -> None:
-        self._answer(status, "text/plain", f"{text}\n".encode())
+    def _select_changed(self) -> None:
+        """Tell the system what is waited for; not of those that came, were answered and ended meanwhile."""
+        for one in self._changed.values():
+            if not one.wanted and one.selected:
+                self._selector.unregister(one.socket)
+            elif one.wanted and not one.selected:
+                self._selector.register(one.socket, one.wanted, one)
+            elif one.wanted != one.selected:
+                self._selector.modify(one.socket, one.wanted, one)
+            one.selected = one.wanted
+        self._changed.clear()
 
-    def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
-        self._begin(status, kind, len(content))
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def _begin(self, status: HTTPStatus, kind: str, length: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        if status is HTTPStatus.UNAUTHORIZED:
-            self.send_header("WWW-Authenticate", 'Basic realm="yolov3_trt", charset="UTF-8"')
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
-        self.send_header("X-Frame-Options", "DENY")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.end_headers()
-
-    def version_string(self) -> str:  # the base class tells the version of Python
-        return "yolov3_trt"
-
-    def log_message(self, format: str, *args: Any) -> None:  # the base class prints
-        _LOG.debug("%s %s", self.address_string(), format % args)
+    def _end(self, connection: _Connection) -> None:
+        number = connection.socket.fileno()
+        del self._connections[number]
+        self._changed.pop(number, None)
+        if connection.selected:
+            self._selector.unregister(connection.socket)
+        if connection.view is not None:
+            connection.view.unwatch()
+        if connection.request is not None:
+            with suppress(OSError):  # the other side was faster
+                connection.socket.shutdown(socket.SHUT_WR)
+        connection.socket.close()
 
 
-def _state(view: LiveView) -> dict[str, Any]:
-    """What the page shows of a view, besides the statistics."""
-    status = None if view.result is None else view.result.status
-    return {
-        "source": view.source,
-        "fps": None if status is None else status.fps,
-        "age_ms": None if status is None else status.age_ms,
-        "dropped": None if status is None else status.dropped,
-        "stale_s": view.stale_s,
-    }
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
-
-
-def _file(name: str) -> bytes:
-    return Path(__file__).with_name(name).read_bytes()
-
-
-def _hang_up(connection: socket.socket) -> None:
-    """End whatever a thread waits for on a socket."""
+def _send(connection: _Connection) -> None:
+    if not connection.unsent:
+        return
     try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # the other side was faster
+        sent = connection.socket.send(connection.unsent)
+    except BlockingIOError:
+        return
+    connection.since_s = time.monotonic()
+    connection.unsent = connection.unsent[sent:]
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # These two its connections inherit.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

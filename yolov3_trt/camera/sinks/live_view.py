@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from yolov3_trt.camera.draw import annotated, blank_picture, draw_status
 from yolov3_trt.camera.frames import Result
@@ -20,6 +19,7 @@ class LiveView:
     between, and no viewer slows the others or the loop.
 
     Attributes:
+        on_news: called by any thread when `newest` is another, or nothing more comes.
         source: `Source.name`.
         stale_s: how long the source has given no frame, where that is too long.
     """
@@ -28,13 +28,12 @@ class LiveView:
         require("cv2", extra="opencv")
         self.source = source
         self.stale_s: float | None = None
+        self.on_news: Callable[[], None] = lambda: None
         self._result: Result | None = None
         self._failure: Exception | None = None
-        lock = threading.Lock()
-        self._put_in = threading.Condition(lock)  # the encoder waits for it
-        self._encoded = threading.Condition(lock)  # the viewers wait for it
-        self._version, self._encoded_version = 1, 0  # the first is the picture that says that there is none yet
-        self._jpeg = b""
+        self._put_in = threading.Condition(threading.Lock())  # the encoder waits for it
+        self._version = 1  # the first is the picture that says that there is none yet
+        self._encoded = (0, b"")
         self._num_viewers = 0
         self._is_open = True
         self._encoder = threading.Thread(target=self._encode_all, name=f"jpeg of {source}", daemon=True)
@@ -57,28 +56,22 @@ class LiveView:
         """Show that the source gives no frames; the next one that is put in ends it."""
         self._change(self._result, for_s)
 
-    @contextmanager
-    def watched(self) -> Iterator[int]:
-        """Have pictures encoded while inside; yields the version to wait from, so that the first is the newest there is."""
+    @property
+    def newest(self) -> tuple[int, bytes] | None:
+        """The last picture that was encoded, a JPEG, and its version; None when no more come."""
+        return self._encoded if self._is_open else None
+
+    def watch(self) -> int:
+        """Have pictures encoded until `unwatch`; gives the version to wait from, so that the first is the newest there is."""
         with self._put_in:
             self._num_viewers += 1
             self._put_in.notify()
-            version = self._version - 1
-        try:
-            yield version
-        finally:
-            with self._put_in:
-                self._num_viewers -= 1
+            return self._version - 1
 
-    def newer_than(self, version: int, timeout_s: float) -> tuple[int, bytes] | None:
-        """The newest JPEG and its version, while inside `watched`.
-
-        After `timeout_s` without a later one it is the same again, which tells whether the viewer is still there. None when
-        the view is closed.
-        """
-        with self._encoded:
-            self._encoded.wait_for(lambda: self._encoded_version > version or not self._is_open, timeout_s)
-            return (self._encoded_version, self._jpeg) if self._is_open else None
+    def unwatch(self) -> None:
+        """What began with `watch` is over."""
+        with self._put_in:
+            self._num_viewers -= 1
 
     def close(self) -> None:
         """Send the viewers away and end the encoder; harmless when repeated."""
@@ -89,7 +82,7 @@ class LiveView:
         with self._put_in:
             self._is_open = False
             self._put_in.notify_all()
-            self._encoded.notify_all()
+        self.on_news()
 
     def _change(self, result: Result | None, stale_s: float | None) -> None:
         with self._put_in:
@@ -114,14 +107,14 @@ class LiveView:
                 self._failure = exc
                 self._stop()
                 return
+            self._encoded = (version, jpeg)
+            self.on_news()
+            rest_s = _MIN_INTERVAL_S - (time.monotonic() - started_s)
             with self._put_in:
-                self._encoded_version, self._jpeg = version, jpeg
-                self._encoded.notify_all()
-                rest_s = _MIN_INTERVAL_S - (time.monotonic() - started_s)
                 self._put_in.wait_for(lambda: not self._is_open, max(0.0, rest_s))
 
     def _has_work(self) -> bool:
-        return not self._is_open or (self._num_viewers > 0 and self._version > self._encoded_version)
+        return not self._is_open or (self._num_viewers > 0 and self._version > self._encoded[0])
 
 
 def _jpeg_of(result: Result | None, stale_s: float | None) -> bytes:
