@@ -82,6 +82,8 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         if options.attacks:
             threading.Thread(target=_attack, args=(port, process), daemon=True).start()
+        while process.poll() is None and not (folder / "found.jsonl").exists():
+            time.sleep(0.1)  # until it has begun, which takes long on a busy machine
         try:
             samples = _samples(process, options.every, _Killer(server, options.kills, seconds))
         finally:
