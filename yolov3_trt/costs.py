@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from yolov3_trt.layers import CHW, Conv, Dropout, MaxPool, Route, Shortcut, Yolo
 from yolov3_trt.spec import IMAGE, ModelSpec
 
-BYTES_PER_VALUE = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
+BYTES_PER_VALUE = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)

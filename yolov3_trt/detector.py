@@ -1,7 +1,9 @@
 """The object users hold: pictures in, detections out."""
 
 import os
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -106,14 +108,43 @@ class Detector:
         if isinstance(images, (bytes, bytearray)) or not isinstance(images, Iterable):
             raise _no_picture(images)
         waiting, step = list(images), self.meta.batch.max
-        calls = []
-        for start in range(0, len(waiting), step):
-            self.submit(waiting[start : start + step])
-            calls.append(self.result())
+        calls: list[TimedDetections] = []
+        begin_s, reading_s, under_way = time.perf_counter(), 0.0, 0
+        with ExitStack() as stack:
+            stack.callback(lambda: self._drop(under_way))  # where one fails, those beside it
+            for start in range(0, len(waiting), step):
+                read_s = time.perf_counter()
+                pictures = _pictures(waiting[start : start + step])
+                reading_s += time.perf_counter() - read_s
+                if under_way == self.num_slots:
+                    under_way -= 1
+                    calls.append(self.result())
+                self.submit(pictures)
+                under_way += 1
+            while under_way:
+                under_way -= 1
+                calls.append(self.result())
         if len(calls) == 1:
             return calls[0]
         found = [detections for call in calls for detections in call.detections]
-        return TimedDetections(found, {stage: sum(call.stages_s[stage] for call in calls) for stage in STAGES})
+        stages_s = {stage: sum(call.stages_s[stage] for call in calls) for stage in STAGES}
+        if (
+            self.num_slots > 1
+        ):  # the host prepares pictures while others are under way: what is left of the time, it waited
+            host_s = reading_s + stages_s["preprocess"] + stages_s["postprocess"]
+            stages_s["inference"] = max(0.0, time.perf_counter() - begin_s - host_s)
+        return TimedDetections(found, stages_s)
+
+    def _drop(self, count: int) -> None:
+        """Wait for results that nobody will ask for."""
+        for _ in range(count):
+            with suppress(Yolov3TrtError):
+                self.result()
+
+    @property
+    def arithmetic(self) -> str:
+        """What it computes in: the artifact's precision, or `tf32` for an FP32 engine that was built to round so."""
+        return getattr(self.backend, "computes_in", None) or self.meta.precision.value
 
     @property
     def num_slots(self) -> int:
@@ -127,7 +158,7 @@ class Detector:
             ImageError: a picture is of another shape or type, or its file cannot be read.
             BackendError: as many are under way as there are slots, or the detector is closed.
         """
-        self.backend.submit([image if isinstance(image, np.ndarray) else _read(image) for image in images])
+        self.backend.submit(_pictures(images))
 
     def result(self) -> TimedDetections:
         """Wait for the pictures submitted first, of those whose result was not asked for yet.
@@ -238,6 +269,10 @@ def _source(artifact: Any, weights: Any, names: Any, input_size: Any) -> str | M
         name = given.spec.name if isinstance(given, Model) else given
         raise BackendError(f"{name}: weights, names and input size are those it was exported with; leave them out")
     return given
+
+
+def _pictures(images: Sequence[AnyImage]) -> list[Image]:
+    return [image if isinstance(image, np.ndarray) else _read(image) for image in images]
 
 
 def _read(image: Any) -> Image:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import EACH_COCO_MODEL
+from tests.sim.arithmetic import Arithmetic
 from tests.sim.cuda_device import SimulatedCuda, SimulatedEvent
-from tests.sim.device import has_compiler
+from tests.sim.device import SECTOR_BYTES, has_compiler
 from tests.sim.engine import SimulatedEngine, simulated_plan
-from yolov3_trt.backends import STAGES, Backend
+from yolov3_trt.backends import STAGES, Backend, open_backend
 from yolov3_trt.backends.trt import TensorRTBackend
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
@@ -75,23 +76,35 @@ class Rig:
     """A backend on a simulated device, and what is under it."""
 
     def __init__(
-        self, graph: Path, *, is_integrated: bool = False, why_not_captured: str | None = None, use_graphs: bool = True
+        self,
+        graph: Path,
+        *,
+        is_integrated: bool = False,
+        traced: bool = False,
+        why_not_captured: str | None = None,
+        arithmetic: Arithmetic | None = None,
+        shares_profile: bool = True,
+        tf32: bool = False,
+        **opened_with: Any,
     ) -> None:
-        self.device = SimulatedCuda(seed=1, is_integrated=is_integrated)
+        self.device = SimulatedCuda(seed=1, is_integrated=is_integrated, traced=traced)
         self.engines: list[SimulatedEngine] = []
-        self._arguments = (graph, why_not_captured, use_graphs)
+        self._engine = {
+            "why_not_captured": why_not_captured,
+            "arithmetic": arithmetic,
+            "shares_profile": shares_profile,
+        }
+        self._graph, self._plan, self._opened_with = graph, simulated_plan(graph, tf32=tf32), opened_with
         self.prepare_engine: Callable[[SimulatedEngine], None] = lambda engine: None
 
     def open(self) -> TensorRTBackend:
-        graph, why_not_captured, use_graphs = self._arguments
-
         def open_engine(_plan: object, device: SimulatedCuda) -> SimulatedEngine:
-            self.engines.append(SimulatedEngine(graph, device, why_not_captured))
+            self.engines.append(SimulatedEngine(self._graph, device, **self._engine))
             self.prepare_engine(self.engines[-1])
             return self.engines[-1]
 
         return TensorRTBackend(
-            simulated_plan(graph), use_graphs=use_graphs, open_device=lambda: self.device, open_engine=open_engine
+            self._plan, open_device=lambda: self.device, open_engine=open_engine, **self._opened_with
         )
 
     def detector(self, **postprocess: float) -> Detector:
@@ -301,13 +314,45 @@ def test_a_capture_that_fails_leaves_the_work_running_without_a_graph(
 def test_a_capture_that_fails_once_is_tried_again_without_a_word(
     graph: Callable[[str], Path], rig: Callable[..., Rig], caplog: pytest.LogCaptureFixture
 ):
+    """As by another thread that waits for the whole device meanwhile (NVIDIA/TensorRT#2888)."""
     made = rig()
     with open_detector(graph("heads")) as expected, made.detector() as detector:
-        made.device.fail("capture")
-        for picture in pictures(4):
+        first, second, *others = pictures(4)
+        same(detector(first), expected(first))
+
+        def wait_in_another_thread() -> None:
+            thread = threading.Thread(target=made.device.disturb)
+            thread.start()
+            thread.join()
+
+        made.engines[0].during_enqueue = wait_in_another_thread
+        same(detector(second), expected(second))
+        made.engines[0].during_enqueue = lambda: None
+        for picture in others:
             same(detector(picture), expected(picture))
         assert (made.device.done["capture"], made.num_graph_launches) == (2, 2)
         assert (detector.backend.fallbacks, "capturing failed" in caplog.text) == ((), False)
+
+
+def test_nothing_is_collected_while_a_graph_is_captured(rig: Callable[..., Rig]):
+    """What the collector frees of another device breaks a capture: cuMemFree is not allowed then."""
+    made = rig()
+
+    class OfAnotherDevice:
+        def __del__(self) -> None:
+            made.device.disturb()
+
+    def make_garbage() -> None:
+        garbage = OfAnotherDevice()
+        garbage.itself = garbage  # type: ignore[attr-defined]
+        del garbage
+        _ = [[] for _ in range(3000)]  # enough for the collector to begin
+
+    made.prepare_engine = lambda engine: setattr(engine, "during_enqueue", make_garbage)
+    with made.detector() as detector:
+        for picture in pictures(3):
+            detector(picture)
+        assert (made.device.done["capture"], made.num_graph_launches, detector.backend.fallbacks) == (1, 2, ())
     assert gc.isenabled()
 
 
@@ -325,18 +370,39 @@ def test_captures_that_fail_now_and_then_do_not_add_up(graph: Callable[[str], Pa
 def test_an_engine_whose_profile_only_one_slot_may_use_finishes_the_first_batch_first(
     graph: Callable[[str], Path], rig: Callable[..., Rig]
 ):
-    """TensorRT 8 without profile sharing refuses the shape of a second context."""
-    made, frames = rig("dynamic"), pictures(4)
+    """TensorRT 8 without profile sharing refuses the shape of a second context, of another slot or number of pictures."""
+    made, frames = rig("dynamic", shares_profile=False), pictures(4)
     with open_detector(graph("dynamic")) as expected, made.detector() as detector:
-        detector(frames[0])
-        made.engines[0].fail("shape")
+        same_lists(detector(frames), expected(frames))
         for first, second in ((0, 1), (2, 3)):
             detector.submit([frames[first]])
             detector.submit([frames[second]])
             same(detector.result().detections[0], expected(frames[first]))
             same(detector.result().detections[0], expected(frames[second]))
-        assert detector.backend.fallbacks == ("one batch at a time: the shape that shall fail",)
+        (reason,) = detector.backend.fallbacks
+        assert reason.startswith("one batch at a time: ") and "profile 0 is another context's" in reason
     assert not made.device.num_live
+
+
+def test_an_engine_rounds_to_tf32_only_where_it_was_built_so(graph: Callable[[str], Path], rig: Callable[..., Rig]):
+    batch = np.random.default_rng(0).random((1, 3, 256, 256), np.float32)
+    with open_backend(graph("heads")) as reference:
+        expected = {name: values.copy() for name, values in reference.infer(batch).items()}
+    for tf32, arithmetic, least, most in ((False, None, 0, 1e-6), (True, Arithmetic.TF32, 2e-4, 2e-3)):
+        with rig(tf32=tf32, arithmetic=arithmetic).open() as backend:
+            assert backend.computes_in == ("tf32" if tf32 else None)
+            for name, values in backend.infer(batch).items():
+                error = np.linalg.norm(values - expected[name]) / np.linalg.norm(expected[name])
+                assert least <= error <= most, name
+
+
+def test_the_letterbox_reads_each_byte_of_shared_memory_about_once(rig: Callable[..., Rig]):
+    made = rig(is_integrated=True, traced=True, use_graphs=False)
+    with made.detector() as detector:
+        detector(
+            pictures(1, (270, 480))[0]
+        )  # 1.9 px of it to one of the input, each of whose pixels has four neighbours
+        assert 480 * 270 * 3 <= made.device.done["uncached sectors"] * SECTOR_BYTES < 1.25 * 480 * 270 * 3
 
 
 def test_launches_are_built_once_and_before_the_gpu_is_timed(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch):
@@ -432,6 +498,27 @@ def test_two_batches_are_under_way_at_a_time_and_results_come_in_their_order(
             found += detector.result().detections
         found += detector.result().detections
         same_lists(found, expected(frames))
+
+
+def test_more_pictures_than_a_batch_keep_both_slots_busy_and_a_failure_leaves_none_under_way(
+    graph: Callable[[str], Path], rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+):
+    made, frames = rig(), pictures(5)
+    with open_detector(graph("heads")) as expected, made.detector() as detector:
+        under_way: list[int] = []
+        submit = detector.backend.submit
+        monkeypatch.setattr(
+            detector.backend,
+            "submit",
+            lambda images: (submit(images), under_way.append(len(detector.backend._running))),
+        )
+        timed = detector.timed(frames)
+        same_lists(timed.detections, expected(frames))
+        assert under_way == [1, 2, 2, 2, 2]
+        assert all(seconds >= 0 for seconds in timed.stages_s.values())
+        with pytest.raises(ImageError):
+            detector([frames[0], frames[1], np.zeros((0, 3), np.uint8), frames[2]])
+        same(detector(frames[3]), expected(frames[3]))
 
 
 def test_a_third_batch_is_refused_and_a_result_that_nothing_leads_to(rig: Callable[..., Rig]):

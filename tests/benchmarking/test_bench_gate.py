@@ -6,12 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.fakes import TwoSlots
 from tests.opencv_versions import needs_darknet_importer
 from yolov3_trt.backends.host_path import HostPath
 from yolov3_trt.backends.opencv_dnn import OpenCvBackend
 from yolov3_trt.backends.pytorch import TorchBackend
 from yolov3_trt.backends.torch_options import TorchOptions
 from yolov3_trt.benchmarking.parity import BASELINE_TOLERANCE, TOLERANCES, Parity, Tolerance
+from yolov3_trt.benchmarking.rows import Row
+from yolov3_trt.benchmarking.runs import RunSpec
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector, open_detector
 from yolov3_trt.errors import BackendError
@@ -93,6 +96,20 @@ def test_every_precision_has_a_tolerance_and_the_exact_one_is_the_tightest():
     for name in ("max_score_difference", "mean_score_difference", "threshold_margin"):
         by_precision = [getattr(TOLERANCES[name_], name) for name_ in ("fp32", "fp16", "int8")]
         assert by_precision == sorted(by_precision)
+
+
+def test_an_engine_that_rounds_to_tf32_is_named_and_held_so():
+    class Rounding(TwoSlots):
+        computes_in = "tf32"
+
+    run = RunSpec("m.engine", "m.engine", "tensorrt", None, "cuda", None, True, lambda settings: Detector(Rounding(0)))
+    row, reference = (Row(run, 2, Detector(backend)) for backend in (Rounding(0), TwoSlots(0)))
+    row.hold_to(reference)
+    assert row.parity is not None
+    assert (row.label, row.precision, row.parity.tolerance) == ("m.engine tf32 batch 2", "tf32", TOLERANCES["tf32"])
+    assert (reference.label, reference.precision) == ("m.engine batch 2", "fp32")
+    for name in ("max_score_difference", "mean_score_difference", "threshold_margin"):
+        assert getattr(TOLERANCES["fp32"], name) < getattr(TOLERANCES["tf32"], name)
 
 
 # --- on the bundled model ---

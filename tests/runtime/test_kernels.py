@@ -480,6 +480,24 @@ def test_suppression_is_the_hosts_to_the_last_bit(nms: Nms, device: SimulatedDev
         assert_detections(run.nms(), 0, expected, what=seed, exact=True)
 
 
+def test_a_thousand_candidates_are_suppressed_with_few_barriers(device: SimulatedDevice):
+    for spread, left in ((20_000, 512), (700, 100)):  # px: nearly all are kept, and few
+        limits = {"max_candidates": 1024, "max_detections": 512}
+        meta = head_meta(head(1, 3), input_hw=(608, 608), **limits)
+        rng = np.random.default_rng(spread)
+        corners = rng.uniform(0, spread, (1000, 2))
+        xyxy = np.concatenate([corners, corners + rng.uniform(100, 200, (1000, 2))], axis=1).astype(np.float32)
+        scores, index = rng.random(1000, np.float32), np.arange(1000, dtype=np.uint64)
+        run = Runner(device, meta, 1)
+        run.append(xyxy, scores, index)
+        order = np.argsort(-scores)
+        best = Candidates(xyxy[order], scores[order], (index[order] % 3).astype(np.int32))
+        expected = suppress(best, meta.input_hw, meta.postprocess)
+        assert (len(expected.scores) == left) if left == 512 else (left < len(expected.scores) < 512)
+        assert_detections(run.nms(), 0, expected, what=spread, exact=True)
+        assert device.barriers < 80  # two for 32 candidates, and a few to sort them; not one for each that is kept
+
+
 @pytest.mark.parametrize("size", [300, 3])
 def test_a_box_as_similar_as_the_threshold_stays_to_the_last_bit(size: int, device: SimulatedDevice):
     meta = head_meta(head(1, 1), input_hw=(352, 608))

@@ -1,7 +1,7 @@
 """A CUDA device for a runtime under test: the host's memory, and the kernels as the simulation runs them.
 
 What is put into a stream happens at once, or where it is captured at every launch of the graph. Calls fail on demand, to
-show what a runtime makes of it.
+show what a runtime makes of it. What kernels read of memory that it shares with the host is counted: a GPU does not cache it.
 """
 
 import itertools
@@ -30,19 +30,25 @@ class SimulatedCuda:
     name = "simulated GPU"
     compute_capability = (8, 7)
 
-    def __init__(self, seed: int = 0, *, is_integrated: bool = False, total_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, seed: int = 0, *, is_integrated: bool = False, total_bytes: int = 1 << 30, traced: bool = False
+    ) -> None:
         """Open one.
 
         Args:
             seed: shuffles the order of threads and blocks; 0 keeps it.
             is_integrated: whether host arrays can be mapped.
             total_bytes: of its memory; host arrays do not count.
+            traced: count in `done` the "uncached sectors" that kernels read, which takes a hundred times as long.
         """
         self.is_integrated, self.total_bytes = is_integrated, total_bytes
         self.owner = Owner(self.name)
         self.done: Counter[str] = Counter()  # calls that were asked for, by CALLS
         self._failing: set[tuple[str, int]] = set()
-        self._kernels = SimulatedDevice(seed)
+        self._kernels = SimulatedDevice(seed, traced=traced)
+        self._traced = traced
+        self._mapped: dict[int, int] = {}  # bytes of mapped memory by its address
+        self._is_capture_broken = False
         self._memory: dict[int, NDArray[Any]] = {}  # the device's, by address
         self._recording: list[Callable[[], None]] = []
         self._depth = 0  # of `current`
@@ -98,7 +104,16 @@ class SimulatedCuda:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         memory, free = self._allocate(f"{what}, pinned", nbytes, nbytes)
         array = memory.view(dtype).reshape(shape)
-        return self.owner.adopt(HostArray(array, array.ctypes.data if mapped else None), free)
+        if not mapped:
+            return self.owner.adopt(HostArray(array, None), free)
+        address = array.ctypes.data
+        self._mapped[address] = nbytes
+
+        def free_and_forget() -> None:
+            del self._mapped[address]
+            free()
+
+        return self.owner.adopt(HostArray(array, address), free_and_forget)
 
     def stream(self) -> "SimulatedStream":
         self._count("a stream", "allocation", capturable=False)
@@ -141,7 +156,10 @@ class SimulatedCuda:
 
         def run() -> None:
             try:
-                self._kernels.run(launch)
+                if self._traced:
+                    self.done["uncached sectors"] += self._kernels.sectors_read(launch, self._mapped.items())
+                else:
+                    self._kernels.run(launch)
             except SimulationError as exc:
                 self._fault = str(exc)
                 self._check_fault()
@@ -152,8 +170,13 @@ class SimulatedCuda:
         self._count("capturing a graph", "capture", capturable=False)
         self.owner.check_live(stream)
         self._recording = []
+        self._is_capture_broken = False
         with self.owner.capturing():
             body()
+        if self._is_capture_broken:
+            raise DeviceError(
+                f"{self.name}: cuStreamEndCapture failed: operation failed due to a previous error during capture"
+            )
         return self.owner.adopt(SimulatedGraph(self, self._recording), lambda: None)
 
     def close(self) -> None:
@@ -183,6 +206,10 @@ class SimulatedCuda:
         self.done[call] += 1
         if (call, self.done[call]) in self._failing:
             raise DeviceError(f"{self.name}: {what}: the {call} that shall fail")
+
+    def disturb(self) -> None:
+        """Break a capture under way, as a wait for the whole device does in any thread, and freeing another one's memory."""
+        self._is_capture_broken = True
 
     def break_(self, fault: str = "an illegal memory access was encountered") -> None:
         """Let a kernel of another program have broken the context."""

@@ -1,9 +1,15 @@
-"""A stand-in for an engine on a GPU: the graph that it was built from, run by ONNX Runtime in a simulated device's memory."""
+"""A stand-in for an engine on a GPU: the graph that it was built from, run by ONNX Runtime in a simulated device's memory.
 
+Where it is told so it has what real ones have and ONNX Runtime has not: the rounding of tensor cores, TensorRT 8's rule that a
+profile is one context's, and other threads that break a capture.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from tests.sim.arithmetic import Arithmetic, runner
 from tests.sim.cuda_device import SimulatedCuda
 from yolov3_trt.backends.ort import graph_runner
 from yolov3_trt.engine.plan import Plan
@@ -19,9 +25,29 @@ FAILURES = ("execution", "address", "shape", "enqueue")  # that can be made to h
 class SimulatedEngine:
     """Runs a graph in place of the plan that was built from it."""
 
-    def __init__(self, graph: Path, device: SimulatedCuda, why_not_captured: str | None = None) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        device: SimulatedCuda,
+        why_not_captured: str | None = None,
+        *,
+        arithmetic: Arithmetic | None = None,
+        shares_profile: bool = True,
+    ) -> None:
+        """Load a graph.
+
+        Args:
+            graph: of which the plan would be.
+            device: that it runs on.
+            why_not_captured: why it is not captured.
+            arithmetic: of its convolutions; that of ONNX Runtime when it is None.
+            shares_profile: whether several contexts may use its profile at a time: TensorRT 8 lets only one, unless the
+                engine was built with PROFILE_SHARING_0806.
+        """
         import onnx
 
+        self.shares_profile = shares_profile
+        self.during_enqueue: Callable[[], None] = lambda: None
         self.why_not_captured = why_not_captured
         self.executions: list[SimulatedExecution] = []
         self.is_open = True
@@ -29,7 +55,7 @@ class SimulatedEngine:
         self._failing: dict[str, list[int]] = {}
         self._device = device
         content = graph.read_bytes()
-        self.run = graph_runner(content)
+        self.run = graph_runner(content) if arithmetic is None else runner(content, arithmetic)
         model = onnx.load_from_string(content).graph
         self.tensors = tuple(
             IOTensor(value.name, is_input, onnx_dtype(value), onnx_shape(value))
@@ -72,6 +98,9 @@ class SimulatedExecution:
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
         self._engine.count("shape")
         assert name == INPUT_NAME and len(shape) == len(self._shape)
+        others = [other for other in self._engine.executions if other.is_open and other is not self]
+        if others and not self._engine.shares_profile:
+            raise EngineError("setInputShape: no optimization profile was set: profile 0 is another context's")
         self._shape = shape
 
     def set_address(self, name: str, address: int) -> None:
@@ -80,6 +109,7 @@ class SimulatedExecution:
 
     def enqueue(self, stream: Stream) -> None:
         self._engine.count("enqueue")
+        self._engine.during_enqueue()
         assert self.is_open and min(self._shape) > 0, "the shape of the input was not set"
         shape, addresses = self._shape, dict(self._addresses)  # a graph keeps those of its capture
 
@@ -99,7 +129,7 @@ class SimulatedExecution:
         return self._device.view(DeviceArray(address, shape, np.dtype(kind)), shape)
 
 
-def simulated_plan(graph: Path) -> Plan:
+def simulated_plan(graph: Path, *, tf32: bool = False) -> Plan:
     """What `load_plan` would give of an engine of this graph on a machine that runs it; without a plan in it."""
     meta = EngineMeta(
         model=load_model_meta(graph),
@@ -111,6 +141,7 @@ def simulated_plan(graph: Path) -> Plan:
         gpu=SimulatedCuda.name,
         compute_capabilities=("8.7",),
         build_s=0.0,
+        tf32=tf32,
     )
     return Plan(graph.with_suffix(".engine"), meta, b"", Verdict(runs=True))
 

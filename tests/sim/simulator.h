@@ -72,6 +72,7 @@ inline Fiber* current;
 inline const Kernel* running;
 inline const void* running_args;
 inline sigjmp_buf launch_start;
+inline long long barriers;  // of the last launch: times that all threads of a block waited for each other
 
 inline void run_fiber()
 {
@@ -119,6 +120,7 @@ inline Status run_block(const Dim3& block, char* stacks, std::mt19937* random)
         if (waiting < count) {
             return DIVERGED;
         }
+        ++barriers;
     }
 }
 
@@ -196,10 +198,13 @@ extern "C" int launch(const char* name, const unsigned* grid, const unsigned* bl
     if (threads == 0 || threads > MAX_THREADS || !grid[0] || !grid[1] || !grid[2]) {
         return WRONG_BLOCK;
     }
+    barriers = 0;
     running = found;
     running_args = args;
     return run_guarded(gridDim, blockDim, stacks, seed);
 }
+
+extern "C" long long barriers() { return simulator::barriers; }
 
 // Memory that ends, but for what rounds it to 16 bytes, where a closed page begins; another closed page lies before it.
 extern "C" void* allocate(std::size_t bytes)

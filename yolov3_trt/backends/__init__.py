@@ -175,6 +175,7 @@ class OpenBackend:
     name: BackendName
     meta: ModelMeta
     fallbacks: tuple[str, ...] = ()
+    computes_in: str | None = None  # where that is not what the artifact says: `tf32`
     is_closed = False
 
     def check_open(self) -> None:

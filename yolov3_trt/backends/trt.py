@@ -21,7 +21,7 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.engine.plan import Plan, load_plan
 from yolov3_trt.errors import BackendError, DeviceError, DeviceLostError, EngineError, ImageError
 from yolov3_trt.geometry import Placement
-from yolov3_trt.meta import INPUT_NAME, ModelMeta, OutputStage, Postprocess, Preprocess
+from yolov3_trt.meta import INPUT_NAME, ModelMeta, OutputStage, Postprocess, Precision, Preprocess
 from yolov3_trt.postprocess import check_numbers, detections_from_outputs
 from yolov3_trt.preprocess import Image, InputBuffer, check_image, prepare_batch
 from yolov3_trt.runtime.cuda import CudaDevice
@@ -89,6 +89,8 @@ class TensorRTBackend(OpenBackend):
                 f"{plan.path}: it gives rows, for programs of your own that run the plan; to detect with it here, build it "
                 "with output_stage heads, which the GPU decodes faster, or detections"
             )
+        # A version that did not note it left it to TensorRT, which rounds.
+        self.computes_in = "tf32" if self.meta.precision is Precision.FP32 and plan.meta.tf32 is not False else None
         self._path = plan.path
         self._use_graphs = use_graphs
         self._reasons: dict[str, str] = {}  # of what is not done as it could be, by what

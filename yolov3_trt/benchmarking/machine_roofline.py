@@ -43,8 +43,8 @@ def measure_roofline(device: str = "cpu", precision: str = "fp32", threads: int 
 
     Args:
         device: `cpu` or `cuda`.
-        precision: of the product: `fp32`, `fp16`, `bf16` or `int8`. A CPU is measured in `fp32` whatever is asked for: that is
-            what it computes FP16 and INT8 graphs in here.
+        precision: of the product: `fp32`, `tf32`, `fp16`, `bf16` or `int8`. A CPU is measured in `fp32` whatever is asked for:
+            that is what it computes FP16 and INT8 graphs in here.
         threads: of the CPU; by default the library's choice.
 
     Raises:
@@ -74,10 +74,18 @@ def _torch_product(torch: Any, device: str, precision: str) -> Callable[[], obje
     if precision == "int8":
         a, b = (torch.ones(side, side, dtype=torch.int8, device=device) for _ in range(2))
         return lambda: torch._int_mm(a, b.t())  # the one product of int8 that PyTorch has
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    dtype = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     # Not zeros: a GPU draws less power for those, and clocks higher.
     a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
-    return lambda: a @ b
+
+    def product() -> object:
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        try:
+            return a @ b
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+    return product
 
 
 def _numpy_roofline() -> MachineRoofline:

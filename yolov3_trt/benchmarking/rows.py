@@ -56,8 +56,9 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The name of the row: that of the run, with the batch where it is not 1."""
-        return self.run.label if self.batch == 1 else f"{self.run.label} batch {self.batch}"
+        """The name of the row: that of the run, with `tf32` for an engine that rounds so, and the batch where it is not 1."""
+        rounded = " tf32" if self.precision == "tf32" else ""
+        return f"{self.run.label}{rounded}" + ("" if self.batch == 1 else f" batch {self.batch}")
 
     @property
     def detector(self) -> Detector:
@@ -73,7 +74,7 @@ class Row:
     @property
     def precision(self) -> str | None:
         """Which tolerance and which bytes apply."""
-        own = None if self.meta is None else self.meta.precision.value
+        own = None if self.opened is None else self.opened.arithmetic
         # What a backend is told to compute in is what it does where a graph is not INT8.
         return own if own == "int8" else self.run.precision or own
 

@@ -20,7 +20,7 @@ if [ ! -f "$folder/installed" ]; then
 	(cd "$folder/source" && "$python" configure.py --no-cuda-enable-curand --cuda-root="$cuda" --ldflags="-L$folder/link")
 	(cd "$folder/source" && CPATH=$cuda/include "$python" -m pip install -q --no-build-isolation .)
 	"$python" -m pip install -q -c "$root/constraints.txt" --no-deps -e "$root"
-	"$python" -m pip install -q filelock pydantic rich typer tomli opencv-python-headless onnx onnxruntime pytest
+	"$python" -m pip install -q filelock pydantic rich typer tomli opencv-python-headless onnx onnxruntime pytest pytest-timeout
 	touch "$folder/installed"
 fi
 # What pycuda is linked to and nothing here calls: it fails.

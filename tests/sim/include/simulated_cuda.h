@@ -2,11 +2,14 @@
 // GPU's result, and its time never a GPU's time.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
 
 using std::isnan;
+using std::max;
+using std::min;
 
 #define __global__
 #define __device__
@@ -23,6 +26,10 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 extern Dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -34,6 +41,14 @@ T atomicAdd(T* place, T value)  // threads change places only at barriers
 {
     const T before = *place;
     *place = before + value;
+    return before;
+}
+
+template <typename T>
+T atomicOr(T* place, T value)
+{
+    const T before = *place;
+    *place = before | value;
     return before;
 }
 

@@ -31,12 +31,16 @@ LETTERBOX = np.dtype(
         ("pad_value", "i4"),
         ("channels", "i4"),
         ("is_packed", "i4"),
+        ("parts", "i4"),
+        ("pitch", "i4"),
     ],
     align=True,
 )
 
 _BLOCK = (32, 8, 1)
 _TILE_WH = (128, 8)  # px of a block
+_STAGED_BYTES, _PIECE = 28928, 16  # of letterbox.cu
+_MAX_PARTS = 32  # of a block's columns: four a thread are not divided
 _KERNELS = {"float32": "letterbox_f32", "float16": "letterbox_f16", "uint8": "letterbox_u8"}
 
 
@@ -94,9 +98,23 @@ def letterbox(
         pad_value=preprocess.pad_value,
         channels=channels if kernel != "letterbox_u8" else 3,
         is_packed=frames.is_packed,
+        **_staging(placement),
     )
     grid = (ceil_div(placement.input_hw[1], _TILE_WH[0]), ceil_div(placement.input_hw[0], _TILE_WH[1]), frames.count)
     return Launch(kernel, grid, _BLOCK, args)
+
+
+def _staging(placement: Placement) -> dict[str, int]:
+    """In how many parts a block brings its lines to shared memory, and the bytes of a line there."""
+    step_x = placement.image_hw[1] / placement.resized_hw[1]
+    parts = 1
+    while parts <= _MAX_PARTS:
+        columns = min(int(_TILE_WH[0] / parts * step_x) + 3, placement.image_hw[1])
+        pitch = ceil_div(3 * columns + _PIECE - 1, _PIECE) * _PIECE  # they may begin at any byte of a piece
+        if 2 * _TILE_WH[1] * pitch <= _STAGED_BYTES:
+            return {"parts": parts, "pitch": pitch}
+        parts *= 2
+    return {"parts": 0, "pitch": 0}
 
 
 @lru_cache(maxsize=64)

@@ -28,6 +28,7 @@ namespace {
 constexpr int NMS_THREADS = 512;
 constexpr int MAX_CANDIDATES = 1024;  // as many as the 48 KiB of shared memory hold that every GPU has
 constexpr int DIGITS = 256;
+constexpr int GROUP = 32;  // bits of a word
 
 // The best candidates, by descending score.
 struct Shortlist {
@@ -72,6 +73,13 @@ __device__ bool is_similar(const Nms& p, const float4& a, const float4& b)
     return overlap - powf(centre_distance(a, b), p.distance_power) > p.iou_threshold;
 }
 
+// Whether one candidate drops another, if neither is dropped yet.
+__device__ bool may_drop(const Nms& p, const Shortlist& list, int i, int j)
+{
+    return !list.dropped[i] && !list.dropped[j] && list.class_ids[i] == list.class_ids[j] &&
+           is_similar(p, list.boxes[i], list.boxes[j]);
+}
+
 // The `wanted`-th smallest of distinct keys, or some number between it and the next: digit by digit from the top, each time
 // counting the keys that share the digits found so far.
 __device__ unsigned long long nth_smallest(const unsigned long long* keys, int count, int wanted)
@@ -84,10 +92,21 @@ __device__ unsigned long long nth_smallest(const unsigned long long* keys, int c
             histogram[i] = 0;
         }
         __syncthreads();
+        // Scores from a quarter to 1 have two values of the top digit: a thread adds a run of equal ones at once.
+        int run_digit = 0, run = 0;
         for (int i = threadIdx.x; i < count; i += NMS_THREADS) {
             if (shift == 56 || keys[i] >> (shift + 8) == prefix) {
-                atomicAdd(&histogram[keys[i] >> shift & (DIGITS - 1)], 1);
+                const int key_digit = keys[i] >> shift & (DIGITS - 1);
+                if (key_digit != run_digit && run) {
+                    atomicAdd(&histogram[run_digit], run);
+                    run = 0;
+                }
+                run_digit = key_digit;
+                ++run;
             }
+        }
+        if (run) {
+            atomicAdd(&histogram[run_digit], run);
         }
         __syncthreads();
         if (threadIdx.x < DIGITS) {
@@ -148,23 +167,51 @@ __device__ void sort(const Nms& p, const float4* boxes, Shortlist& list)
     __syncthreads();
 }
 
-// Walks down the list, all threads in step, and drops what is too similar to a candidate that is not dropped; then writes those
-// that are left. Returns how many they are.
+// Walks down the list in groups of GROUP and drops what is too similar to a candidate that is not dropped; then writes those that
+// are left. Returns how many they are.
+//
+// A group's own pairs are compared by all threads at once. Each thread then walks through the group by itself, and drops of the
+// candidates after the group those that are similar to what it keeps: two barriers a group, where one a candidate would be waited
+// at up to a thousand times.
 __device__ int suppress(const Nms& p, const float4* boxes, long long first_row, Shortlist& list)
 {
+    __shared__ unsigned similar[2][GROUP];  // bit j of i: the j-th of the group is too similar to the i-th, which is before it
+    if (threadIdx.x < 2 * GROUP) {
+        similar[threadIdx.x / GROUP][threadIdx.x % GROUP] = 0;
+    }
+    __syncthreads();
     int kept = 0;
-    for (int i = 0; i < list.size && kept < p.max_detections; ++i) {
-        if (list.dropped[i]) {
-            continue;
-        }
-        if (threadIdx.x == 0) {
-            list.unsorted_slots[kept] = i;  // they are sorted by now, so this is free
-        }
-        ++kept;
-        for (int j = i + 1 + threadIdx.x; j < list.size; j += NMS_THREADS) {
-            if (!list.dropped[j] && list.class_ids[j] == list.class_ids[i] && is_similar(p, list.boxes[i], list.boxes[j])) {
-                list.dropped[j] = 1;
+    for (int start = 0, turn = 0; start < list.size && kept < p.max_detections; start += GROUP, turn ^= 1) {
+        const int size = min(GROUP, list.size - start);
+        for (int pair = threadIdx.x; pair < GROUP * size; pair += NMS_THREADS) {
+            const int i = pair / GROUP, j = pair % GROUP;
+            if (i < j && j < size && may_drop(p, list, start + i, start + j)) {
+                atomicOr(&similar[turn][i], 1u << j);
             }
+        }
+        __syncthreads();
+        unsigned dropped = 0, keeps = 0;
+        for (int i = 0; i < size && kept < p.max_detections; ++i) {
+            if (list.dropped[start + i] || dropped >> i & 1) {
+                continue;
+            }
+            if (threadIdx.x == 0) {
+                list.unsorted_slots[kept] = start + i;  // they are sorted by now, so this is free
+            }
+            dropped |= similar[turn][i];
+            keeps |= 1u << i;
+            ++kept;
+        }
+        for (int j = start + GROUP + threadIdx.x; j < list.size; j += NMS_THREADS) {
+            for (int i = 0; i < size; ++i) {
+                if (keeps >> i & 1 && may_drop(p, list, start + i, j)) {
+                    list.dropped[j] = 1;
+                    break;
+                }
+            }
+        }
+        if (threadIdx.x < GROUP) {
+            similar[turn ^ 1][threadIdx.x] = 0;  // of the group before, which nobody reads any more
         }
         __syncthreads();
     }
