@@ -28,7 +28,7 @@ Follow    Tracker                    detections -> the same with numbers from pi
           Places                     the zones and lines of a file
 OpenCV    read_net_from_darknet(cfg) a cv2.dnn.Net, as OpenCV's Darknet importer gave until OpenCV 5
 Settings  GraphSettings, CalibrationSettings, DetectSettings, EngineSettings; each is also a keyword of the jobs
-          Selection                  which detections are wanted: classes, confidences, sizes, zones
+          Selection, CameraSettings  which detections are wanted: classes, sizes, zones; what cameras are asked for
           BuildRecipe, load_recipe   a model and its settings as a file
 Progress  Reporter                   where a job says what it does; by default nowhere
 Errors    Yolov3TrtError             base of all; SettingError, a value that cannot be meant
@@ -55,6 +55,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "64000000")
 if TYPE_CHECKING:
     from yolov3_trt.benchmarking.results import BenchmarkResult as BenchmarkResult
     from yolov3_trt.camera.draw import draw_detections as draw_detections
+    from yolov3_trt.camera.settings import CameraSettings as CameraSettings
     from yolov3_trt.detections import Detection as Detection
     from yolov3_trt.detections import Detections as Detections
     from yolov3_trt.detector import Detector as Detector
@@ -115,6 +116,7 @@ _HOME_OF = {
     "Built": "jobs.build",
     "Calibrated": "jobs.calibrate",
     "CalibrationSettings": "settings",
+    "CameraSettings": "camera.settings",
     "Certificate": "jobs.certify",
     "Compared": "jobs.compare",
     "DetectSettings": "settings",

@@ -57,7 +57,7 @@ def test_what_cannot_be_opened_is_said_at_the_first_result(tmp_path: Path):
     "keywords, text",
     [
         ({"drop": "all"}, "drop: got 'all'; expected latest or none"),
-        ({"transport": "http"}, "transport: got 'http'; expected tcp or udp"),
+        ({"transport": "http"}, "transport: got 'http'; expected one of tcp, udp"),
         ({"max_frames": 0}, "max_frames: got 0; expected 1 to "),
         ({"duration": float("nan")}, "duration: got nan; expected 0 to "),
         ({"timeout": 0.1}, "timeout: got 0.1; expected 0.5 to "),

@@ -7,7 +7,7 @@ live source and the next of each file, one per source and call, as many as fit i
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -41,11 +41,17 @@ class LoopOptions:
     duration_s: float | None = None
     drop: Drop | None = None  # None: `latest` for live sources, `none` for files
     selection: Selection = field(default_factory=Selection)  # which detections are results
+    selections: Mapping[str, Selection] = field(default_factory=dict)  # of sources that have their own
     track: bool = False  # number the objects of each source
     events: bool = False  # and tell what happens to them
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    reconnects: Mapping[str, ReconnectPolicy] = field(default_factory=dict)  # of sources that have their own
     on_frame: Callable[[Result], None] | None = None  # called after the sinks
     on_tick: Callable[[], None] | None = None  # called about ten times a second
+
+    def selection_of(self, source: str) -> Selection:
+        """Which detections of a source are results."""
+        return self.selections.get(source, self.selection)
 
 
 class CameraLoop:
@@ -168,7 +174,9 @@ class CameraLoop:
             for frame, detections, age_s in zip(frames, timed.detections, call.ages_s, strict=True):
                 source = self.statistics.sources[frame.source]
                 status = FrameStatus(source.rate.per_s, age_s * 1e3, source.dropped, len(frames))
-                wanted = self._options.selection.of(detections.shown, frame.pixels.shape[:2], frame.source)
+                wanted = self._options.selection_of(frame.source).of(
+                    detections.shown, frame.pixels.shape[:2], frame.source
+                )
                 result = self._followed(Result(frame, wanted, status))
                 self._deliver(result)
                 yield result
@@ -270,10 +278,11 @@ class CameraLoop:
             conf = self._detector.postprocess.conf
             self._trackers[source.name] = Tracker(begin=min(conf + _SURE_ABOVE_CONF, 1.0))
         if self._options.events:
-            counts.events = EventEngine(self._options.selection.places.of(source.name))
+            counts.events = EventEngine(self._options.selection_of(source.name).places.of(source.name))
         mailbox = Mailbox(self._changed, counts, drops=drops)
         if isinstance(source, LiveSource):
-            return LiveInlet(source, mailbox, counts, self._options.reconnect)
+            reconnect = self._options.reconnects.get(source.name, self._options.reconnect)
+            return LiveInlet(source, mailbox, counts, reconnect)
         if drops and not source.is_paced:
             raise CameraError(f"{source.name}: no frame of a file comes late; give --realtime with --drop latest")
         return SourceInlet(source, mailbox, counts)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from yolov3_trt.camera.settings import CameraSettings
 from yolov3_trt.cli.ending import ended_by_signals
 from yolov3_trt.cli.groups import ModelOptions, takes
 from yolov3_trt.cli.live_line import live_line
@@ -28,7 +29,7 @@ from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings
 
 
-@takes(ModelOptions, DetectSettings, Selection)
+@takes(ModelOptions, DetectSettings, Selection, CameraSettings)
 def camera(
     artifact: ArtifactArgument,
     source: Annotated[
@@ -56,30 +57,11 @@ def camera(
             help="Late frames: `latest` drops all but the newest, `none` waits; default: live ones are dropped."
         ),
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Ask cameras for this size, e.g. 1280x720.")
-    ] = None,
-    fps: Annotated[float | None, typer.Option(min=0.1, max=1000, help="Ask cameras for this rate.")] = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Files at their own pace.")] = False,
-    timeout: Annotated[
-        float,
-        typer.Option(min=0.5, metavar="S", help="How long a camera may take to open, and to give its next frame."),
-    ] = 10.0,
-    give_up_after: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="S",
-            help="A source that gives no frame for so long is given up; inf: never. Default: 60, and at once for a camera of "
-            "this machine that is not there at the start.",
-        ),
-    ] = None,
-    latency: Annotated[int, typer.Option(min=0, metavar="MS", help="How long streams wait for late packets.")] = 200,
-    transport: Annotated[Literal["tcp", "udp"], typer.Option(help="Transport of RTSP streams.")] = "tcp",
-    credentials: Annotated[
+    cameras: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="NAME=value lines for ${NAME} in addresses, mode 600; otherwise the environment's."
+            metavar="FILE",
+            help="A TOML file of further sources, each with a name, sinks and options of its own.",
         ),
     ] = None,
     track: Annotated[
@@ -108,24 +90,17 @@ def camera(
     from yolov3_trt.errors import Yolov3TrtError
     from yolov3_trt.jobs.watch import watch
 
-    sink_uris = split_uris(sink or ["window"])
+    sink_uris = split_uris(sink or ([] if cameras else ["window"]))
     if "jsonl" in sink_uris and json == "-":
         raise typer.BadParameter("stdout takes either --sink jsonl or --json -", param_hint="--json")
     watching = watch(
         artifact,
-        *split_uris(source or ["0"]),
+        *split_uris(source or []),
         sinks=sink_uris,
         max_frames=max_frames,
         duration=duration,
         drop=drop,
-        size=size,
-        fps=fps,
-        realtime=realtime,
-        timeout=timeout,
-        give_up_after=give_up_after,
-        latency=latency,
-        transport=transport,
-        credentials=credentials,
+        cameras=cameras,
         backend=backend,
         threads=threads,
         trust=trust,

@@ -27,6 +27,7 @@ _EXAMPLES = {
     "camera": (
         "camera yolov3.engine --source 0 --sink window",
         "camera yolov3.engine --source rtsp://door/stream --sink http://127.0.0.1:8080 --sink found.jsonl",
+        "camera yolov3.engine --cameras camera.toml",
     ),
     "compare": (
         "compare yolov3.cfg yolov3-416-fp16.onnx --images photos/",

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 
 from yolov3_trt.arguments import Range, path, setting, text
+from yolov3_trt.camera.settings import CameraSettings
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
 from yolov3_trt.training.settings import Augmentation, LossSettings, TrainSettings
@@ -42,6 +43,7 @@ _PANELS: dict[type[Any], str] = {
     CalibrationSettings: "INT8",
     DetectSettings: "Detection",
     Selection: "Detection",
+    CameraSettings: "Sources",
     EngineSettings: "TensorRT",
     TrainSettings: "Training",
     LossSettings: "Training",

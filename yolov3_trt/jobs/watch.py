@@ -2,30 +2,26 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
-from yolov3_trt.arguments import MAX_COUNT, flag, integer, number, shown, text
-from yolov3_trt.arguments import size as size_of
+from yolov3_trt.arguments import MAX_COUNT, flag, integer, number, path, shown, text
 from yolov3_trt.camera.frames import Result
-from yolov3_trt.camera.live import ReconnectPolicy
 from yolov3_trt.camera.loop import CameraLoop, LoopOptions
-from yolov3_trt.camera.sinks import open_sinks
+from yolov3_trt.camera.settings import MAX_S, CameraSettings
+from yolov3_trt.camera.sinks import open_sinks, shown_sink
 from yolov3_trt.camera.sinks.group import SinkGroup
-from yolov3_trt.camera.sources import LiveSource, Source, SourceOptions, open_source
-from yolov3_trt.camera.sources.credentials import load_credentials
+from yolov3_trt.camera.sources import LiveSource, Source, open_source
 from yolov3_trt.camera.statistics import Statistics
 from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError, Yolov3TrtError
+from yolov3_trt.jobs.cameras import Camera, check_selections, load_cameras
 from yolov3_trt.jobs.opening import Artifact, several
-from yolov3_trt.masking import masked_address
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings, settings_from
 
 _DEFAULT_VIDEO_FPS = 30.0  # where no source says its own
-_MAX_S = 10 * 365 * 86_400.0
 
 
 class Watch(Iterator[Result]):
@@ -95,7 +91,7 @@ class Watch(Iterator[Result]):
             **content,
             "stuck_sources": list(self.stuck_sources),
             "sinks": {
-                "asked": [masked_address(uri) for uri in job.sink_uris],
+                "asked": [shown_sink(uri) for uri in (*job.sink_uris, *(s for c in job.cameras for s in c.sinks))],
                 "fallbacks": list(job.sinks.fallbacks),
                 "failures": job.sinks.failures,
             },
@@ -109,8 +105,7 @@ class _Job:
 
     artifact: Any
     opening: dict[str, Any]
-    uris: Sequence[str]
-    asked: SourceOptions
+    cameras: Sequence[Camera]
     sink_uris: Sequence[str]
     options: LoopOptions
     statistics: Statistics = field(default_factory=Statistics)
@@ -124,20 +119,25 @@ def _results(job: _Job) -> Generator[Result | None, None, None]:
     """None when all is open, then the results."""
     with ExitStack() as stack:
         sources: list[Source | LiveSource] = []
-        for uri in job.uris:
-            opened = open_source(uri, job.asked)
+        for camera in job.cameras:
+            opened = open_source(camera.source, camera.asked)
             sources.append(opened if isinstance(opened, LiveSource) else stack.enter_context(opened))
+        names = [source.name for source in sources]
+        options = replace(
+            job.options,
+            selections={name: camera.selection for name, camera in zip(names, job.cameras, strict=True)},
+            reconnects={name: camera.reconnect for name, camera in zip(names, job.cameras, strict=True)},
+        )
         detector = stack.enter_context(open_detector(job.artifact, **job.opening))
         backend, meta = detector.backend, detector.meta
-        job.options.selection.check(meta.class_names, detector.postprocess.conf)
+        check_selections(job.cameras, meta.class_names, detector.postprocess.conf)
         job.statistics.about.update(backend=backend.name.value, precision=meta.precision.value)
         job.statistics.about["fallbacks"] = list(backend.fallbacks)
-        names = [source.name for source in sources]
-        job.sinks = stack.enter_context(
-            open_sinks(job.sink_uris, fps=_video_fps(sources), stats=job.statistics.snapshot, sources=names)
-        )
+        own_sinks = [(name, uri) for name, camera in zip(names, job.cameras, strict=True) for uri in camera.sinks]
+        fps, stats = _video_fps(sources), job.statistics.snapshot
+        job.sinks = stack.enter_context(open_sinks(job.sink_uris, fps=fps, stats=stats, sources=names, own=own_sinks))
         try:
-            job.loop = CameraLoop(detector, sources, [job.sinks], job.options, job.statistics)
+            job.loop = CameraLoop(detector, sources, [job.sinks], options, job.statistics)
             yield None
             if job.stop_reason is not None:
                 job.loop.stop(job.stop_reason)
@@ -158,14 +158,7 @@ def watch(
     max_frames: int | None = None,
     duration: float | None = None,
     drop: str | None = None,
-    size: Any = None,
-    fps: float | None = None,
-    realtime: bool = False,
-    timeout: float = 10.0,
-    give_up_after: float | None = None,
-    latency: int = 200,
-    transport: str = "tcp",
-    credentials: Artifact | None = None,
+    cameras: Artifact | None = None,
     weights: Artifact | None = None,
     names: str | None = None,
     input_size: Any = None,
@@ -193,16 +186,7 @@ def watch(
         max_frames: end after so many results.
         duration: end after so many seconds.
         drop: late frames: `latest` drops all but the newest, `none` waits; None: those of live sources are dropped.
-        size: to ask cameras for, `WIDTHxHEIGHT` or a pair (height, width).
-        fps: to ask cameras for.
-        realtime: files at their own pace.
-        timeout: seconds for a camera to open, and to give its next frame.
-        give_up_after: seconds without a frame until a source is given up; inf: never; None: 60, and at once for a camera of
-            this machine that is not there at the start.
-        latency: milliseconds that streams wait for late packets.
-        transport: of RTSP: `tcp` or `udp`.
-        credentials: a file of `NAME=value` lines for `${NAME}` in addresses, which only its owner may read; the environment is
-            looked into otherwise.
+        cameras: a TOML file with further sources, each with settings and sinks of its own; see docs/camera.md.
         weights: of a model; for this and the next six see `open_detector`.
         names: class names of a model.
         input_size: of a model, px.
@@ -214,7 +198,7 @@ def watch(
         track: give the objects of each source numbers that they keep from frame to frame: `track_id` of each detection.
         events: give each result the `events` that it made certain, see `EventEngine`; with `track`.
         on_tick: is called about ten times a second, whether frames come or not, on the thread that takes the results.
-        settings: any of `DetectSettings` and `Selection`.
+        settings: any of `DetectSettings`, `Selection` and `CameraSettings`.
 
     Raises:
         SettingError: an argument has no such value.
@@ -224,7 +208,7 @@ def watch(
     >>> for result in watch("yolov3.engine", "rtsp://door/stream"):  # doctest: +SKIP
     ...     print(result.frame.source, [found.class_name for found in result.detections])
     """
-    detect, selection = settings_from(settings, DetectSettings, Selection)
+    detect, selection, asked = settings_from(settings, DetectSettings, Selection, CameraSettings)
     opening = {
         "weights": weights,
         "names": names,
@@ -236,35 +220,19 @@ def watch(
         "precision": precision,
         "detect": detect,
     }
-    asked = SourceOptions(
-        None if size is None else size_of("size", size),
-        None if fps is None else number("fps", fps, 0.1, 1000),
-        flag("realtime", realtime),
-        number("timeout", timeout, 0.5, _MAX_S),
-        integer("latency", latency, 0, MAX_COUNT),
-        _choice("transport", transport, "tcp", "udp"),
-        {} if credentials is None else load_credentials(Path(text("credentials", credentials))),
-    )
     options = LoopOptions(
         None if max_frames is None else integer("max_frames", max_frames, 1, MAX_COUNT),
-        None if duration is None else number("duration", duration, 0, _MAX_S),
+        None if duration is None else number("duration", duration, 0, MAX_S),
         None if drop is None else _choice("drop", drop, "latest", "none"),
-        selection,
-        flag("track", track),
-        flag("events", events),
-        _reconnect_policy(give_up_after),
+        track=flag("track", track),
+        events=flag("events", events),
         on_tick=on_tick,
     )
-    uris = [str(source) if isinstance(source, int) else text("sources", source) for source in sources or (0,)]
-    return Watch(_Job(artifact, opening, uris, asked, [text("sinks", sink) for sink in several(sinks)], options))
-
-
-def _reconnect_policy(give_up_after: float | None) -> ReconnectPolicy:
-    if give_up_after is None:
-        return ReconnectPolicy()
-    is_never = give_up_after == float("inf")
-    seconds = give_up_after if is_never else number("give_up_after", give_up_after, 0, _MAX_S)
-    return ReconnectPolicy(seconds, waits_for_absent=True)
+    uris = [str(source) if isinstance(source, int) else text("sources", source) for source in sources]
+    watched = [Camera(uri, asked, selection) for uri in (uris if uris or cameras is not None else ["0"])]
+    if cameras is not None:
+        watched += load_cameras(path("cameras", cameras), asked, selection)
+    return Watch(_Job(artifact, opening, watched, [text("sinks", sink) for sink in several(sinks)], options))
 
 
 def _choice(name: str, value: Any, *choices: str) -> Any:

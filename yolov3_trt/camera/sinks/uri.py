@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
@@ -25,6 +25,7 @@ from yolov3_trt.camera.sinks.timed_names import has_time
 from yolov3_trt.camera.sinks.video import VideoSink
 from yolov3_trt.camera.sinks.window import WindowSink, why_no_window
 from yolov3_trt.errors import CameraError
+from yolov3_trt.masking import masked_address
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,8 +51,16 @@ class _OneSource(Sink):
     """Takes the frames of one source and leaves the others."""
 
     def __init__(self, sink: Sink, source: str) -> None:
-        self.name, self.fallback = sink.name, sink.fallback
+        self.name, self.fallback, self.address = sink.name, sink.fallback, sink.address
         self._sink, self._source = sink, source
+
+    @property
+    def stop_requested(self) -> bool:  # type: ignore[override]  # read only here
+        return self._sink.stop_requested
+
+    def mark_stale(self, source: str, for_s: float) -> None:
+        if source == self._source:
+            self._sink.mark_stale(source, for_s)
 
     def write(self, result: Result) -> None:
         if result.frame.source == self._source:
@@ -65,7 +74,12 @@ class _OneSource(Sink):
 
 
 def open_sinks(
-    uris: Sequence[str], *, fps: float, stats: Callable[[], dict[str, Any]], sources: Sequence[str]
+    uris: Sequence[str],
+    *,
+    fps: float,
+    stats: Callable[[], dict[str, Any]],
+    sources: Sequence[str],
+    own: Sequence[tuple[str, str]] = (),
 ) -> SinkGroup:
     """Open what URIs name.
 
@@ -85,23 +99,35 @@ def open_sinks(
         stats: of the loop, plain values for `/stats.json`; called by any thread. `nominal_fps` of its `sources` is the rate of
             a source's video.
         sources: names of all sources.
+        own: further URIs, each behind the name of the source that alone it is for.
 
     Raises:
         CameraError: a URI names no sink, or one that cannot be opened; none stays open.
         OutputError: a folder cannot be written.
     """
-    if len(set(uris)) < len(uris):
-        raise CameraError(f"--sink {' '.join(uris)}: one is given twice; give each once")
+    asked: list[tuple[str, str | None]] = [(uri, None) for uri in uris]
+    asked += [(uri.replace("{source}", _plain_name(source)), source) for source, uri in own]
+    every = [uri for uri, _ in asked]
+    if len(set(every)) < len(every):
+        raise CameraError(f"--sink {' '.join(map(shown_sink, every))}: one is given twice; give each once")
     loop = _Loop(fps, stats, sources)
     with ExitStack() as opened:
         sinks: list[Sink] = []
         # The page in the place of a window takes any port that no other sink wants.
-        for uri in sorted(uris, key="window".__eq__):
-            for sink in _open(uri, loop):
+        for uri, source in sorted(asked, key=lambda one: one[0] == "window"):
+            for sink in _open(uri, loop if source is None else replace(loop, sources=[source])):
                 opened.callback(sink.abort)
-                sinks.append(sink)
+                sinks.append(sink if source is None or len(sources) == 1 else _OneSource(sink, source))
         opened.pop_all()
     return SinkGroup(sinks)
+
+
+def shown_sink(uri: str) -> str:
+    """A URI for people, without passwords: those of an address, and the arguments of a program, any of which may be one."""
+    if uri.startswith(("exec:", "exec?")):
+        head, _, command = uri.partition(":")
+        return f"{head}:{command.split(maxsplit=1)[0] if command.strip() else ''}"
+    return masked_address(uri)
 
 
 def _open(uri: str, loop: _Loop) -> list[Sink]:
@@ -192,7 +218,12 @@ def _videos(uri: str, path: Path, query: str, loop: _Loop) -> list[Sink]:
 
 
 def _path_of(path: Path, source: str) -> Path:
-    return path.with_name(path.name.replace("{source}", re.sub(r"[^\w.-]+", "_", source)))
+    return path.with_name(path.name.replace("{source}", _plain_name(source)))
+
+
+def _plain_name(source: str) -> str:
+    """For a file."""
+    return re.sub(r"[^\w.-]+", "_", source)
 
 
 def _video(uri: str, path: Path, query: str, source: str, loop: _Loop) -> Sink:

@@ -20,7 +20,8 @@ from yolov3_trt.masking import masked_address
 _LOG = logging.getLogger(__name__)
 _DEFAULT = SourceOptions()
 _PROGRAM = re.compile(r"exec[:?]")  # a command with its own commas
-_NAMED = re.compile(r"\s*(\w[\w.-]{0,39})=(?!=)")
+NAME = re.compile(r"\w[\w.-]{0,39}")  # of a source
+_NAMED = re.compile(rf"\s*({NAME.pattern})=(?!=)")
 _USER_BEGINS = re.compile(r"^[^@]*//[^/@]+:[^@]*$")  # an address up to a comma in its password, as it seems
 
 
