@@ -156,6 +156,11 @@ class EventEngine:
         self._count(events)
         return tuple(events)
 
+    @property
+    def crossings(self) -> dict[str, tuple[int, int]]:
+        """By line, how many have gone in and out so far."""
+        return {name: (both["in"].total(), both["out"].total()) for name, both in self.crossed.items()}
+
     def to_json(self) -> dict[str, Any]:
         """The counts so far, as `/stats.json` has them."""
         return {

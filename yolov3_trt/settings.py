@@ -203,6 +203,44 @@ class DetectSettings(Settings):
         )
 
 
+class Labels(str, Enum):
+    """What stands at a box."""
+
+    FULL = "full"
+    NAME = "name"
+    NONE = "none"
+
+
+class ColorBy(str, Enum):
+    """What gives a box its colour."""
+
+    CLASS = "class"
+    TRACK = "track"
+
+
+@dataclass(frozen=True)
+class DrawSettings(Settings):
+    """How what is found is drawn.
+
+    Attributes:
+        labels: what stands at a box: `full` is the name and the score, `name`, or `none`.
+        line_width: of boxes, px; texts grow with it. By default as the picture is large.
+        color_by: what keeps its colour from picture to picture: a `class`, or a tracked object (`track`).
+        clock: write the time of day (of a file, the position) into videos and pictures, too.
+
+    Raises:
+        SettingError: at construction, a value is out of its range.
+
+    >>> DrawSettings(labels="name").labels
+    <Labels.NAME: 'name'>
+    """
+
+    labels: Labels = setting(choice(Labels), Labels.FULL)
+    line_width: int | None = setting(whole(1, 100), metavar="PX")
+    color_by: ColorBy = setting(choice(ColorBy), ColorBy.CLASS)
+    clock: bool = setting(flag, False)
+
+
 @dataclass(frozen=True)
 class CalibrationSettings(Settings):
     """Where the ranges of INT8 come from.

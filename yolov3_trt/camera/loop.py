@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from yolov3_trt.camera.frames import Frame, FrameStatus, Result
+from yolov3_trt.camera.frames import Frame, FrameStatus, Look, Result
 from yolov3_trt.camera.inlets import Inlet, SourceInlet
 from yolov3_trt.camera.live import LiveInlet, ReconnectPolicy
 from yolov3_trt.camera.mailbox import Mailbox
@@ -22,6 +22,7 @@ from yolov3_trt.detector import Detector
 from yolov3_trt.errors import CameraError
 from yolov3_trt.events import Event, EventEngine
 from yolov3_trt.selection import Selection
+from yolov3_trt.settings import DrawSettings
 from yolov3_trt.tracking import Tracker
 
 _TICK_S = 0.1  # between two looks after the sources
@@ -44,6 +45,7 @@ class LoopOptions:
     selections: Mapping[str, Selection] = field(default_factory=dict)  # of sources that have their own
     track: bool = False  # number the objects of each source
     events: bool = False  # and tell what happens to them
+    draw: DrawSettings = field(default_factory=DrawSettings)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     reconnects: Mapping[str, ReconnectPolicy] = field(default_factory=dict)  # of sources that have their own
     on_frame: Callable[[Result], None] | None = None  # called after the sinks
@@ -84,6 +86,8 @@ class CameraLoop:
         if not names or len(set(names)) < len(names):
             raise CameraError(f"sources {', '.join(names) or '(none)'}: expected one or more, each of them once")
         self._trackers: dict[str, Tracker] = {}
+        own, draw = self._options.selection_of, self._options.draw
+        self._looks = {name: Look(draw, own(name).places.of(name)) for name in names}
         self._inlets = deque(self._inlet(source) for source in sources)
         # A frame of a live source that is submitted while another is under way would only age in the queue.
         is_live = any(source.live for source in self.statistics.sources.values())
@@ -177,7 +181,7 @@ class CameraLoop:
                 wanted = self._options.selection_of(frame.source).of(
                     detections.shown, frame.pixels.shape[:2], frame.source
                 )
-                result = self._followed(Result(frame, wanted, status))
+                result = self._followed(Result(frame, wanted, status, look=self._looks[frame.source]))
                 self._deliver(result)
                 yield result
             self._tick()
@@ -190,12 +194,14 @@ class CameraLoop:
         started_s = time.monotonic()
         found = tracker.update(result.detections, frame.at_s)
         events: tuple[Event, ...] = ()
+        crossings: dict[str, tuple[int, int]] = {}
         with self.statistics.lock:  # others read the counts
             engine = self.statistics.sources[frame.source].events
             if engine is not None:
                 events = engine.update(found, frame.pixels.shape[:2], frame.at_s)
+                crossings = engine.crossings
             self.statistics.add_tracking(time.monotonic() - started_s)
-        return replace(result, detections=found, events=events)
+        return replace(result, detections=found, events=events, crossings=crossings)
 
     def _deliver(self, result: Result) -> None:
         started_s = time.monotonic()

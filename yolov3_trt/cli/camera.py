@@ -26,10 +26,10 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import say, table, write_result
 from yolov3_trt.cli.service_manager import ServiceManager
 from yolov3_trt.selection import Selection
-from yolov3_trt.settings import DetectSettings
+from yolov3_trt.settings import DetectSettings, DrawSettings
 
 
-@takes(ModelOptions, DetectSettings, Selection, CameraSettings)
+@takes(ModelOptions, DetectSettings, Selection, DrawSettings, CameraSettings)
 def camera(
     artifact: ArtifactArgument,
     source: Annotated[

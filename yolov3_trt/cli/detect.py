@@ -22,7 +22,7 @@ from yolov3_trt.cli.options import (
 from yolov3_trt.cli.output import say, show, track
 from yolov3_trt.errors import Yolov3TrtError
 from yolov3_trt.selection import Selection
-from yolov3_trt.settings import DetectSettings
+from yolov3_trt.settings import DetectSettings, DrawSettings, settings_from
 
 if TYPE_CHECKING:
     from yolov3_trt.detector import Detector
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.detect_record import DetectRecord
 
 
-@takes(ModelOptions, DetectSettings, Selection)
+@takes(ModelOptions, DetectSettings, Selection, DrawSettings, without={"clock"})
 def detect(
     artifact: ArtifactArgument,
     sources: Annotated[
@@ -84,11 +84,12 @@ def detect(
             say(
                 f"note: {folder} has pictures in sub-folders, e.g. {deeper}, which are left out; --recursive takes them"
             )
-    selection = Selection(**{item.name: settings.pop(item.name) for item in fields(Selection)})
+    own = {item.name for kind in (Selection, DrawSettings) for item in fields(kind)} & set(settings)
+    selection, draw = settings_from({name: settings.pop(name) for name in own}, Selection, DrawSettings)
     with open_detector(
         artifact, backend=backend, threads=threads, trust=trust, precision=precision, **settings
     ) as detector:
-        record = _detect(detector, paths, count_images(paths), artifact, selection, Outputs(save, json, jsonl))
+        record = _detect(detector, paths, count_images(paths), artifact, selection, Outputs(save, json, jsonl, draw))
     if record.skipped:
         say(f"yolov3_trt: {len(record.skipped)} of {record.num_done} files could not be read")
         raise typer.Exit(1)
@@ -101,6 +102,7 @@ class Outputs:
     save: Path | None
     json: str | None
     jsonl: str | None
+    draw: DrawSettings
 
     @property
     def take_stdout(self) -> bool:
@@ -141,7 +143,7 @@ def _detect(
     record = DetectRecord(
         about, total, lambda: detector.backend.fallbacks, json=_target(outputs.json), jsonl=_target(outputs.jsonl)
     )
-    items = detect_files(detector, paths, outputs.save, selection)
+    items = detect_files(detector, paths, outputs.save, selection, outputs.draw)
     try:
         with record:
             _work_off(track(items, "detecting", total, bar=outputs.allow_bar), record, outputs)

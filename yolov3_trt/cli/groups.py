@@ -18,7 +18,7 @@ import typer
 from yolov3_trt.arguments import Range, path, setting, text
 from yolov3_trt.camera.settings import CameraSettings
 from yolov3_trt.selection import Selection
-from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
+from yolov3_trt.settings import CalibrationSettings, DetectSettings, DrawSettings, EngineSettings, GraphSettings
 from yolov3_trt.training.settings import Augmentation, LossSettings, TrainSettings
 
 
@@ -44,6 +44,7 @@ _PANELS: dict[type[Any], str] = {
     DetectSettings: "Detection",
     Selection: "Detection",
     CameraSettings: "Sources",
+    DrawSettings: "Drawing",
     EngineSettings: "TensorRT",
     TrainSettings: "Training",
     LossSettings: "Training",

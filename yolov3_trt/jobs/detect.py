@@ -11,8 +11,9 @@ from yolov3_trt.detector import Detector
 from yolov3_trt.errors import ImageError
 from yolov3_trt.geometry import HW
 from yolov3_trt.selection import Selection
+from yolov3_trt.settings import DrawSettings
 
-_ALL = Selection()
+_ALL, _PLAIN = Selection(), DrawSettings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,11 @@ class Skipped:
 
 
 def detect_files(
-    detector: Detector, paths: Sequence[Path], save: Path | None = None, selection: Selection = _ALL
+    detector: Detector,
+    paths: Sequence[Path],
+    save: Path | None = None,
+    selection: Selection = _ALL,
+    draw: DrawSettings = _PLAIN,
 ) -> Iterator[Found | Skipped]:
     """Detect in pictures and in the frames of videos, and give each result as soon as it is there.
 
@@ -62,6 +67,7 @@ def detect_files(
         save: folder for the pictures with their boxes, each in place before its result is given; equal names from different
             folders get a number.
         selection: which detections are wanted.
+        draw: how they are drawn.
 
     Raises:
         SettingError: the selection names a class that there is not.
@@ -73,7 +79,7 @@ def detect_files(
     ...     print(item.to_json())
     """
     selection.check(detector.meta.class_names, detector.postprocess.conf)
-    gallery = None if save is None else _Gallery(save)
+    gallery = None if save is None else _Gallery(save, draw)
     for item in _read(paths):
         if isinstance(item, Skipped):
             yield item
@@ -95,14 +101,14 @@ def _read(paths: Sequence[Path]) -> Iterator[NamedImage | Skipped]:
 class _Gallery:
     """Pictures with their boxes in one folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, draw: DrawSettings) -> None:
+        self._folder, self._draw = folder, draw
         self._taken: set[str] = set()
 
     def save(self, image: NamedImage, detections: Detections) -> None:
-        from yolov3_trt.camera.draw import draw_detections
+        from yolov3_trt.camera.draw import drawn
 
-        save_image(draw_detections(image.pixels, detections), self._folder / self._free_name(image))
+        save_image(drawn(image.pixels, detections, self._draw), self._folder / self._free_name(image))
 
     def _free_name(self, image: NamedImage) -> str:
         """Equal names from different folders get a number, so that none overwrites another."""

@@ -19,7 +19,7 @@ from yolov3_trt.errors import SettingError, Yolov3TrtError
 from yolov3_trt.jobs.cameras import Camera, check_selections, load_cameras
 from yolov3_trt.jobs.opening import Artifact, several
 from yolov3_trt.selection import Selection
-from yolov3_trt.settings import DetectSettings, settings_from
+from yolov3_trt.settings import DetectSettings, DrawSettings, settings_from
 
 _DEFAULT_VIDEO_FPS = 30.0  # where no source says its own
 
@@ -198,7 +198,7 @@ def watch(
         track: give the objects of each source numbers that they keep from frame to frame: `track_id` of each detection.
         events: give each result the `events` that it made certain, see `EventEngine`; with `track`.
         on_tick: is called about ten times a second, whether frames come or not, on the thread that takes the results.
-        settings: any of `DetectSettings`, `Selection` and `CameraSettings`.
+        settings: any of `DetectSettings`, `Selection`, `CameraSettings` and `DrawSettings`.
 
     Raises:
         SettingError: an argument has no such value.
@@ -208,7 +208,7 @@ def watch(
     >>> for result in watch("yolov3.engine", "rtsp://door/stream"):  # doctest: +SKIP
     ...     print(result.frame.source, [found.class_name for found in result.detections])
     """
-    detect, selection, asked = settings_from(settings, DetectSettings, Selection, CameraSettings)
+    detect, selection, asked, draw = settings_from(settings, DetectSettings, Selection, CameraSettings, DrawSettings)
     opening = {
         "weights": weights,
         "names": names,
@@ -226,6 +226,7 @@ def watch(
         None if drop is None else _choice("drop", drop, "latest", "none"),
         track=flag("track", track),
         events=flag("events", events),
+        draw=draw,
         on_tick=on_tick,
     )
     uris = [str(source) if isinstance(source, int) else text("sources", source) for source in sources]

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,7 +30,6 @@ def row_of(result: Result) -> dict[str, Any]:
     UTC.
     """
     frame = result.frame
-    captured_unix_s = time.time() - (time.monotonic() - frame.captured_s)
     return {
         "source": frame.source,
         "index": frame.index,
@@ -39,7 +37,7 @@ def row_of(result: Result) -> dict[str, Any]:
         "height": frame.pixels.shape[0],
         **({} if frame.position_s is None else {"position_s": frame.position_s}),
         "captured_s": round(frame.captured_s, 6),
-        "time": datetime.fromtimestamp(captured_unix_s, timezone.utc).isoformat(timespec="milliseconds"),
+        "time": frame.taken.isoformat(timespec="milliseconds"),
         "age_ms": round(result.status.age_ms, 3),
         "detections": result.detections.to_json(),
     }

@@ -124,7 +124,7 @@ def _jpeg_of(result: Result | None, stale_s: float | None) -> bytes:
         draw_status(canvas, None, stale_s)
     else:
         canvas = annotated(result).copy()
-        draw_status(canvas, result.status, stale_s)
+        draw_status(canvas, result.status, stale_s, result.frame.clock)
     good, encoded = cv2.imencode(".jpg", canvas, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
     if not good:
         raise CameraError(f"OpenCV cannot write {canvas.shape[1]}x{canvas.shape[0]} px as a JPEG")

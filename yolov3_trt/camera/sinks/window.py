@@ -63,7 +63,7 @@ class WindowSink(Sink):
         cv2 = require("cv2", extra="opencv")
         result, title = self._newest[source], self._titles[source]
         canvas = annotated(result).copy()
-        draw_status(canvas, result.status, stale_s)
+        draw_status(canvas, result.status, stale_s, result.frame.clock)
         try:
             if is_first:
                 _open_window(title, canvas.shape[1], canvas.shape[0])
