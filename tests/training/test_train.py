@@ -220,7 +220,15 @@ def little_cfg(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),  # the same way, see tests/cli/test_ending.py
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),  # see tests/test_kills.py too
+    ],
+    ids=lambda number: number.name,
+)
 def test_a_signal_leaves_a_checkpoint_to_go_on_from(
     few: DataSet, tmp_path: Path, little_cfg: Path, number: signal.Signals
 ):

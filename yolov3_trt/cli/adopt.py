@@ -7,7 +7,7 @@ import typer
 
 from yolov3_trt.cli.export import report_text
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix, readable, writable
+from yolov3_trt.cli.options import JsonOption, check_output_suffix, readable, writes
 from yolov3_trt.cli.output import write_result
 
 if TYPE_CHECKING:
@@ -42,14 +42,7 @@ def adopt(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="By default GRAPH-adopted.onnx.",
-            rich_help_panel=OUTPUT,
-            callback=writable("-o", is_file=True),
-        ),
+        writes("FILE", "By default GRAPH-adopted.onnx.", "-o", "--output"),
     ] = None,
     json: JsonOption = None,
     **model: Any,

@@ -9,7 +9,7 @@ import typer
 from yolov3_trt.cli.bench_text import bench_text
 from yolov3_trt.cli.data_options import AnnotationsOption, DataOption, SkipFaultyOption, SplitOption, sets_from_options
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, writable
+from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, writes
 from yolov3_trt.cli.output import reporter, say, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -58,9 +58,7 @@ def bench(
     trust: TrustOption = False,
     report: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", callback=writable("--report", is_file=True), help="Write a report: .html, .md or .json."
-        ),
+        writes("FILE", "Write a report: .html, .md or .json.", "--report"),
     ] = None,
     json: JsonOption = None,
     **settings: Any,

@@ -7,7 +7,7 @@ import typer
 
 from yolov3_trt.cli.export import report_text
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix, writable
+from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix, writes
 from yolov3_trt.cli.output import build_bar, reporter, say, write_result
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, EngineSettings, GraphSettings
 
@@ -37,23 +37,11 @@ def build(
     ] = False,
     save_recipe: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            callback=writable("--save-recipe", is_file=True),
-            help="Write these settings as a recipe too.",
-            rich_help_panel=OUTPUT,
-        ),
+        writes("FILE", "Write these settings as a recipe too.", "--save-recipe"),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            callback=writable("-o", is_file=True),
-            help="By default engines/NAME.engine.",
-            rich_help_panel=OUTPUT,
-        ),
+        writes("FILE", "By default engines/NAME.engine.", "-o", "--output"),
     ] = None,
     json: JsonOption = None,
     **settings: Any,

@@ -7,7 +7,7 @@ import typer
 
 from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, faults_told, list_skipped
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix, writable
+from yolov3_trt.cli.options import OUTPUT, JsonOption, check_output_suffix, writes
 from yolov3_trt.cli.output import reporter, write_result
 from yolov3_trt.settings import CalibrationSettings
 
@@ -39,23 +39,15 @@ def calibrate(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            callback=writable("-o", is_file=True),
-            help="By default calib/NAME-METHOD.json.",
-            rich_help_panel=OUTPUT,
-        ),
+        writes("FILE", "By default calib/NAME-METHOD.json.", "-o", "--output"),
     ] = None,
     tensorrt_cache: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            callback=writable("--tensorrt-cache", is_file=True),
-            help="Write TensorRT's calibration cache too, for implicit INT8 and DLA up to 10.x. The table is then of the graph "
+        writes(
+            "FILE",
+            "Write TensorRT's calibration cache too, for implicit INT8 and DLA up to 10.x. The table is then of the graph "
             "as it is: not equalised, biases as they are.",
-            rich_help_panel=OUTPUT,
+            "--tensorrt-cache",
         ),
     ] = None,
     json: JsonOption = None,

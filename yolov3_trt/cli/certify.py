@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yolov3_trt.cli.data_options import CocoImagesOption, DataOption, SplitOption, faults_told
-from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, TrustOption, WeightsOption, readable
+from yolov3_trt.cli.options import ArtifactArgument, BackendOption, JsonOption, TrustOption, WeightsOption, reads
 from yolov3_trt.cli.output import reporter, write_result
 
 if TYPE_CHECKING:
@@ -17,11 +17,7 @@ def certify(
     artifact: ArtifactArgument,
     picture: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Darknet's dog.jpg: what is found is compared with what was published.",
-            callback=readable("--picture"),
-        ),
+        reads("FILE", "Darknet's dog.jpg: what is found is compared with what was published.", "--picture"),
     ] = None,
     data: DataOption = None,
     split: SplitOption = None,

@@ -9,7 +9,7 @@ import typer
 from yolov3_trt.cli.data_options import checking, faults_told, tell_notes, there
 from yolov3_trt.cli.examples import epilog_of
 from yolov3_trt.cli.needs import CheckedVerb
-from yolov3_trt.cli.options import JsonOption, writable
+from yolov3_trt.cli.options import JsonOption, writes
 from yolov3_trt.cli.output import say, table, track, write_result
 from yolov3_trt.cli.shapes import shapes
 from yolov3_trt.sizes import Resize
@@ -32,9 +32,7 @@ def check(
     data: SetArgument,
     report: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", callback=writable("--report", is_file=True), help="Write a page: .html, .md or .json."
-        ),
+        writes("FILE", "Write a page: .html, .md or .json.", "--report"),
     ] = None,
     json: JsonOption = None,
 ) -> None:
@@ -81,9 +79,7 @@ def check(
 @app.command(cls=CheckedVerb, epilog=epilog_of("data convert"))
 def convert(
     data: SetArgument,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="DIR", help="A new folder for the set.")
-    ],
+    output: Annotated[Path, writes("DIR", "A new folder for the set.", "-o", "--output", is_folder=True)],
     to: Annotated[FormatChoice, typer.Option(help="Format to write.")],
     link: Annotated[bool, typer.Option("--link", help="Link to the pictures instead of copying them.")] = False,
     skip_faulty: Annotated[bool, typer.Option("--skip-faulty", help="Leave out faulty labels and pictures.")] = False,

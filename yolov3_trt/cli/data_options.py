@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from yolov3_trt.cli.options import readable
+from yolov3_trt.cli.options import reads
 from yolov3_trt.cli.output import reporter, say, track
 
 if TYPE_CHECKING:
@@ -42,16 +42,11 @@ SplitOption = Annotated[
 ]
 CocoImagesOption = Annotated[
     Path | None,
-    typer.Option(
-        "--images",
-        metavar="DIR",
-        help="Folder of the images of a COCO JSON; default: looked for beside it.",
-        callback=readable("--images", is_folder=True),
-    ),
+    reads("DIR", "Folder of the images of a COCO JSON; default: looked for beside it.", "--images", is_folder=True),
 ]
 AnnotationsOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="COCO instances (JSON); the same as --data.", callback=readable("--annotations")),
+    reads("FILE", "COCO instances (JSON); the same as --data.", "--annotations"),
 ]
 SkipFaultyOption = Annotated[
     bool,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolov3_trt.cli.options import writable
+from yolov3_trt.cli.options import writes
 from yolov3_trt.cli.output import reporter, say, table, track, write_result
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ MAX_AP_DROP = 0.005
 
 
 def demo(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="DIR", help="Where the results go.")
-    ] = Path("runs/demo"),
+    output: Annotated[Path, writes("DIR", "Where the results go.", "-o", "--output", is_folder=True)] = Path(
+        "runs/demo"
+    ),
     pictures: Annotated[int, typer.Option(min=1, help="Generated pictures to measure accuracy on.")] = 200,
     frames: Annotated[int, typer.Option(min=1, help="Frames of the generated clip.")] = 150,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from yolov3_trt.cli.needs import CheckedVerb
-from yolov3_trt.cli.options import JsonOption, check_output_suffix, writable
+from yolov3_trt.cli.options import JsonOption, check_output_suffix, writes
 from yolov3_trt.cli.output import say, track, write_result
 
 if TYPE_CHECKING:
@@ -23,13 +23,7 @@ def triton(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Engines and .onnx files to serve.")],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--output",
-            callback=writable("-o"),
-            metavar="DIR",
-            help="Folder of models that the server reads; it may exist.",
-        ),
+        writes("DIR", "Folder of models that the server reads; it may exist.", "-o", "--output", is_folder=True),
     ],
     name: Annotated[
         str | None,
@@ -81,7 +75,7 @@ def deepstream(
     ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", callback=writable("-o"), metavar="FILE.txt", help="The configuration to write."),
+        writes("FILE.txt", "The configuration to write.", "-o", "--output"),
     ],
     parser_library: Annotated[
         Path | None,
@@ -124,9 +118,7 @@ def frigate(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", callback=writable("-o"), metavar="DIR", help="Frigate's folder model_cache, or any other."
-        ),
+        writes("DIR", "Frigate's folder model_cache, or any other.", "-o", "--output", is_folder=True),
     ],
     json: JsonOption = None,
 ) -> None:

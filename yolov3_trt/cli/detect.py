@@ -17,7 +17,7 @@ from yolov3_trt.cli.options import (
     RunPrecisionOption,
     ThreadsOption,
     TrustOption,
-    writable,
+    writes,
 )
 from yolov3_trt.cli.output import say, show, track
 from yolov3_trt.errors import Yolov3TrtError
@@ -49,15 +49,13 @@ def detect(
     ] = False,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write each picture with its boxes there.", callback=writable("--save")),
+        writes("DIR", "Write each picture with its boxes there.", "--save", is_folder=True),
     ] = None,
     json: JsonOption = None,
     jsonl: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write each picture's result as a line of JSON, as soon as it is there; - for stdout.",
-            callback=writable("--jsonl", is_file=True),
+        writes(
+            "FILE", "Write each picture's result as a line of JSON, as soon as it is there; - for stdout.", "--jsonl"
         ),
     ] = None,
     **settings: Any,

@@ -16,7 +16,7 @@ from yolov3_trt.cli.data_options import (
     sets_from_options,
 )
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import BackendOption, JsonOption, RunPrecisionOption, ThreadsOption, TrustOption, writable
+from yolov3_trt.cli.options import BackendOption, JsonOption, RunPrecisionOption, ThreadsOption, TrustOption, writes
 from yolov3_trt.cli.output import reporter, say, table, write_result
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings
@@ -59,17 +59,11 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", callback=writable("-o"), metavar="DIR", help="Folder for the pictures of --worst."
-        ),
+        writes("DIR", "Folder for the pictures of --worst.", "-o", "--output", is_folder=True),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            callback=writable("--report", is_file=True),
-            help="Write a report: .html (with those pictures), .md or .json.",
-        ),
+        writes("FILE", "Write a report: .html (with those pictures), .md or .json.", "--report"),
     ] = None,
     json: JsonOption = None,
     **settings: Any,

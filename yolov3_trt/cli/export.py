@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, check_output_suffix, writable
+from yolov3_trt.cli.options import JsonOption, ModelArgument, check_output_suffix, writes
 from yolov3_trt.cli.output import reporter, write_result
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings
 
@@ -19,14 +17,7 @@ def export(
     model: ModelArgument,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            callback=writable("-o", is_file=True),
-            help="By default engines/MODEL-SIZE-PRECISION.onnx.",
-            rich_help_panel=OUTPUT,
-        ),
+        writes("FILE", "By default engines/MODEL-SIZE-PRECISION.onnx.", "-o", "--output"),
     ] = None,
     json: JsonOption = None,
     **settings: Any,

@@ -5,7 +5,7 @@ Choices whose enums live beside NumPy code, which `--help` must not import, are 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -71,6 +71,26 @@ def readable(option: str, *, is_folder: bool = False) -> Callable[[_Target], _Ta
     return check
 
 
+def writes(metavar: str, help: str, *flags: str, is_folder: bool = False, panel: str = OUTPUT) -> Any:
+    """An option that names where results go; that they can be written there is seen before the work is begun.
+
+    Args:
+        metavar: what is typed behind it.
+        help: its sentence.
+        flags: how it is typed.
+        is_folder: whether it names a folder, instead of a file.
+        panel: of the help.
+    """
+    seen = writable(flags[0], is_file=not is_folder)
+    return typer.Option(*flags, metavar=metavar, help=help, callback=seen, rich_help_panel=panel)
+
+
+def reads(metavar: str, help: str, *flags: str, is_folder: bool = False, panel: str | None = None) -> Any:
+    """An option that names what is read; that it is there is seen before anything that takes time is opened."""
+    seen = readable(flags[0], is_folder=is_folder)
+    return typer.Option(*flags, metavar=metavar, help=help, callback=seen, rich_help_panel=panel)
+
+
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Built-in model (see `models`) or a .cfg file.")]
 ArtifactArgument = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx, an .engine or triton://HOST:PORT/MODEL.")
@@ -87,16 +107,7 @@ RunPrecisionOption = Annotated[
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Load an engine whoever owns it or can write to it: it is executable content.")
 ]
-JsonOption = Annotated[
-    str | None,
-    typer.Option(
-        "--json",
-        metavar="FILE",
-        help="Write the result as JSON; - for stdout.",
-        callback=writable("--json", is_file=True),
-        rich_help_panel=OUTPUT,
-    ),
-]
+JsonOption = Annotated[str | None, writes("FILE", "Write the result as JSON; - for stdout.", "--json")]
 
 
 def check_output_suffix(output: Path | None, *suffixes: str) -> None:

@@ -8,7 +8,7 @@ import typer
 from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, sets_from_options
 from yolov3_trt.cli.export import report_text
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, readable, writable
+from yolov3_trt.cli.options import JsonOption, ModelArgument, reads, writes
 from yolov3_trt.cli.output import reporter, table, write_result
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, GraphSettings
 
@@ -35,12 +35,7 @@ def quantize(
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="COCO instances (JSON) of those; the same as --data.",
-            rich_help_panel=_ACCURACY,
-            callback=readable("--annotations"),
-        ),
+        reads("FILE", "COCO instances (JSON) of those; the same as --data.", "--annotations", panel=_ACCURACY),
     ] = None,
     max_ap_drop: Annotated[
         float, typer.Option(min=0, max=1, help="How much AP INT8 may cost.", rich_help_panel=_ACCURACY)
@@ -56,14 +51,7 @@ def quantize(
     ] = _WORST_SHOWN,
     output: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FOLDER",
-            callback=writable("-o"),
-            help="For graphs and table.",
-            rich_help_panel=OUTPUT,
-        ),
+        writes("FOLDER", "For graphs and table.", "-o", "--output", is_folder=True),
     ] = Path("engines"),
     json: JsonOption = None,
     **settings: Any,

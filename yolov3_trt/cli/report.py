@@ -10,7 +10,7 @@ from yolov3_trt.cli.bench_text import bench_text
 from yolov3_trt.cli.data_options import DataOption, SkipFaultyOption, SplitOption, sets_from_options
 from yolov3_trt.cli.eval import evaluation_text
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import OUTPUT, JsonOption, ModelArgument, writable
+from yolov3_trt.cli.options import JsonOption, ModelArgument, writes
 from yolov3_trt.cli.output import reporter, say, write_result
 from yolov3_trt.settings import CalibrationSettings, DetectSettings
 
@@ -35,23 +35,11 @@ def report(
     frames: Annotated[int, typer.Option(min=1, help="Timed calls of each row.")] = 50,
     output: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            callback=writable("-o", is_file=True),
-            help="The report: .html, .md or .json.",
-            rich_help_panel=OUTPUT,
-        ),
+        writes("FILE", "The report: .html, .md or .json.", "-o", "--output"),
     ] = Path("report.html"),
     folder: Annotated[
         Path,
-        typer.Option(
-            metavar="FOLDER",
-            callback=writable("--folder"),
-            help="For graphs, tables and engines.",
-            rich_help_panel=OUTPUT,
-        ),
+        writes("FOLDER", "For graphs, tables and engines.", "--folder", is_folder=True),
     ] = Path("engines"),
     json: JsonOption = None,
     **settings: Any,

@@ -6,14 +6,12 @@ from typing import Annotated
 import typer
 
 from yolov3_trt.cli.ending import name_of_end
-from yolov3_trt.cli.options import writable
+from yolov3_trt.cli.options import writes
 from yolov3_trt.cli.output import say, show, track
 
 
 def shapes(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", callback=writable("-o"), metavar="DIR", help="Where the data set goes.")
-    ],
+    output: Annotated[Path, writes("DIR", "Where the data set goes.", "-o", "--output", is_folder=True)],
     train: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 1000,
     val: Annotated[int, typer.Option(min=1, help="Pictures to validate on.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the pictures; validation takes the next one.")] = 0,

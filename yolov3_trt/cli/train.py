@@ -11,7 +11,7 @@ import typer
 from yolov3_trt.cli.data_options import SkipFaultyOption, checking, faults_told, list_skipped, tell_notes, there
 from yolov3_trt.cli.ending import ended_by_signals, exit_code
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import DeviceName, JsonOption, readable, writable
+from yolov3_trt.cli.options import DeviceName, JsonOption, reads, writes
 from yolov3_trt.cli.output import progress_bar, reporter, say, table, write_result
 from yolov3_trt.training.settings import TrainSettings
 
@@ -38,10 +38,11 @@ def train(
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights.")] = False,
     resume: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Go on with the run in this folder; all but the data set comes from there.",
-            callback=readable("--resume", is_folder=True),
+        reads(
+            "DIR",
+            "Go on with the run in this folder; all but the data set comes from there.",
+            "--resume",
+            is_folder=True,
         ),
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="Where to train; auto: a CUDA GPU if there is one.")] = "auto",
@@ -49,9 +50,7 @@ def train(
     cache_mib: Annotated[int, typer.Option(min=0, help="Memory for pictures, so that they are read once.")] = 512,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", callback=writable("-o"), metavar="DIR", help="The run's folder; default: runs/train."
-        ),
+        writes("DIR", "The run's folder; default: runs/train.", "-o", "--output", is_folder=True),
     ] = None,
     json: JsonOption = None,
     **settings: Any,
