@@ -13,15 +13,11 @@ import typer
 
 from yolov3_trt.camera.settings import CameraSettings
 from yolov3_trt.cli.ending import ended_by_signals
-from yolov3_trt.cli.groups import ModelOptions, takes
+from yolov3_trt.cli.groups import ModelOptions, RunOptions, takes
 from yolov3_trt.cli.live_line import live_line
 from yolov3_trt.cli.options import (
     ArtifactArgument,
-    BackendOption,
     JsonOption,
-    RunPrecisionOption,
-    ThreadsOption,
-    TrustOption,
 )
 from yolov3_trt.cli.output import say, table, write_result
 from yolov3_trt.cli.service_manager import ServiceManager
@@ -29,7 +25,7 @@ from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings, DrawSettings
 
 
-@takes(ModelOptions, DetectSettings, Selection, DrawSettings, CameraSettings)
+@takes(ModelOptions, RunOptions, DetectSettings, Selection, DrawSettings, CameraSettings)
 def camera(
     artifact: ArtifactArgument,
     source: Annotated[
@@ -73,10 +69,6 @@ def camera(
             "--events", help="Tell who appears, leaves, and enters or crosses what stands in --zones; with numbers."
         ),
     ] = False,
-    backend: BackendOption = "auto",
-    threads: ThreadsOption = None,
-    trust: TrustOption = False,
-    precision: RunPrecisionOption = None,
     json: JsonOption = None,
     **settings: Any,
 ) -> None:
@@ -101,10 +93,6 @@ def camera(
         duration=duration,
         drop=drop,
         cameras=cameras,
-        backend=backend,
-        threads=threads,
-        trust=trust,
-        precision=precision,
         track=track,
         events=events,
         on_tick=lambda: tick(),

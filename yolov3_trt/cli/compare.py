@@ -12,8 +12,8 @@ from yolov3_trt.cli.data_options import (
     sets_from_options,
 )
 from yolov3_trt.cli.eval import difference_text
-from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import BackendOption, JsonOption, TrustOption
+from yolov3_trt.cli.groups import ModelOptions, RunOptions, takes
+from yolov3_trt.cli.options import JsonOption
 from yolov3_trt.cli.output import reporter, table, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _INPUT_ERROR = 1e-3
 
 
-@takes(ModelOptions, DetectSettings, without={"iou", "max_detections"})
+@takes(ModelOptions, RunOptions, DetectSettings, without={"iou", "max_detections", "precision"})
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A model, an .onnx or an .engine: what is right.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one of the same network.")],
@@ -36,8 +36,6 @@ def compare(
     data: DataOption = None,
     split: SplitOption = None,
     skip_faulty: SkipFaultyOption = False,
-    backend: BackendOption = "auto",
-    trust: TrustOption = False,
     annotations: AnnotationsOption = None,
     layers: Annotated[
         bool | None,
@@ -65,8 +63,6 @@ def compare(
         data=labelled,
         layers=layers,
         explain=explain,
-        backend=backend,
-        trust=trust,
         reporter=reporter(),
         **settings,
     )

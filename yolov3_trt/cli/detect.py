@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from yolov3_trt.cli.ending import name_of_end, undivided
-from yolov3_trt.cli.groups import ModelOptions, takes
+from yolov3_trt.cli.groups import ModelOptions, RunOptions, takes
 from yolov3_trt.cli.options import (
     ArtifactArgument,
-    BackendOption,
     JsonOption,
-    RunPrecisionOption,
-    ThreadsOption,
-    TrustOption,
     writes,
 )
 from yolov3_trt.cli.output import say, show, track
@@ -30,17 +26,13 @@ if TYPE_CHECKING:
     from yolov3_trt.jobs.detect_record import DetectRecord
 
 
-@takes(ModelOptions, DetectSettings, Selection, DrawSettings, without={"clock"})
+@takes(ModelOptions, RunOptions, DetectSettings, Selection, DrawSettings, without={"clock"})
 def detect(
     artifact: ArtifactArgument,
     sources: Annotated[
         list[str] | None,
         typer.Argument(metavar="SOURCE...", help="Images, folders, globs, videos; - for a list on stdin."),
     ] = None,
-    backend: BackendOption = "auto",
-    threads: ThreadsOption = None,
-    trust: TrustOption = False,
-    precision: RunPrecisionOption = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="Take the picture that comes with the package, for the model `shapes`.")
     ] = False,
@@ -84,9 +76,7 @@ def detect(
             )
     own = {item.name for kind in (Selection, DrawSettings) for item in fields(kind)} & set(settings)
     selection, draw = settings_from({name: settings.pop(name) for name in own}, Selection, DrawSettings)
-    with open_detector(
-        artifact, backend=backend, threads=threads, trust=trust, precision=precision, **settings
-    ) as detector:
+    with open_detector(artifact, **settings) as detector:
         record = _detect(detector, paths, count_images(paths), artifact, selection, Outputs(save, json, jsonl, draw))
     if record.skipped:
         say(f"yolov3_trt: {len(record.skipped)} of {record.num_done} files could not be read")

@@ -15,8 +15,8 @@ from yolov3_trt.cli.data_options import (
     SplitOption,
     sets_from_options,
 )
-from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import BackendOption, JsonOption, RunPrecisionOption, ThreadsOption, TrustOption, writes
+from yolov3_trt.cli.groups import ModelOptions, RunOptions, takes
+from yolov3_trt.cli.options import JsonOption, writes
 from yolov3_trt.cli.output import reporter, say, table, write_result
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from yolov3_trt.evaluation.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
 
 
-@takes(ModelOptions, DetectSettings, Selection)
+@takes(ModelOptions, RunOptions, DetectSettings, Selection)
 def evaluate(
     artifacts: Annotated[
         list[str],
@@ -38,10 +38,6 @@ def evaluate(
     skip_faulty: SkipFaultyOption = False,
     images: CocoImagesOption = None,
     annotations: AnnotationsOption = None,
-    backend: BackendOption = "auto",
-    threads: ThreadsOption = None,
-    trust: TrustOption = False,
-    precision: RunPrecisionOption = None,
     resamples: Annotated[
         int, typer.Option(min=0, max=100_000, help="Draws of the images for the 95 % interval of AP; 0: none.")
     ] = 500,
@@ -96,10 +92,6 @@ def evaluate(
         max_ap_drop=max_ap_drop,
         worst=worst,
         worst_folder=output,
-        backend=backend,
-        threads=threads,
-        trust=trust,
-        precision=precision,
         reporter=reporter(),
         **settings,
     )

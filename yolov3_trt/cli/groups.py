@@ -17,6 +17,7 @@ import typer
 
 from yolov3_trt.arguments import Range, path, setting, text
 from yolov3_trt.camera.settings import CameraSettings
+from yolov3_trt.cli.options import BackendOption, RunPrecisionOption, ThreadsOption, TrustOption
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, DrawSettings, EngineSettings, GraphSettings
 from yolov3_trt.training.settings import Augmentation, LossSettings, TrainSettings
@@ -35,6 +36,16 @@ class ModelOptions:
     weights: Path | None = setting(path, metavar="FILE")
     names: str | None = setting(text, metavar="FILE")
     input_size: str | None = setting(text, metavar="N|WIDTHxHEIGHT")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What runs an artifact; these are arguments of `open_detector` and of the jobs that open one."""
+
+    backend: BackendOption = "auto"
+    threads: ThreadsOption = None
+    trust: TrustOption = False
+    precision: RunPrecisionOption = None
 
 
 _PANELS: dict[type[Any], str] = {
@@ -58,7 +69,7 @@ def takes(*groups: type[Any], without: frozenset[str] | set[str] = frozenset()) 
     """Decorate a verb that has `**settings`: it gets an option for each setting of these groups.
 
     Args:
-        groups: settings classes, or `ModelOptions`.
+        groups: settings classes, `ModelOptions` or `RunOptions`.
         without: settings that this verb does not take.
 
     What was not given is None, so that a verb hands `**settings` on to its job as it is.
@@ -69,7 +80,9 @@ def takes(*groups: type[Any], without: frozenset[str] | set[str] = frozenset()) 
         signature = inspect.signature(verb, eval_str=True)
         own = [item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD]
         options = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default_of(group, name), annotation=annotation
+            )
             for group in groups
             for name, annotation in options_of(group).items()
             if name not in without
@@ -84,8 +97,15 @@ def takes(*groups: type[Any], without: frozenset[str] | set[str] = frozenset()) 
     return spell_out
 
 
+def default_of(group: type[Any], name: str) -> Any:
+    """What a verb is given where an option is not typed: None of a setting, which keeps its default."""
+    return getattr(group, name) if group is RunOptions else None
+
+
 def options_of(group: type[Any]) -> dict[str, Any]:
     """What Typer is told of each setting of a class, by name."""
+    if group is RunOptions:
+        return get_type_hints(group, include_extras=True)
     types, helps = get_type_hints(group), attribute_texts(group)
     home = {name: owner for owner in reversed(group.__mro__) for name in vars(owner).get("__annotations__", {})}
     return {

@@ -14,7 +14,7 @@ BackendChoice = Literal["auto", "torch", "onnxruntime", "tensorrt", "triton", "o
 RunPrecisionName = Literal["fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
-OUTPUT = "Output"  # a panel of `--help`
+OUTPUT, BACKEND = "Output", "Backend"  # panels of `--help`
 
 
 def writable(option: str, *, is_file: bool = False) -> Callable[[_Target], _Target]:
@@ -96,16 +96,25 @@ ArtifactArgument = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help="A model, an .onnx, an .engine or triton://HOST:PORT/MODEL.")
 ]
 WeightsOption = Annotated[str | None, typer.Option(help="Darknet .weights; default: beside the .cfg, or in the cache.")]
-BackendOption = Annotated[BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.")]
+BackendOption = Annotated[
+    BackendChoice, typer.Option(help="What must run it; default: what the artifact is for.", rich_help_panel=BACKEND)
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of the backend.", rich_help_panel=BACKEND)]
 RunPrecisionOption = Annotated[
     RunPrecisionName | None,
     typer.Option(
-        "--precision", help="Of --backend openvino: what it computes in where a graph is not INT8. Default: fp32."
+        "--precision",
+        help="With --backend openvino: what it computes in where a graph is not INT8. Default: fp32.",
+        rich_help_panel=BACKEND,
     ),
 ]
 TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Load an engine whoever owns it or can write to it: it is executable content.")
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load an engine whoever owns it or can write to it: it is executable content.",
+        rich_help_panel=BACKEND,
+    ),
 ]
 JsonOption = Annotated[str | None, writes("FILE", "Write the result as JSON; - for stdout.", "--json")]
 
