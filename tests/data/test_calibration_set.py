@@ -23,7 +23,7 @@ from yolov3_trt.data.fingerprints import (
     set_warnings,
 )
 from yolov3_trt.data.images import load_image
-from yolov3_trt.data.manifest import load_set, save_set
+from yolov3_trt.data.manifest import load_set
 from yolov3_trt.data.pictures import choose
 from yolov3_trt.data.sources import Source
 from yolov3_trt.errors import CalibrationError, ImageError
@@ -156,29 +156,21 @@ def test_the_pictures_pass_through_a_progress_bar(folder: Path):
 def test_a_manifest_comes_back_from_any_place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     manifest = folder.parent / "sets" / "mine.toml"
     wanted = open_set(CalibrationSet.of(str(folder), 4, seed=1)).calibration_set
-    save_set(wanted, manifest)
-    assert manifest.read_text() == (
+    manifest.parent.mkdir()
+    manifest.write_text(
         'format = "yolov3_trt.calibration-set/1"\nsource = "folder"\npath = "../pictures"\ncount = 4\nseed = 1\n'
         f'sha256 = "{wanted.sha256}"\n'
     )
     monkeypatch.chdir(tmp_path)
     found = load_set(manifest)
     assert open_set(found).hashes == open_set(wanted).hashes
-    save_set(found, manifest.with_name("again.toml"))
-    assert manifest.with_name("again.toml").read_bytes() == manifest.read_bytes()
-
-
-@pytest.mark.parametrize("name", ['qu"ote', "back\\slash", "grün 漢字", "tab\there", "del\x7f"])
-def test_a_manifest_keeps_odd_names(name: str, tmp_path: Path):
-    save_set(CalibrationSet(Source.FOLDER, 1, path=tmp_path / name), tmp_path / "set.toml")
-    assert load_set(tmp_path / "set.toml").path == tmp_path / name
 
 
 def test_a_manifest_of_made_up_pictures_has_no_path(tmp_path: Path):
-    wanted = CalibrationSet(Source.SHAPES, 64, 3)
-    save_set(wanted, tmp_path / "set.toml")
-    assert "path" not in (tmp_path / "set.toml").read_text()
-    assert load_set(tmp_path / "set.toml") == wanted
+    (tmp_path / "set.toml").write_text(
+        'format = "yolov3_trt.calibration-set/1"\nsource = "shapes"\ncount = 64\nseed = 3\n'
+    )
+    assert load_set(tmp_path / "set.toml") == CalibrationSet(Source.SHAPES, 64, 3)
 
 
 @pytest.mark.parametrize("change", ["changed", "added", "removed"])

@@ -13,14 +13,12 @@
 that changed is noticed.
 """
 
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from yolov3_trt.data.calibration_set import SET_FORMAT, CalibrationSet
 from yolov3_trt.errors import CalibrationError
-from yolov3_trt.files import read_toml, write_text
+from yolov3_trt.files import read_toml
 
 
 def load_set(path: Path) -> CalibrationSet:
@@ -47,22 +45,3 @@ def load_set(path: Path) -> CalibrationSet:
     except CalibrationError as exc:
         raise CalibrationError(f"{path}: {exc}") from exc
     return found if found.path is None else replace(found, path=path.parent / found.path)
-
-
-def save_set(calibration_set: CalibrationSet, path: Path) -> None:
-    """Write a manifest, atomically; its `path` becomes one from the manifest's folder.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    content: dict[str, str | int] = {"format": calibration_set.format, "source": calibration_set.source.value}
-    if calibration_set.path is not None:
-        content["path"] = Path(os.path.relpath(calibration_set.path, path.parent)).as_posix()
-    if calibration_set.split is not None:
-        content["split"] = calibration_set.split
-    content |= {"count": calibration_set.count, "seed": calibration_set.seed}
-    if calibration_set.sha256 is not None:
-        content["sha256"] = calibration_set.sha256
-    # What JSON makes of these texts and numbers is TOML too, but for DEL.
-    values = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in content.items()}
-    write_text(path, "".join(f"{key} = {value}\n" for key, value in values.items()))
