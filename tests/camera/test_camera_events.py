@@ -1,8 +1,10 @@
 """Numbers and events through the loop: in results, lines, statistics and metrics."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +56,7 @@ def test_events_are_in_results_lines_statistics_and_metrics(tmp_path: Path):
     assert LEVELS[round(told - 10 * crossed["ago_s"])] > 32 >= LEVELS[round(told - 10 * crossed["ago_s"]) - 1]
     expected = {"source": "door", "event": "crossed", "line": "gate", "track_id": 1, "class_name": "level", "width": 64}
     assert expected.items() <= crossed.items() and "detections" not in crossed
+    check_that_the_page_names_every_key(rows)
     summary = statistics.summary()
     door, yard = (row["objects"] for row in summary["sources"])
     assert door["lines"] == {"gate": {"in": {"level": 1}, "out": {"level": 1}}} and yard["lines"] == {}
@@ -70,6 +73,22 @@ def test_events_are_in_results_lines_statistics_and_metrics(tmp_path: Path):
         "door": 1,
         "yard": 1,
     }
+
+
+def check_that_the_page_names_every_key(rows: list[dict[str, Any]]) -> None:
+    """And no other; docs/lines.md."""
+    page = (Path(__file__).parents[2] / "docs" / "lines.md").read_text()
+    frame_keys, object_keys, event_keys = (
+        {key for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for key in re.findall("`(.*?)`", cell)}
+        for table in re.split(r"\| key \|.*\n", page)[1:]
+    )
+    frames = [row for row in rows if row["format"] == "yolov3_trt.frame/1"]
+    events = [row for row in rows if row["format"] == "yolov3_trt.event/1"]
+    assert len(frames) + len(events) == len(rows) and {key for row in frames for key in row} == frame_keys
+    assert {key for row in frames for found in row["detections"] for key in found} == object_keys
+    seen = {key for row in events for key in row}
+    shared = {"source", "index", "width", "height", "position_s", "captured_s", "time"}
+    assert seen >= shared and seen - shared <= event_keys and event_keys - seen == {"for_s"}  # nobody left
 
 
 def test_numbers_alone_come_without_events():

@@ -191,10 +191,12 @@ def test_lines_are_json_with_detections_as_detect_writes_them(tmp_path: Path):
         assert row.pop("age_ms") >= 0 and row.pop("time").endswith("+00:00")
     assert rows == [
         {
+            "format": "yolov3_trt.frame/1",
             "source": "list",
             "index": index,
             "width": 64,
             "height": 48,
+            "position_s": None,
             "captured_s": round(sink.frames[index].captured_s, 6),
             "detections": [
                 {"class_id": 0, "class_name": "level", "score": 0.9, "xyxy": [0.0, 0.0, float(level), 10.0]}
@@ -210,7 +212,7 @@ def test_frame_without_detections_is_a_line_too(tmp_path: Path):
         sink.write(result_of(frame(0, 3)))
     text = (tmp_path / "found.jsonl").read_text()
     assert re.sub('"time": "[^"]+"', '"time": ""', text) == (
-        '{"source": "list", "index": 3, "width": 64, "height": 48, '
+        '{"format": "yolov3_trt.frame/1", "source": "list", "index": 3, "width": 64, "height": 48, "position_s": null, '
         '"captured_s": 4.25, "time": "", "age_ms": 0.0, "detections": []}\n'
     )
 

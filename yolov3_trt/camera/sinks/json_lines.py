@@ -17,25 +17,22 @@ from yolov3_trt.files import make_folder, silence
 
 _LOG = logging.getLogger(__name__)
 
+FRAME_FORMAT, EVENT_FORMAT = "yolov3_trt.frame/1", "yolov3_trt.event/1"
 _NO_LIMITS = Limits()
 _FLUSH_EVERY_S = 1.0
 _LONGEST_LINE = 1 << 20  # bytes
 
 
 def row_of(result: Result) -> dict[str, Any]:
-    """A frame as a line has it.
-
-    `source`, `index`, `width` and `height` in px, `captured_s`, `time`, `age_ms`, `position_s` of a video, and `detections` as
-    in `detect --json`. `captured_s` is of the clock that all sources share, which begins anywhere; `time` is the same moment in
-    UTC.
-    """
+    """A frame as a line has it; docs/lines.md says what each key is."""
     frame = result.frame
     return {
+        "format": FRAME_FORMAT,
         "source": frame.source,
         "index": frame.index,
         "width": frame.pixels.shape[1],
         "height": frame.pixels.shape[0],
-        **({} if frame.position_s is None else {"position_s": frame.position_s}),
+        "position_s": frame.position_s,
         "captured_s": round(frame.captured_s, 6),
         "time": frame.taken.isoformat(timespec="milliseconds"),
         "age_ms": round(result.status.age_ms, 3),
@@ -49,7 +46,7 @@ def lines_of(result: Result, *, only_events: bool = False) -> list[str]:
     if result.events:
         of_frame = row_of(result)
         del of_frame["detections"], of_frame["age_ms"]
-        rows += [{**of_frame, **event.to_json()} for event in result.events]
+        rows += [{**of_frame, "format": EVENT_FORMAT, **event.to_json()} for event in result.events]
     return [json.dumps(row, allow_nan=False) + "\n" for row in rows]
 
 
