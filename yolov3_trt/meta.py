@@ -223,6 +223,9 @@ class ModelMeta:
     channels: int = 3  # of what the network sees: 3, or 1 for grey, which is made of pictures in colour
     onnx_sha256: str | None = None
     calibration_sha256: str | None = None
+    distilled_sha256: str | None = (
+        None  # of the weights that an INT8 graph learnt; None: it has those of `weights_sha256`
+    )
     class_names_from: str | None = None  # coco, voc, shapes, the name of a file, or none: class0, class1, ...
     certificate: Certificate | None = None  # of an INT8 graph: what is known of the AP it costs
     versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolov3_trt.backends.ort import graph_runner
+from yolov3_trt.calibration.distilled import Weights
 from yolov3_trt.calibration.table import CalibrationTable
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import sha256_of_file, write_bytes
@@ -58,17 +59,21 @@ class QuantizedVariants:
         graph: the FP32 graph (an onnx ModelProto).
         meta: of that graph.
         table: its calibration table.
+        weights: that were distilled, see `calibration.distilled`.
         float_precision: what everything that is not int8 computes in.
     """
 
-    def __init__(self, graph: Any, meta: ModelMeta, table: CalibrationTable, rest: Precision) -> None:
+    def __init__(self, graph: Any, meta: ModelMeta, table: CalibrationTable, weights: Weights, rest: Precision) -> None:
         from yolov3_trt.graph.equalise import equalised
+        from yolov3_trt.graph.plain import with_weights
 
-        self._graph, self.meta, self._table, self._rest = equalised(graph, table.doublings), meta, table, rest
+        self._float = equalised(graph, table.doublings)
+        self._graph = with_weights(self._float, weights)
+        self.meta, self._table, self._rest = meta, table, rest
 
     def heads(self, inputs: Sequence[NDArray[Any]], float_layers: frozenset[int] | None) -> list[Heads]:
         """Heads for each input; None is the float graph itself. The rest is FP32, so only INT8's noise shows."""
-        graph = self._graph if float_layers is None else self._quantised(float_layers, Precision.FP32)
+        graph = self._float if float_layers is None else self._quantised(float_layers, Precision.FP32)
         run = graph_runner(graph.SerializeToString())
         return [run({INPUT_NAME: batch}) for batch in inputs]
 

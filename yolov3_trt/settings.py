@@ -23,6 +23,7 @@ from yolov3_trt.spec import Nms
 OLDEST_OPSET, NEWEST_OPSET = 14, 25  # the exporter reaches none before, no TensorRT reads one after
 DEFAULT_NUM_IMAGES = 64  # to calibrate on
 DEFAULT_PERCENTILE = 99.99
+DEFAULT_DISTILL_STEPS = 300
 MAX_LAYERS = 99_999
 MAX_MIB = 1 << 20  # a tebibyte: more than any GPU has
 
@@ -255,6 +256,9 @@ class CalibrationSettings(Settings):
         percentile: share of the magnitudes that is not clipped, %, with method percentile. By default 99.99.
         equalise: bring the channels of neighbouring layers to like size first, which costs one more pass over the pictures.
         correct_biases: undo the mean error that INT8 makes in each channel, which costs one more pass over the pictures.
+        distill: let the weights of INT8 learn, without labels, to give what FP32 gives on these pictures: minutes, for part of
+            the accuracy that INT8 costs. The model's own weights stay as they are.
+        distill_steps: how many steps it learns at most, each on four pictures.
 
     Raises:
         SettingError: at construction, a value is out of its range or does not go with another.
@@ -268,9 +272,19 @@ class CalibrationSettings(Settings):
     percentile: float | None = setting(within(0, 100))
     equalise: bool = setting(flag, True)
     correct_biases: bool = setting(flag, True)
+    distill: bool = setting(flag, False)
+    distill_steps: int = setting(whole(1), DEFAULT_DISTILL_STEPS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.distill_steps != DEFAULT_DISTILL_STEPS and not self.distill:
+            raise SettingError("distill_steps", "given without distill; set that, or leave distill_steps out")
+        if self.distill and self.images is None:
+            raise SettingError(
+                "distill",
+                "given without images; expected pictures to learn from: add images, or leave distill out, a table that was "
+                "distilled already keeps its weights",
+            )
         for name in ("num_images", "seed"):
             if getattr(self, name) is None:
                 continue
@@ -290,6 +304,16 @@ class CalibrationSettings(Settings):
             )
         if self.percentile == 0:
             raise SettingError("percentile", "got 0; expected above 0, up to 100")
+
+    @property
+    def steps(self) -> int | None:
+        """To distil at most; None where that is not wanted."""
+        return self.distill_steps if self.distill else None
+
+    @property
+    def kind(self) -> str:
+        """What the name of a table says of it: `mse`, `mse-distilled`."""
+        return f"{self.method.value}-distilled" if self.distill else self.method.value
 
     @property
     def share(self) -> float | None:

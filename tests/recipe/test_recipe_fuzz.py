@@ -152,6 +152,8 @@ TAKEN = {
     "calibration.percentile": ["100", "99.9", "5e-324"],
     "calibration.equalise": ["true", "false"],
     "calibration.correct_biases": ["true", "false"],
+    "calibration.distill": ["true", "false"],
+    "calibration.distill_steps": ["1", "300"],
     "detect.conf": ["0", "0.5", "-0.0"],
     "detect.iou": ["1", "1e-300"],
     "detect.max_detections": ["1", "512"],

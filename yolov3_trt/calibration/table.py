@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from yolov3_trt.calibration.distilled import Distilled
 from yolov3_trt.data.fingerprints import PictureList
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import write_text
@@ -52,6 +53,7 @@ class CalibrationTable:
         doublings: how often each filter doubles what it writes, by the name of its convolution; see `graph.equalise`.
         biases_corrected: whether there are `bias_shifts`.
         bias_shifts: what INT8 adds to each filter's mean, to be taken from its bias; see `graph.bias_correction`.
+        distilled: weights that INT8 has instead of the model's; None: it has the model's.
         all_tensors: whether it has every tensor, for TensorRT's own calibration cache, or those of Q/DQ only.
         seed: that chose the pictures. `images` says which they are, so another seed alone makes no table stale.
     """
@@ -68,6 +70,7 @@ class CalibrationTable:
     doublings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     biases_corrected: bool = False
     bias_shifts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    distilled: Distilled | None = None
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it
     format: str = TABLE_FORMAT
@@ -103,6 +106,8 @@ def save_table(table: CalibrationTable, path: Path) -> None:
         "amax": {name: _shortest(value) for name, value in table.amax.items()},
         "bias_shifts": {name: list(map(_shortest, values)) for name, values in table.bias_shifts.items()},
     }
+    if table.distilled is None:
+        del content["distilled"]
     text = json.dumps(content, indent=1)
     one_line = re.sub(r"\[\s+([^\[\]{}\"]*?)\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
     write_text(path, one_line + "\n")

@@ -120,6 +120,7 @@ def _meta_text(meta: "ModelMeta") -> str:
         **({} if meta.certificate is None else {"certificate": str(meta.certificate)}),
         "opset": str(meta.opset),
         "weights": f"SHA-256 {meta.weights_sha256}",
+        **({} if meta.distilled_sha256 is None else {"distilled": f"SHA-256 {meta.distilled_sha256}"}),
         "graph": f"SHA-256 {meta.onnx_sha256}",
         "made by": ", ".join(f"{name} {version}" for name, version in meta.versions.items()),
     }

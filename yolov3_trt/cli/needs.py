@@ -89,6 +89,8 @@ def needed_by(verb: str, params: Mapping[str, Any]) -> tuple[str, ...]:
             names = ["tensorrt_rtx"]
         if not str(params[needs.builds]).endswith(".onnx"):
             names += ["onnx", *(("opencv", "onnxruntime") if params.get("images") else ())]  # pictures to calibrate on
+    if params.get("distill"):
+        names.append("torch")
     return tuple(names)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from yolov3_trt._version import __version__
 from yolov3_trt.arguments import flag, size_text
 from yolov3_trt.calibration.channels import means_of_channels, peaks_of_channels
+from yolov3_trt.calibration.distilled import load_weights
 from yolov3_trt.calibration.ranges import Run, ranges_of_tensors
 from yolov3_trt.calibration.table import (
     CalibratedModel,
@@ -117,6 +118,10 @@ def calibrate(
     """
     wanted, detect = settings_from(settings, CalibrationSettings, DetectSettings)
     if all_tensors:
+        if wanted.distill:
+            raise SettingError(
+                "distill", "given with all_tensors, whose ranges are of the graph as it is; leave it out"
+            )
         wanted = replace(wanted, equalise=False, correct_biases=False)
     evaluation = None if val_images is None else picture_set(val_images, default_split="val")
     images: LabelledSet | None = None
@@ -132,7 +137,7 @@ def calibrate(
     for name, value in (("weights", weights), ("names", names), ("input_size", input_size), *vars(detect).items()):
         if value not in (None, "cfg"):
             raise SettingError(name, f"given with {os.fspath(source)}, which was exported with its own; leave it out")
-    path = wanted.table or Path("calib") / f"{Path(source).stem}-{wanted.method.value}.json"
+    path = wanted.table or Path("calib") / f"{Path(source).stem}-{wanted.kind}.json"
     made = calibrated_at(Path(source), path, pictures, wanted, reporter, all_tensors=all_tensors, force=force)
     return replace(made, skipped=skipped)
 
@@ -147,7 +152,7 @@ def table_for(model: Model, wanted: CalibrationSettings, detect: DetectSettings,
 
 def table_path(model: Model, wanted: CalibrationSettings) -> Path:
     """Where the table of a model lies, or will be made."""
-    name = f"{model.spec.name}-{size_text(model.spec.input_hw)}-{wanted.method.value}.json"
+    name = f"{model.spec.name}-{size_text(model.spec.input_hw)}-{wanted.kind}.json"
     return wanted.table or Path("calib") / name
 
 
@@ -189,6 +194,10 @@ def calibrated_at(
     table = calibrate_graph(graph, pictures, wanted, reporter, all_tensors=all_tensors)
     for warning in repeat_warnings(pictures.fingerprints, pictures.difference_hashes):
         reporter.say(f"warning: {warning}")
+    if wanted.distill:
+        from yolov3_trt.jobs.distill import distilled_table
+
+        table = distilled_table(table, path, graph, pictures, wanted, reporter)
     save_table(table, path)
     return Calibrated(path, table, pictures, False)
 
@@ -210,6 +219,8 @@ def open_pictures(
     """
     if wanted.images is None:
         raise SettingError("images", "missing; expected pictures to find the ranges on")
+    if wanted.distill:
+        require("torch", extra="train")
     pictures = calibration_pictures(
         wanted.images if images is None else images,
         wanted.num_images,
@@ -246,6 +257,14 @@ def fitting_table(
             f"preparation (the table has equalised {table.equalised}, biases corrected {table.biases_corrected}; expected "
             f"{wanted.equalise}, {wanted.correct_biases})",
         )
+    has = None if table.distilled is None else table.distilled.steps
+    if has != wanted.steps:
+        differences += (f"distillation (the table has {has or 'no'} steps; expected {wanted.steps or 'none'})",)
+    else:
+        try:
+            load_weights(table.distilled, path)
+        except CalibrationError as exc:
+            differences += (f"distilled weights ({exc})",)
     if differences:
         reporter.say(f"{path}: calibrating again, the table there differs in {'; '.join(differences)}")
         return None

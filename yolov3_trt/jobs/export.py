@@ -10,6 +10,7 @@ from typing import Any
 from yolov3_trt._version import __version__
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import size_text
+from yolov3_trt.calibration.distilled import load_weights
 from yolov3_trt.calibration.table import CalibrationTable, check_table, load_table
 from yolov3_trt.errors import SettingError, require
 from yolov3_trt.files import Written, replacing, sha256_of_file
@@ -157,12 +158,15 @@ def write_graph(
     from yolov3_trt.graph.export import onnx_from_spec
     from yolov3_trt.graph.fp16 import fp16_from_onnx
     from yolov3_trt.graph.parts import save_graph
+    from yolov3_trt.graph.plain import with_weights
     from yolov3_trt.graph.prelu import prelu_from_leaky
     from yolov3_trt.graph.qdq import qdq_from_onnx
     from yolov3_trt.graph.qdq_placement import QdqPolicy
 
     meta = model_meta(model, graph, detect)
     table = None if table_path is None else _own_table(table_path, meta, model.spec)
+    distilled = None if table is None else table.distilled
+    weights = {} if table_path is None else load_weights(distilled, table_path)
     with replacing(path) as partial:  # opened first: an export of seconds must not end at an unwritable folder
         onnx = onnx_from_spec(model.spec, model.weights, meta, graph.opset)
         if leaky_as_prelu:
@@ -171,11 +175,17 @@ def write_graph(
             onnx = fp16_from_onnx(onnx)
         if table is not None:
             policy = QdqPolicy(float_layers=graph.float_layers, float_precision=graph.float_precision or Precision.FP16)
-            onnx = qdq_from_onnx(equalised(onnx, table.doublings), table.amax, policy, table.bias_shifts)
+            onnx = with_weights(equalised(onnx, table.doublings), weights)
+            onnx = qdq_from_onnx(onnx, table.amax, policy, table.bias_shifts)
         differences, errors, missing = verify_graph(onnx, model, meta)
         save_graph(onnx, partial)
     table_sha256 = None if table_path is None else sha256_of_file(table_path)
-    meta = replace(meta, onnx_sha256=sha256_of_file(path), calibration_sha256=table_sha256)
+    meta = replace(
+        meta,
+        onnx_sha256=sha256_of_file(path),
+        calibration_sha256=table_sha256,
+        distilled_sha256=None if distilled is None else distilled.sha256,
+    )
     save_sidecar(meta, path)
     return Exported(path, meta, path.stat().st_size, differences, errors, missing and _how_to_compare(path, missing))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from yolov3_trt.arguments import integer, number
 from yolov3_trt.arguments import path as path_of
+from yolov3_trt.calibration.distilled import load_weights
 from yolov3_trt.certificate import MIN_PROOF_IMAGES, Certificate
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.fingerprints import PictureList, hashes_of
@@ -160,7 +161,7 @@ def quantize(
     plain = GraphSettings(opset=graph.opset)
     fp32 = write_graph(loaded, folder / f"{artifact_stem(loaded.spec, plain)}.onnx", plain, detect)
     reporter.say(f"{fp32.path}: written")
-    table = ranges.table or folder / f"{fp32.path.stem}-{ranges.method.value}.json"
+    table = ranges.table or folder / f"{fp32.path.stem}-{ranges.kind}.json"
     calibrated = calibrated_at(fp32.path, table, pictures, ranges, reporter)
     searched, proof = search_and_proof(labelled, reporter)
     truth = searched.truth_for(fp32.meta.class_names)
@@ -173,7 +174,8 @@ def quantize(
 
     from yolov3_trt.graph.parts import load_graph
 
-    variants = QuantizedVariants(load_graph(fp32.path), fp32.meta, calibrated.table, graph.float_precision)
+    learnt = load_weights(calibrated.table.distilled, calibrated.path)
+    variants = QuantizedVariants(load_graph(fp32.path), fp32.meta, calibrated.table, learnt, graph.float_precision)
     reference_ap, everything = ap_of(fp32.path), frozenset(quantisable_layers(loaded.spec))
     with tempfile.TemporaryDirectory() as scratch:
 

@@ -7,8 +7,9 @@ once, and the border keeps the grey that it has at inference.
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +132,18 @@ class Samples:
         self._is_cache_full = False
         self._lock = threading.Lock()
 
+    @classmethod
+    def of_pictures(
+        cls, pictures: Iterable[Image], input_hw: HW, preprocess: Preprocess, augmentation: Augmentation, *, seed: int
+    ) -> "Samples":
+        """Make samples without objects of pictures, uint8 (H, W, 3) BGR, all of which are kept at input size."""
+        fitted = [_fitted(pixels, input_hw, preprocess) for pixels in pictures]
+        nothing = np.zeros((0, 4)), np.zeros(0, np.int32)
+        files = [LabelledFile(Path(), picture.shape[:2], *nothing) for picture, _ in fitted]
+        samples = cls(files, input_hw, preprocess, augmentation, seed=seed)
+        samples._cache = dict(enumerate(fitted))
+        return samples
+
     def __len__(self) -> int:
         return len(self._files)
 
@@ -206,10 +219,7 @@ class Samples:
         known = self._cache.get(index)
         if known is not None:
             return known
-        fitted = np.empty((*self._input_hw, 3), np.uint8)
-        placement = fit_image(load_image(self._files[index].path), self._preprocess, fitted)
-        (top, left), (height, width) = placement.offset_hw, placement.resized_hw
-        picture = fitted[top : top + height, left : left + width].copy()
+        picture, placement = _fitted(load_image(self._files[index].path), self._input_hw, self._preprocess)
         with self._lock:
             if index not in self._cache and not self._is_cache_full:
                 self._is_cache_full = picture.nbytes > self._cache_left_bytes
@@ -220,6 +230,14 @@ class Samples:
                     self._cache_left_bytes -= picture.nbytes
                     self._cache[index] = picture, placement
         return picture, placement
+
+
+def _fitted(pixels: Image, input_hw: HW, preprocess: Preprocess) -> tuple[Image, Placement]:
+    """A picture as inference resizes it, without its border, and where inference would put it."""
+    fitted = np.empty((*input_hw, 3), np.uint8)
+    placement = fit_image(pixels, preprocess, fitted)
+    (top, left), (height, width) = placement.offset_hw, placement.resized_hw
+    return fitted[top : top + height, left : left + width].copy(), placement
 
 
 def _scaled(xyxy: FloatArray, picture: Image) -> FloatArray:
