@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +196,24 @@ def test_interrupt_is_an_ordinary_end_that_finishes_files(started: Any, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"found.jsonl", "video.avi", "s.json"}
 
 
-def test_interrupt_while_opencv_hangs_ends_soon(started: Any, tmp_path: Path):
+def test_interrupt_while_opencv_hangs_ends_soon_and_ps_shows_no_password(started: Any, tmp_path: Path):
+    secrets = tmp_path / "camera.env"
+    secrets.write_text("CAM_PASSWORD=S3CRET#/?\n")
+    secrets.chmod(0o600)
     with silent_server() as port:
-        process = started("--source", f"rtsp://127.0.0.1:{port}/a", "--sink", tmp_path / "a.jsonl", "--timeout", "60")
-        assert process.stderr is not None and "opening it" in process.stderr.readline()
+        source = f"rtsp://me:${{CAM_PASSWORD}}@127.0.0.1:{port}/a"
+        options = ("--credentials", secrets, "--sink", tmp_path / "a.jsonl", "--timeout", "60")
+        process = started("--source", source, *options)
+        assert (
+            process.stderr is not None and f"rtsp://me:***@127.0.0.1:{port}/a: opening it" in process.stderr.readline()
+        )
         time.sleep(0.3)
+        for entry in Path("/proc").glob(
+            "[0-9]*/cmdline"
+        ):  # what `ps` reads, of this program and of all that it started
+            with suppress(OSError):
+                assert b"S3CRET" not in entry.read_bytes()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
+    assert "S3CRET" not in out + err

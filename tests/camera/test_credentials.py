@@ -2,12 +2,19 @@
 
 import json
 import logging
-from contextlib import suppress
+import math
+import threading
+import urllib.error
+import urllib.request
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.cli_runner import Run
+from tests.fakes import fake_detector
+from tests.streams import free_port
+from yolov3_trt import watch
 from yolov3_trt.camera.sources import open_source, split_uris
 from yolov3_trt.camera.sources.base import SourceOptions
 from yolov3_trt.camera.sources.credentials import load_credentials
@@ -50,7 +57,30 @@ FORMS = [
     "http://127.0.0.1:1/snap?usr=admin&PWD=S3CRET",
     "http://127.0.0.1:1/live?token=S3CRET",
     "http://127.0.0.1:1/live?api_key=S3CRET#T0P",
-]
+    "rtsp://admin:p S3CRET@127.0.0.1/x",
+    "rtsp://admin:p\nS3CRET@127.0.0.1/x",
+    "rtsp://admin:\u00fcS3CRET\u00df@127.0.0.1:1/x",
+    "rtsp://admin:S3CRET@[::1]:1/x",
+    "rtsp://ad@min:S3CRET@127.0.0.1:1/x",
+    "rtsp://us/er:S3CRET@127.0.0.1:1/x",
+    "rtsp://admin%3AS3CRET@127.0.0.1:1/x",
+    "rtsp://admin:S3CRET%40127.0.0.1/x",
+    "rtsp://admin:S3CRET",
+    "rtsp:admin:S3CRET@127.0.0.1/x",
+    "rtsp;//admin:S3CRET@127.0.0.1/x",
+    "rtsp:\\\\admin:S3CRET@127.0.0.1\\x",
+    "admin:S3CRET@127.0.0.1/x",
+    "rtsp://127.0.0.1:1/password/S3CRET/x",
+    *(f"http://127.0.0.1:1/x?{key}=S3CRET" for key in (
+        "passwd", "pw", "loginpas", "accessToken", "access_token", "X-Amz-Signature", "auth", "client_secret", "apikey",
+        "session", "sid", "jwt", "p%61ssword", "pwd[]", "a=1&amp;token",
+    )),
+    "http://127.0.0.1:1/x?pwd%3DS3CRET",
+    "http://127.0.0.1:1/x?password=p&qS3CRET",
+    "http://127.0.0.1:1/x;password=S3CRET",
+    "rtspsrc location=rtsp://127.0.0.1:1/x user-id=admin user-pw=S3CRET ! decodebin",
+    'rtspsrc location="rtsp://admin:S3CRET@127.0.0.1:1/x" user-pw="a S3CRET" ! decodebin',
+]  # fmt: skip
 
 
 def assert_hidden(text: str) -> None:
@@ -59,7 +89,7 @@ def assert_hidden(text: str) -> None:
 
 @pytest.mark.parametrize("uri", FORMS)
 def test_no_form_of_a_password_is_shown(uri: str, caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "yolov3_trt")
     texts = [masked(f"before {uri}: after"), masked_address(uri)]
     for part in split_uris([uri, f"0,{uri}"]):
         with suppress(ValueError):
@@ -76,8 +106,41 @@ def test_no_form_of_a_password_is_shown(uri: str, caplog: pytest.LogCaptureFixtu
     assert_hidden("\n".join([*texts, caplog.text]))
 
 
+def test_no_exit_of_a_running_loop_shows_one(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("yolov3_trt.jobs.watch.open_detector", lambda *_, **__: nullcontext(fake_detector()))
+    caplog.set_level(logging.DEBUG, "yolov3_trt")
+    opened: list[str] = []
+    for uri in FORMS:
+        with suppress(CameraError):
+            source = open_source(uri)
+            if source.name not in [open_source(other).name for other in opened]:
+                opened.append(uri)
+    opened = opened[::3]
+    url = f"http://127.0.0.1:{free_port()}"
+    sinks = [f"{url}/", tmp_path / "a.jsonl", f"{tmp_path}/f/", "exec:cat --password S3CRET -u a:S3CRET"]
+    pages = []
+    clip = "shapes://?live=1&fps=20&size=64x64"
+    with watch("shapes", clip, *opened, sinks=sinks, give_up_after=math.inf, timeout=1) as watching:
+        next(watching)
+        for path in ("/", "/stats.json", "/metrics", "/healthz", "/healthz/0", "/healthz/1", "/nothing"):
+            with suppress(urllib.error.HTTPError), urllib.request.urlopen(url + path, timeout=10) as answer:
+                pages.append(f"{answer.headers}{answer.read().decode()}")
+        assert "127.0.0.1:1" in pages[1]
+        pages.append(repr(watching) + json.dumps(watching.to_json()))
+        pages += [thread.name for thread in threading.enumerate()]
+    out, err = capfd.readouterr()
+    files = [f"{path}{path.read_bytes()!r}" for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(pages) > 8 and len(files) > 1 and "S3C" not in err
+    assert_hidden("\n".join([*pages, *files, json.dumps(watching.to_json()), caplog.text, out, err]))
+
+
 def test_the_command_line_and_its_summary_show_none(run: Run, tmp_path: Path):
-    sources = ["--source", FORMS[0], "--source", FORMS[-1], "--source", "shapes://?frames=2&size=64x64"]
+    sources = ["--source", FORMS[0], "--source", FORMS[32], "--source", "shapes://?frames=2&size=64x64"]
     sinks = ["--sink", f"{tmp_path}/found.jsonl", "--json", f"{tmp_path}/a.json"]
     outcome = run("camera", "shapes", *sources, *sinks, "--give-up-after", "0")
     assert outcome.code == 1 and "rtsp://admin:***@127.0.0.1:1/x" in outcome.stderr
@@ -99,6 +162,10 @@ def test_the_command_line_and_its_summary_show_none(run: Run, tmp_path: Path):
         ("rtsp://${U}:${P}@host/a", "rtsp://${U}:${P}@host/a"),
         ("shapes://?seed=1", "shapes://?seed=1"),
         ("http://h:1/?password_file=FILE&name=h", "http://h:1/?password_file=FILE&name=h"),
+        ("http://[::1]:8080/view/0.mjpg", "http://[::1]:8080/view/0.mjpg"),
+        ("http://[ADDRESS]:PORT/?name=HOST", "http://[ADDRESS]:PORT/?name=HOST"),
+        ("rtsp://host:554/user/clip?fps=3&monkeys=2", "rtsp://host:554/user/clip?fps=3&monkeys=2"),
+        ("/home/me/token/passwords.mp4", "/home/me/token/passwords.mp4"),
     ],
 )
 def test_what_is_no_password_stays(uri: str, shown: str):
