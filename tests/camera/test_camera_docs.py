@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ LOCAL_SINKS = (
     "jsonl",
     "keep_gb=200",
     "keep_days=14",
+    "free_gb=2",
 )  # which need no port and no screen
 
 
@@ -33,15 +37,22 @@ def commands() -> list[str]:
         .read_text()
         .partition("ExecStart=/bin/sh -c 'exec /opt/yolov3_trt/bin/")[2]
     )
-    image = (DOCS / "examples" / "Dockerfile.l4t").read_text().partition("yolov3-trt camera")[2]
-    service = re.sub(r"\$\$\(date [^)]*\)", "now", service.partition("'")[0])
-    blocks += [service, f"yolov3_trt camera{image.partition(chr(10))[0]}"]
+    image = re.findall("yolov3-trt (camera .*)", (DOCS / "examples" / "Dockerfile.l4t").read_text())
+    blocks += [service.partition("'")[0].replace("%%", "%"), *(f"yolov3_trt {command}" for command in image)]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.removeprefix("yolov3_trt ") for line in lines if line.startswith("yolov3_trt ")]
 
 
 def test_the_page_and_the_examples_have_commands():
-    assert len(commands()) == 14
+    assert len(commands()) == 15
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
+def test_the_service_is_understood_by_systemd(tmp_path: Path):
+    text = (DOCS / "examples" / "camera.service").read_text()
+    (tmp_path / "camera.service").write_text(text.replace("/opt/yolov3_trt/bin/yolov3_trt", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", tmp_path / "camera.service"], capture_output=True, text=True)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "camera.service" in line]) == (0, [])
 
 
 @pytest.mark.parametrize("command", commands())
