@@ -101,6 +101,10 @@ class ChosenPictures(PictureSet):
     def __len__(self) -> int:
         return len(self.fingerprints)
 
+    def chosen(self, count: int, seed: int) -> PictureSet:
+        """See `PictureSet`."""
+        return self._pictures.chosen(count, seed)
+
     def __iter__(self) -> Iterator[NamedImage]:
         hashes = []
         for image in self._pictures:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from yolov3_trt.errors import ExportError
-from yolov3_trt.graph.parts import graph_that_gives
+from yolov3_trt.graph.parts import graph_that_gives, map_shapes
 from yolov3_trt.graph.qdq import quantised_activations
 from yolov3_trt.graph.qdq_placement import QdqPolicy, int8_readers, maps_read, scale_groups
 
@@ -32,6 +32,13 @@ _PASSING = {"LeakyRelu", "PRelu", "Relu", "MaxPool", "AveragePool", "Resize", "A
 _UNBOUND = MAX_DOUBLINGS + 1  # of a channel that nothing is known of but zeros
 
 Exponents = NDArray[np.int64]
+
+
+def has_groups(model: onnx.ModelProto) -> bool:
+    """Whether a convolution is depthwise or in groups, so that its channels do not meet and may differ much in size."""
+    return any(
+        attribute.i > 1 for node in model.graph.node for attribute in node.attribute if attribute.name == "group"
+    )
 
 
 def channel_peaks_graph(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -126,11 +133,7 @@ def equalised(model: onnx.ModelProto, doublings: Mapping[str, Sequence[int]]) ->
 
 def _channel_counts(model: onnx.ModelProto) -> dict[str, int]:
     """Channels of every map, (N, C, H, W)."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {
-        value.name: value.type.tensor_type.shape.dim for value in (*graph.input, *graph.value_info, *graph.output)
-    }
-    return {value: dims[1].dim_value for value, dims in shapes.items() if len(dims) == 4 and dims[1].dim_value}
+    return {value: channels for value, (channels, _, _) in map_shapes(model).items() if channels}
 
 
 def _room_for_doublings(

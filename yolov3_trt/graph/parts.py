@@ -16,6 +16,16 @@ def part_of_graph(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequen
     return onnx.utils.Extractor(typed).extract_model(list(inputs), list(outputs))
 
 
+def map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, int, int]]:
+    """(C, H, W) of every map of a graph, by name; 0 for what varies."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    values = {
+        value.name: value.type.tensor_type.shape.dim for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    sizes = {name: [dim.dim_value for dim in dims] for name, dims in values.items() if len(dims) == 4}
+    return {name: (channels, height, width) for name, (_, channels, height, width) in sizes.items()}
+
+
 def layer_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
     """Every tensor that a layer of the network makes, heads included, in order."""
     return tuple(value for node in model.graph.node if is_layer(node) for value in node.output)
