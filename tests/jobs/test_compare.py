@@ -274,10 +274,14 @@ def test_layers_of_equal_artifacts_are_looked_into_only_when_asked(
     run: Run, graphs: dict[Precision, Path], photo: Path
 ):
     fp32, int8 = graphs[Precision.FP32], graphs[Precision.INT8]
-    assert run("compare", fp32, fp32, "--images", photo, "--json", "-").json["layers"] is None
+    same = run("compare", fp32, fp32, "--images", photo, "--json", "-").json
+    assert same["layers"] is None and same["agreement"] == pytest.approx(1)
+    assert same["agreement_interval"] == pytest.approx([1, 1])
     report = run("compare", fp32, int8, "--images", photo, "--layers", "--json", "-").json
     assert report["layers"]["departed"] is None and report["layers"]["precision"] == "int8"
-    assert "no layer departs" in run("compare", fp32, int8, "--images", photo, "--layers").stdout
+    text = run("compare", fp32, int8, "--images", photo, "--layers").stdout
+    assert "no layer departs" in text and 0 < report["agreement"] <= 1
+    assert f"agreement: AP of B is {report['agreement']:.4f} [" in text
     assert report["heads"]["head0"]["snr_db"] > 10
 
 

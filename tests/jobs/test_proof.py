@@ -16,11 +16,13 @@ from yolov3_trt.data.fingerprints import content_hashes, hashes_of
 from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.data.shapes import write_shapes_data_set
 from yolov3_trt.detections import Detections
-from yolov3_trt.errors import BuildError, EvaluationError, SettingError
+from yolov3_trt.errors import BuildError, EvaluationError
 from yolov3_trt.evaluation import proof as module
 from yolov3_trt.evaluation.bootstrap import ClassMatches, resampled_ap
+from yolov3_trt.jobs import build as build_job
 from yolov3_trt.jobs import quantize as quantize_job
 from yolov3_trt.jobs.build import build
+from yolov3_trt.jobs.evaluate import _certificate_notes
 from yolov3_trt.jobs.export import export
 from yolov3_trt.jobs.quantize import proven_on, search_and_proof
 from yolov3_trt.meta import load_model_meta, save_sidecar
@@ -122,19 +124,46 @@ def test_search_and_proof_share_no_content_whatever_the_files_are_called(
 def test_a_build_that_wants_a_certificate_takes_a_proven_one_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     graph = export("shapes", tmp_path / "a.onnx", precision="int8", table=TABLE).path
     with pytest.raises(
-        BuildError, match="it has no certificate; make it with `quantize` and about 120 labelled pictures"
+        BuildError,
+        match="it has no certificate for this graph; make it with `quantize` and about 120 labelled pictures",
     ):
         build(graph, require_certificate=True)
     meta = load_model_meta(graph)
     save_sidecar(replace(meta, certificate=replace(GOOD, interval=(0.006, 0.009), drop=0.007)), graph)
     with pytest.raises(BuildError, match=r"AP drop below 0.005 with 95 %: refuted .*; expected one that is proven"):
         build(graph, require_certificate=True)
-    with pytest.raises(SettingError, match="goes with a graph"):
-        build("shapes", require_certificate=True)
     save_sidecar(replace(meta, certificate=GOOD), graph)
     assert load_model_meta(graph).certificate == GOOD
+    assert _certificate_notes("a.onnx", load_model_meta(graph)) == (f"a.onnx: {GOOD}, when it was quantised",)
     assert call("info", graph) == 0
     assert f"certificate    {GOOD}" in capsys.readouterr().out
+
+
+def test_the_table_keeps_the_certificate_for_graphs_of_its_ranges_and_float_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    table, other = tmp_path / "table.json", tmp_path / "other.json"
+    proven = load_table(TABLE).proven(GOOD, {5, 2})
+    save_table(proven, table)
+    assert load_table(table) == proven and "proof" not in TABLE.read_text()
+    assert proven.certificate_for([2, 5]) == GOOD and proven.certificate_for([2]) is None
+    halved = replace(proven, amax=proven.amax | {"images": 0.5})  # by whoever edits the file
+    save_table(halved, other)
+    assert halved.certificate_for([2, 5]) is None
+
+    int8 = {"precision": "int8", "float_layers": "2,5"}
+    assert load_model_meta(export("shapes", tmp_path / "a.onnx", table=table, **int8).path).certificate == GOOD
+    built: list[Path] = []
+    monkeypatch.setattr(
+        build_job, "build_engine", lambda graph, path, *_, **__: built.append(path) or SimpleNamespace(meta=None)
+    )
+    build("shapes", tmp_path / "a.engine", table=table, require_certificate=True, **int8)
+    build("shapes", tmp_path / "b.engine", require_certificate=True)  # fp16 has nothing to prove
+    assert built == [tmp_path / "a.engine", tmp_path / "b.engine"]
+    for wrong in ({"table": other, **int8}, {"table": table, "precision": "int8"}, {"table": TABLE, **int8}):
+        with pytest.raises(BuildError, match="it has no certificate for this graph; make it with `quantize`"):
+            build("shapes", tmp_path / "c.engine", require_certificate=True, **wrong)
+    assert not (tmp_path / "c.engine").exists() and not (tmp_path / "c.onnx").exists()
 
 
 @pytest.mark.slow
@@ -171,4 +200,9 @@ def test_quantize_proves_on_pictures_that_it_did_not_search_on(
     assert found.certificate is not None and proof is not None
     assert found.certificate.num_images == len(proof.files) and found.certificate.agreement > 0.8
     assert load_model_meta(found.path).certificate == found.certificate
+    assert load_table(found.table).certificate_for(found.float_layers) == found.certificate
+    again = export(
+        "shapes", tmp_path / "again.onnx", precision="int8", table=found.table, float_layers=found.float_layers
+    )
+    assert again.meta == load_model_meta(found.path)  # as others make it of the table
     json.dumps(found.to_json(), allow_nan=False)

@@ -6,17 +6,19 @@ method it holds for, so that it is never used for others without a word.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from yolov3_trt.calibration.distilled import Distilled
+from yolov3_trt.certificate import Certificate
 from yolov3_trt.data.fingerprints import PictureList
 from yolov3_trt.errors import CalibrationError
 from yolov3_trt.files import write_text
@@ -43,6 +45,23 @@ class CalibratedModel:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What is known of the AP that a graph with the ranges of a table costs.
+
+    Attributes:
+        certificate: of that graph.
+        float_layers: that it leaves float, as the cfg counts, ascending; it holds for no others.
+        ranges_sha256: of what `ranges_sha256` covers; it holds for no others.
+    """
+
+    certificate: Certificate
+    float_layers: tuple[int, ...]
+    ranges_sha256: str
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+
+@dataclass(frozen=True)
 class CalibrationTable:
     """What INT8 is to cover of each tensor.
 
@@ -56,6 +75,7 @@ class CalibrationTable:
         distilled: weights that INT8 has instead of the model's; None: it has the model's.
         all_tensors: whether it has every tensor, for TensorRT's own calibration cache, or those of Q/DQ only.
         seed: that chose the pictures. `images` says which they are, so another seed alone makes no table stale.
+        proof: that `quantize` found; see `certificate_for`.
     """
 
     model: CalibratedModel
@@ -73,6 +93,7 @@ class CalibrationTable:
     distilled: Distilled | None = None
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)  # of the tools that made it
+    proof: Proof | None = None
     format: str = TABLE_FORMAT
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -95,6 +116,23 @@ class CalibrationTable:
         object.__setattr__(self, "bias_shifts", shifts)
         object.__setattr__(self, "versions", dict(sorted(self.versions.items())))
 
+    @property
+    def ranges_sha256(self) -> str:
+        """Of all that a graph takes from this table."""
+        values: list[Any] = [sorted(each.items()) for each in (self.amax, self.doublings, self.bias_shifts)]
+        values.append(None if self.distilled is None else self.distilled.sha256)
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+    def certificate_for(self, float_layers: Collection[int]) -> Certificate | None:
+        """Of a graph with these ranges that leaves these layers float, where it was proven of just that."""
+        if self.proof is None or self.proof.ranges_sha256 != self.ranges_sha256:
+            return None
+        return self.proof.certificate if set(self.proof.float_layers) == set(float_layers) else None
+
+    def proven(self, certificate: Certificate, float_layers: Collection[int]) -> "CalibrationTable":
+        """The same with what is known of a graph that leaves these layers float."""
+        return replace(self, proof=Proof(certificate, tuple(sorted(float_layers)), self.ranges_sha256))
+
 
 def save_table(table: CalibrationTable, path: Path) -> None:
     """Write a table, atomically; equal tables give equal bytes.
@@ -108,6 +146,8 @@ def save_table(table: CalibrationTable, path: Path) -> None:
     }
     if table.distilled is None:
         del content["distilled"]
+    if table.proof is None:
+        del content["proof"]
     text = json.dumps(content, indent=1)
     one_line = re.sub(r"\[\s+([^\[\]{}\"]*?)\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
     write_text(path, one_line + "\n")

@@ -32,7 +32,7 @@ def build(
         bool,
         typer.Option(
             "--require-certificate",
-            help="Refuse an INT8 .onnx whose AP drop is not proven to be within its limit; see quantize.",
+            help="Refuse INT8 whose AP drop is not proven to be within its limit; see quantize.",
         ),
     ] = False,
     save_recipe: Annotated[

@@ -66,7 +66,7 @@ def compare(
         reporter=reporter(),
         **settings,
     )
-    text = [_text(result.outputs), *_layers_text(result)]
+    text = [_text(result.outputs), *_agreement_text(result), *_layers_text(result)]
     if result.accuracy is not None:
         text += [difference_text(*result.accuracy.differences)]
         text += [f"note: {note}" for note in result.accuracy.notes]
@@ -89,6 +89,14 @@ def _explanation_text(found: "Explanation") -> list[str]:
     header = ("", "in A", "in B", *(["AP"] if labelled else []), "agrees with A", "costs")
     lines = [table(header, rows), *(f"note: {note}" for note in found.notes)]
     return lines if found.differences else [*lines, "nothing was found in which the two differ"]
+
+
+def _agreement_text(result: "Compared") -> list[str]:
+    if result.agreement is None:
+        return []
+    low_high = result.agreement_interval
+    within = "" if low_high is None else " [{:.4f}, {:.4f}]".format(*low_high)
+    return [f"agreement: AP of B is {result.agreement:.4f}{within} where what A finds from 0.25 on is the truth"]
 
 
 def _layers_text(result: "Compared") -> list[str]:

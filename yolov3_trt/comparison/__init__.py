@@ -1,7 +1,7 @@
 """Parity of two artifacts on the same pictures: how far their heads are apart, and which detections they share."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import BackendError
 from yolov3_trt.matching import MATCH_IOU, MatchedPairs, match
-from yolov3_trt.meta import OutputStage
+from yolov3_trt.meta import OutputStage, Postprocess
 from yolov3_trt.postprocess import detections_from_outputs
 
 __all__ = ["MATCH_IOU", "Comparison", "HeadDifference", "compare_detectors", "match"]
@@ -28,6 +28,8 @@ class Comparison:
 
     heads: dict[str, HeadDifference] = field(default_factory=dict)  # empty unless both give heads
     pairs: MatchedPairs = field(default_factory=MatchedPairs)
+    # What A and B find from a low confidence on, by picture, where that was asked for and both give heads.
+    low: tuple[list[Detections], list[Detections]] = field(default_factory=lambda: ([], []))
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` writes it; None for what is not finite."""
@@ -46,8 +48,10 @@ class Comparison:
         }
 
 
-def compare_detectors(a: Detector, b: Detector, images: Iterable[NamedImage]) -> Comparison:
-    """Run both on the same pictures.
+def compare_detectors(
+    a: Detector, b: Detector, images: Iterable[NamedImage], low_conf: float | None = None
+) -> Comparison:
+    """Run both on the same pictures; with `low_conf` what they find from that confidence on is kept as well.
 
     Raises:
         BackendError: they are of different networks.
@@ -66,9 +70,13 @@ def compare_detectors(a: Detector, b: Detector, images: Iterable[NamedImage]) ->
     both_heads = all(
         network_of(one.backend) is not None and one.meta.output_stage is OutputStage.HEADS for one in (a, b)
     )
+    low_conf = low_conf if both_heads else None
     for image in images:
-        found_a, outputs_a = _run(a, image)
-        found_b, outputs_b = _run(b, image)
+        found_a, low_a, outputs_a = _run(a, image, low_conf)
+        found_b, low_b, outputs_b = _run(b, image, low_conf)
+        if low_a is not None and low_b is not None:
+            result.low[0].append(low_a)
+            result.low[1].append(low_b)
         if both_heads:
             for name in a.meta.output_names:
                 result.heads.setdefault(name, HeadDifference()).add(outputs_a[name], outputs_b[name])
@@ -84,11 +92,18 @@ def _grids(detector: Detector) -> str:
     return ", ".join("{}x{}x{}".format(head.channels, *head.grid_hw) for head in detector.meta.heads)
 
 
-def _run(detector: Detector, image: NamedImage) -> tuple[Detections, dict[str, NDArray[Any]]]:
+def _run(
+    detector: Detector, image: NamedImage, low_conf: float | None
+) -> tuple[Detections, Detections | None, dict[str, NDArray[Any]]]:
     """The same fitting by the host for both where they let one look at the network; else what the detector finds."""
     network = network_of(detector.backend)
     if network is None:
-        return detector(image.pixels), {}
+        return detector(image.pixels), None, {}
     batch, placements = fit_batch([image.pixels], detector.meta)
     outputs = {name: array[:1].copy() for name, array in network.infer(batch).items()}
-    return detections_from_outputs(outputs, detector.meta, detector.postprocess, placements)[0], outputs
+
+    def found(settings: Postprocess) -> Detections:
+        return detections_from_outputs(outputs, detector.meta, settings, placements)[0]
+
+    low = None if low_conf is None else found(replace(detector.postprocess, conf=low_conf))
+    return found(detector.postprocess), low, outputs

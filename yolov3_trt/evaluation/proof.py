@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolov3_trt.certificate import Certificate
 from yolov3_trt.detections import Detections
@@ -49,16 +50,16 @@ def certificate(
     reference, other = fp32.metrics["AP"], int8.metrics["AP"]
     if reference is None or other is None or low_high is None:
         raise EvaluationError("no object is in the pictures of the proof; expected some of each class")
-    agreed = None if agreement is None else agreement.metrics["AP"]
-    return Certificate(
-        max_ap_drop,
-        reference - other,
-        low_high,
-        num_images,
-        images_sha256,
-        agreed,
-        None if agreement is None or agreed is None else interval(resampled_ap(agreement.matches, draws)[:, 0]),
-    )
+    agreed, agreed_interval = (None, None) if agreement is None else with_interval(agreement, draws)
+    return Certificate(max_ap_drop, reference - other, low_high, num_images, images_sha256, agreed, agreed_interval)
+
+
+def with_interval(
+    scores: Scores, draws: NDArray[np.int64]
+) -> tuple[float, tuple[float, float] | None] | tuple[None, None]:
+    """AP and its 95 % interval over draws of the images; None where there are no objects."""
+    ap = scores.metrics["AP"]
+    return (None, None) if ap is None else (ap, interval(resampled_ap(scores.matches, draws)[:, 0]))
 
 
 def agreement_scores(

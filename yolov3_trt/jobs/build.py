@@ -15,7 +15,8 @@ from yolov3_trt.arguments import path as path_of
 from yolov3_trt.arguments import size_text, text
 from yolov3_trt.builder.build import BuiltEngine, CheckedGraph, build_engine, estimated_build_s
 from yolov3_trt.builder.resources import memory_bytes_needed, plan_bytes_needed
-from yolov3_trt.certificate import MIN_PROOF_IMAGES, Verdict
+from yolov3_trt.calibration.table import load_table
+from yolov3_trt.certificate import MIN_PROOF_IMAGES, Certificate, Verdict
 from yolov3_trt.engine.driver import installed_gpu
 from yolov3_trt.engine.flavor import Flavor, open_flavor
 from yolov3_trt.errors import BuildError, MetaError, SettingError
@@ -86,7 +87,8 @@ def build(
             a graph made by `export`.
         path: of the engine; by default `engines/MODEL-SIZE-PRECISION.engine`, `engines/RECIPE.engine`, or beside the graph.
         force: build in any case.
-        require_certificate: refuse an INT8 graph whose AP drop is not proven to be within its limit; see `quantize`.
+        require_certificate: refuse INT8 whose AP drop is not proven to be within its limit, by the sidecar of a graph or
+            the table of a model; see `quantize`.
         reporter: told what is done and why, and of TensorRT's own progress.
         settings: of a model: `weights`, `names`, `input_size` as `load_model` takes them, and any of `GraphSettings`,
             `CalibrationSettings`, `DetectSettings` and `EngineSettings` by name, or whole ones as `graph`, `calibration`,
@@ -104,11 +106,10 @@ def build(
     settings = {name: value for name, value in settings.items() if value is not None}
     if not isinstance(source, BuildRecipe) and os.fspath(source).endswith(".onnx"):
         if require_certificate:
-            _check_certificate(Path(source))
+            meta = load_model_meta(Path(source))
+            _check_certificate(Path(source), meta.precision, meta.certificate)
         engine_path = Path(source).with_suffix(".engine") if path is None else path_of("path", path)
         return _build_graph(Path(source), engine_path, _engine_only(source, settings), force, reporter)
-    if require_certificate:
-        raise SettingError("require_certificate", "goes with a graph; expected the .onnx that `quantize` wrote")
     recipe = recipe_of(source, **settings)
     if path is not None:
         engine_path = path_of("path", path)
@@ -116,7 +117,7 @@ def build(
         engine_path = Path("engines") / f"{found.stem}.engine"
     else:
         engine_path = Path("engines") / f"{_engine_stem(recipe)}.engine"
-    return _build_recipe(recipe, engine_path, force, reporter)
+    return _build_recipe(recipe, engine_path, force, require_certificate, reporter)
 
 
 def recipe_of(source: str | os.PathLike[str] | BuildRecipe, **settings: Any) -> BuildRecipe:
@@ -133,18 +134,17 @@ def recipe_of(source: str | os.PathLike[str] | BuildRecipe, **settings: Any) -> 
     return recipe_from(text("model", source), **settings)
 
 
-def _check_certificate(graph: Path) -> None:
-    """Refuse an INT8 graph whose certificate is missing, or proves nothing."""
-    meta = load_model_meta(graph)
-    if meta.precision is not Precision.INT8:
+def _check_certificate(where: Path, precision: Precision | None, certificate: Certificate | None) -> None:
+    """Refuse INT8 whose certificate is missing, or proves nothing."""
+    if precision is not Precision.INT8:
         return
-    if meta.certificate is None:
+    if certificate is None:
         raise BuildError(
-            f"{graph}: it has no certificate; make it with `quantize` and about {2 * MIN_PROOF_IMAGES + 20} "
+            f"{where}: it has no certificate for this graph; make it with `quantize` and about {2 * MIN_PROOF_IMAGES + 20} "
             "labelled pictures"
         )
-    if meta.certificate.verdict is not Verdict.PROVEN:
-        raise BuildError(f"{graph}: {meta.certificate}; expected one that is proven")
+    if certificate.verdict is not Verdict.PROVEN:
+        raise BuildError(f"{where}: {certificate}; expected one that is proven")
 
 
 def _engine_only(graph: str | os.PathLike[str], settings: dict[str, Any]) -> EngineSettings:
@@ -160,7 +160,9 @@ def _engine_only(graph: str | os.PathLike[str], settings: dict[str, Any]) -> Eng
     return engine
 
 
-def _build_recipe(recipe: BuildRecipe, engine_path: Path, force: bool, reporter: Reporter) -> Built:
+def _build_recipe(
+    recipe: BuildRecipe, engine_path: Path, force: bool, require_certificate: bool, reporter: Reporter
+) -> Built:
     flavor = open_flavor(recipe.engine.flavor)
     check_engine(recipe.engine, recipe.graph, flavor.name)
     model = load_model(recipe.model, recipe.weights, recipe.names, recipe.input_size)
@@ -172,6 +174,8 @@ def _build_recipe(recipe: BuildRecipe, engine_path: Path, force: bool, reporter:
         table = None
         if graph.precision is Precision.INT8:
             table = table_for(model, recipe.calibration, recipe.detect, reporter)
+            if require_certificate:
+                _check_certificate(table, graph.precision, load_table(table).certificate_for(graph.float_layers))
         inputs = {**_model_inputs(model, recipe, graph, table), **_builder_inputs(recipe.engine, flavor)}
         there, reason = (None, "asked to (force)") if force else _still_good(engine_path, inputs)
         if there is not None:

@@ -18,8 +18,10 @@ from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
 from yolov3_trt.errors import SettingError
-from yolov3_trt.evaluation import score_detections
+from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, score_detections
 from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED, RESAMPLES, Evaluation
+from yolov3_trt.evaluation.bootstrap import draw_images
+from yolov3_trt.evaluation.proof import agreement_scores, with_interval
 from yolov3_trt.jobs.evaluate import evaluated, for_evaluation
 from yolov3_trt.jobs.opening import Artifact, Opening, sets_from
 from yolov3_trt.meta import Precision
@@ -44,6 +46,9 @@ class Compared:
         cfg_line: `FILE.cfg:LINE [section]` of that layer, where one of the two is a cfg.
         accuracy: average precision of both, where there were labels.
         explanation: what the two differ in and what each of that costs, where it was asked for.
+        agreement: AP of B with what A finds from a confidence of 0.25 on as the truth, 0..1, which needs no labels; None where
+            A finds nothing there, or one of the two gives no heads.
+        agreement_interval: of that, 95 %.
     """
 
     a: str
@@ -53,10 +58,13 @@ class Compared:
     cfg_line: str | None
     accuracy: Evaluation | None
     explanation: Explanation | None = None
+    agreement: float | None = None
+    agreement_interval: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `compare --json` writes it."""
         content: dict[str, Any] = {"a": self.a, "b": self.b, **self.outputs.to_json(), "layers": self._layers_json()}
+        content |= {"agreement": self.agreement, "agreement_interval": self.agreement_interval}
         if self.accuracy is not None:
             (difference,) = self.accuracy.differences
             for name, row in zip("ab", self.accuracy.rows, strict=True):
@@ -142,7 +150,9 @@ def compare(
         raise SettingError("images", "missing; expected pictures, or data")
     with opening.open(artifacts[0], detect) as detector_a, opening.open(artifacts[1], detect) as detector_b:
         detectors = (detector_a, detector_b)
-        outputs = compare_detectors(*detectors, reporter.track(pictures, "comparing", pictures.known_count))
+        tracked = reporter.track(pictures, "comparing", pictures.known_count)
+        outputs = compare_detectors(*detectors, tracked, EVAL_CONF_THRESHOLD)
+        agreement = _agreement(outputs, detector_a.meta.class_names)
         if layers is None:
             layers = not explain and _has_departed(outputs, _coarser(*detectors))
         found = _layers(artifacts, detectors, pictures, opening, reporter) if layers else None
@@ -156,7 +166,17 @@ def compare(
     if labelled is not None:
         scored = _for_scores(detect)
         accuracy = Evaluation(evaluated(artifacts, opening, scored, labelled, _DRAWS, reporter), *_DRAWS)
-    return Compared(*artifacts, outputs, found, cfg_line, accuracy, explanation)
+    return Compared(*artifacts, outputs, found, cfg_line, accuracy, explanation, *agreement)
+
+
+def _agreement(
+    found: Comparison, class_names: Sequence[str]
+) -> tuple[float, tuple[float, float] | None] | tuple[None, None]:
+    """AP of B against A, and its interval."""
+    low_a, low_b = (dict(enumerate(each)) for each in found.low)
+    if not low_a:
+        return None, None
+    return with_interval(agreement_scores(low_a, low_b, class_names), draw_images(len(low_a), *_DRAWS))
 
 
 def _coarser(a: Detector, b: Detector) -> Precision:

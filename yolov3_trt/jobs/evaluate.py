@@ -22,6 +22,7 @@ from yolov3_trt.evaluation.origin import training_overlap_note
 from yolov3_trt.evaluation.worst import WorstPicture, worst_pictures
 from yolov3_trt.files import make_folder
 from yolov3_trt.jobs.opening import Artifact, Opening, artifacts_from, sets_from
+from yolov3_trt.meta import ModelMeta
 from yolov3_trt.report.gallery import drawn_pictures
 from yolov3_trt.reporter import SILENT, Reporter
 from yolov3_trt.selection import Selection
@@ -153,8 +154,13 @@ def _evaluated(
         truth,
         detector.backend.meta.postprocess.conf,
         detector.backend.fallbacks,
-        (*truth.notes, *([] if note is None else [note])),
+        (*truth.notes, *([] if note is None else [note]), *_certificate_notes(artifact, detector.meta)),
     )
+
+
+def _certificate_notes(artifact: str, meta: ModelMeta) -> tuple[str, ...]:
+    """What is known of it already; the pictures behind that are others."""
+    return () if meta.certificate is None else (f"{artifact}: {meta.certificate}, when it was quantised",)
 
 
 def _size_bytes(artifact: str) -> int | None:

@@ -180,11 +180,13 @@ def write_graph(
         differences, errors, missing = verify_graph(onnx, model, meta)
         save_graph(onnx, partial)
     table_sha256 = None if table_path is None else sha256_of_file(table_path)
+    certificate = None if table is None else table.certificate_for(graph.float_layers)
     meta = replace(
         meta,
         onnx_sha256=sha256_of_file(path),
         calibration_sha256=table_sha256,
         distilled_sha256=None if distilled is None else distilled.sha256,
+        certificate=certificate,
     )
     save_sidecar(meta, path)
     return Exported(path, meta, path.stat().st_size, differences, errors, missing and _how_to_compare(path, missing))

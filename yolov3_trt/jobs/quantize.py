@@ -11,6 +11,7 @@ from typing import Any
 from yolov3_trt.arguments import integer, number
 from yolov3_trt.arguments import path as path_of
 from yolov3_trt.calibration.distilled import load_weights
+from yolov3_trt.calibration.table import save_table
 from yolov3_trt.certificate import MIN_PROOF_IMAGES, Certificate
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.fingerprints import PictureList, hashes_of
@@ -19,7 +20,7 @@ from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, detect_all, evaluate, score_detections
 from yolov3_trt.evaluation.proof import agreement_scores, certificate
-from yolov3_trt.files import Written
+from yolov3_trt.files import Written, sha256_of_file
 from yolov3_trt.jobs.calibrate import calibrated_at, open_pictures
 from yolov3_trt.jobs.export import Exported, artifact_stem, model_from, write_graph
 from yolov3_trt.meta import Precision, save_sidecar
@@ -113,7 +114,8 @@ def quantize(
     """Calibrate, quantise, and leave as few layers float as the accuracy budget allows; then prove it on other pictures.
 
     Half of the labelled pictures, by the hash of their contents, are kept from the search; the certificate is of those. Where
-    that leaves fewer than `MIN_PROOF_IMAGES` to either, all are searched on and there is no certificate.
+    that leaves fewer than `MIN_PROOF_IMAGES` to either, all are searched on and there is no certificate. It stands in the
+    graph's sidecar and in the table, from where graphs of the same ranges and float layers take it.
 
     Args:
         model: a built-in name, a `.cfg`, or what `load_model` gave.
@@ -200,7 +202,9 @@ def quantize(
     proven = None
     if proof is not None:
         proven = proven_on(proof, fp32.path, exported.path, max_ap_drop, reporter)
-        exported = replace(exported, meta=replace(exported.meta, certificate=proven))
+        save_table(calibrated.table.proven(proven, found.float_layers), table)
+        sha256 = sha256_of_file(table)
+        exported = replace(exported, meta=replace(exported.meta, certificate=proven, calibration_sha256=sha256))
         save_sidecar(exported.meta, exported.path)
     return Quantized(
         certificate=proven,
