@@ -15,10 +15,11 @@ VENV86 := .venv-trt86
 PACKAGES86 := $(VENV86)/lib/python3.10/site-packages
 
 VENV_TRITON := .venv-triton
+VENV_DOCS := .venv-docs
 
 PYCUDA := .venv-pycuda
 
-.PHONY: demo test test-docs test-slow fuzz lint lock sbom legs arm64 bench kernels shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
+.PHONY: demo test test-docs test-slow site fuzz lint lock sbom legs arm64 bench kernels shapes-model tensorrt86 pycuda-simulated triton gpu-test clean
 demo: $(VENV)/installed
 	$(BIN)/yolov3_trt demo -o runs/demo
 
@@ -30,6 +31,16 @@ test: $(VENV)/installed lint
 # The blocks of README and docs, run in order as a reader would: about four minutes.
 test-docs: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow tests/docs
+
+# README and docs as pages with a search and a reference made from the code, in build/site; broken links and misspelt words fail.
+site: $(VENV_DOCS)/installed
+	$(VENV_DOCS)/bin/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md engines/README.md calib/README.md docs --skip "*.ipynb,*.json"
+	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --quiet
+
+$(VENV_DOCS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV_DOCS)
+	$(VENV_DOCS)/bin/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[docs]"
+	touch $@
 
 # What takes long for what it shows anew each time: soaks, accuracy studies, killed builds, the blocks of the docs.
 test-slow: $(VENV)/installed
@@ -132,4 +143,4 @@ gpu-test:
 	$(TORCH_PYTHON) -m acceptance.acceptance --python $(TRT_PYTHON) --torch-python $(TORCH_PYTHON) $(GPU_TEST_OPTIONS)
 
 clean:
-	rm -rf $(VENV) .venv-kernels $(VENV86) $(PYCUDA) $(VENV_TRITON) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_DOCS) .venv-kernels $(VENV86) $(PYCUDA) $(VENV_TRITON) runs .pytest_cache .mypy_cache .ruff_cache

@@ -11,6 +11,7 @@ PAGES = (
     "engines/README.md",
     "calib/README.md",
     *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md"))),
+    *(f"docs/tutorials/{p.name}" for p in sorted((ROOT / "docs" / "tutorials").glob("*.md"))),
 )
 
 

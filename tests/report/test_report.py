@@ -87,7 +87,7 @@ def row(label: str, p50: float, passed: bool | None = True) -> RowResult:
 
 
 NOTHING = score({"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}, [])
-MACHINE = {"cpu": "Test CPU", "cores": 2, "gpu": None, "versions": {"numpy": "2.0"}, "load_average": [0.5, 1.0]}
+MACHINE = {"date": "2026-01-02 03:04 UTC", "cpu": "Test CPU", "cores": 2, "gpu": None, "versions": {"numpy": "2.0"}, "load_average": [0.5, 1.0]}
 COMMAND = ("yolov3_trt", "bench", "a b.onnx")
 
 
@@ -185,6 +185,7 @@ def test_a_page_and_its_markdown_show_the_figures():
     page = "".join(Balanced(html_of(full())).shown)
     for text in (page, markdown_of(full()).replace("\\", "")):
         for figure in (
+            "measured on 2026-01-02 03:04 UTC",
             "20.00",
             "2.00× [1.90, 2.10]",
             "0.1800 [0.15",

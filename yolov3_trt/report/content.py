@@ -131,7 +131,7 @@ def _count(rows: int) -> str:
 
 
 def _hardware(machine: Mapping[str, Any]) -> str:
-    return f"{machine['cpu']}, GPU: {machine['gpu'] or 'none'}"
+    return f"{machine['cpu']}, {machine['gpu'] or 'no GPU'}; measured on {machine['date']}"
 
 
 def _alarms(rows: Sequence[RowResult]) -> tuple[str, ...]:
