@@ -90,6 +90,9 @@ def set_up(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "export yolov3-tiny -o theirs.onnx",  # what another program exported
     ):
         assert call(*command.split()) == 0, command
+    for block in all_blocks("toml"):  # those that say which file they are
+        if named := re.match(r"# (\w+\.toml)\n", block.text):
+            (folder / named[1]).write_text(block.text)
     listing = (folder / "shapes-data" / "data.yaml").read_text()
     (folder / "data.yaml").write_text(f"path: shapes-data\n{listing}")
     for suffix in (".onnx", ".onnx.json"):
