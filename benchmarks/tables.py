@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables
 
-A table stands between `<!-- results: NAME -->` and `<!-- end of results -->`; tests/docs/test_results.py fails where a page holds
+A table stands between `<!-- results: NAME -->` and `<!-- end of results -->`; tests/docs/test_results.py fails where a page has
 another than what comes of the files.
 """
 
@@ -172,7 +172,11 @@ def headline() -> list[str]:
         ["yolov3-tiny, 416", "", ""],
         (
             ["AP on 64 COCO pictures: Darknet", fraction(official["darknet"]["AP"]), "AlexeyAB's own program"],
-            ["FP32 / FP16 graph", f"{fraction(official['fp32']['AP'])} / {fraction(official['fp16']['AP'])}", "same pictures"],
+            [
+                "FP32 / FP16 graph",
+                f"{fraction(official['fp32']['AP'])} / {fraction(official['fp16']['AP'])}",
+                "same pictures",
+            ],
             ["PyTorch on two cores", milliseconds(rows["torch"]["latency_ms"]["p50"]), "picture to boxes"],
             [
                 "the graph on ONNX Runtime",

@@ -1,4 +1,4 @@
-"""What the site has beside the files of docs/: the reference, made from the code, and pages that live elsewhere in the repository.
+"""What the site has beside the files of docs/: the reference, made from the code, notebooks, and pages from elsewhere here.
 
 `mkdocs` calls `on_files` before it reads the pages, and `on_page_markdown` for each.
 """
@@ -42,7 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs gives it
     """Links between files of the repository become links between pages of the site; to what has no page, plain words."""
     origin = next((path for path, name in ELSEWHERE.items() if name == page.file.src_uri), None)
     here = ROOT / (origin if origin else f"docs/{page.file.src_uri}")
@@ -58,7 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return f"]({above}{ELSEWHERE[path]}{anchor})"
         if path.startswith("docs/") and files.get_file_from_path(path.removeprefix("docs/")):
             return f"]({above}{path.removeprefix('docs/')}{anchor})"
-        return f"](contributing.md \"{path}, in the repository\")" if target.exists() else match[0]
+        return f'](contributing.md "{path}, in the repository")' if target.exists() else match[0]
 
     return _LINK.sub(moved, markdown)
 
@@ -118,7 +118,11 @@ def python() -> str:
     """The page of the public names, from their docstrings."""
     import yolov3_trt
 
-    lines = ["# Python", "", "Everything that `import yolov3_trt` gives; [Python](../python.md) has it in ten short examples."]
+    lines = [
+        "# Python",
+        "",
+        "Everything that `import yolov3_trt` gives; [Python](../python.md) has it in ten short examples.",
+    ]
     for name, home in sorted(yolov3_trt._HOME_OF.items(), key=lambda item: item[0].lower()):
         lines += ["", f"::: yolov3_trt.{home}.{name}"]
     return "\n".join(lines)
@@ -128,10 +132,22 @@ def settings() -> str:
     """The table of all settings: in Python and recipes, on the command line, and what holds when it is not given."""
     from yolov3_trt.settings import KINDS
 
-    lines = ["# Settings", "", "A keyword of the jobs in Python, a key of a recipe, an option of the verbs: one name for each."]
+    lines = [
+        "# Settings",
+        "",
+        "A keyword of the jobs in Python, a key of a recipe, an option of the verbs: one name for each.",
+    ]
     for table, kind in KINDS.items():
         said = dict(re.findall(r"^        (\w+): (.*?)(?=^        \w+: |^\s*$|\Z)", kind.__doc__ or "", re.M | re.S))
-        lines += ["", f"## {kind.__name__}", "", f"In a recipe: `[{table}]`.", "", "| setting | by default | |", "| --- | --- | --- |"]
+        lines += [
+            "",
+            f"## {kind.__name__}",
+            "",
+            f"In a recipe: `[{table}]`.",
+            "",
+            "| setting | by default | |",
+            "| --- | --- | --- |",
+        ]
         for item in dataclasses.fields(kind):
             lines.append(f"| `{item.name}` | {_default(item)} | {_cell(said.get(item.name, ''))} |")
     return "\n".join(lines)

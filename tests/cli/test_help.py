@@ -59,3 +59,22 @@ def test_build_has_an_option_for_every_setting_in_the_panel_of_its_kind(capsys: 
 def test_completion_can_be_installed(capsys: pytest.CaptureFixture[str]):
     assert call("--help") == 0
     assert "--install-completion" in capsys.readouterr().out
+
+
+def test_without_a_verb_there_are_five_tasks_whose_commands_are_right(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.yaml").write_text("{}")  # options look for it
+    assert call() == 2
+    lines = [line.partition("yolov3_trt ")[2] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert len(lines) == 5
+    for line in lines:
+        verb, *args = shlex.split(line)
+        COMMANDS[verb].make_context(verb, args)
+
+
+def test_every_verb_stands_in_a_panel():
+    assert not [
+        name for name in VERBS if " " not in name and not COMMANDS[name].rich_help_panel and not COMMANDS[name].hidden
+    ]

@@ -87,7 +87,14 @@ def row(label: str, p50: float, passed: bool | None = True) -> RowResult:
 
 
 NOTHING = score({"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}, [])
-MACHINE = {"date": "2026-01-02 03:04 UTC", "cpu": "Test CPU", "cores": 2, "gpu": None, "versions": {"numpy": "2.0"}, "load_average": [0.5, 1.0]}
+MACHINE = {
+    "date": "2026-01-02 03:04 UTC",
+    "cpu": "Test CPU",
+    "cores": 2,
+    "gpu": None,
+    "versions": {"numpy": "2.0"},
+    "load_average": [0.5, 1.0],
+}
 COMMAND = ("yolov3_trt", "bench", "a b.onnx")
 
 

@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import typer
@@ -37,37 +37,39 @@ from yolov3_trt.cli.shapes import shapes
 from yolov3_trt.cli.train import train
 from yolov3_trt.errors import Yolov3TrtError
 
+_START = """\
+Run a Darknet-family detector at the edge.
+
+  boxes in pictures        yolov3_trt detect shapes --sample --save out/
+  a live camera            yolov3_trt camera yolov3-tiny.cfg --source 0
+  a TensorRT engine        yolov3_trt build yolov3-tiny.cfg --precision fp16
+  how fast and how right   yolov3_trt report yolov3-tiny.cfg --data data.yaml
+  classes of your own      yolov3_trt train --data data.yaml --model yolov3-tiny
+
+All verbs: yolov3_trt --help. One of them, with examples: yolov3_trt VERB --help. What this machine has: yolov3_trt doctor."""
+
 app = typer.Typer(
     name="yolov3_trt",
     cls=HelpfulVerbs,
-    help="Run a Darknet YOLOv3 at the edge: export, build a TensorRT engine, detect, measure.",
-    no_args_is_help=True,
+    help="Run a Darknet-family detector at the edge: export, build a TensorRT engine, detect, measure.",
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
-for _verb in (
-    models,
-    fetch,
-    export,
-    adopt,
-    calibrate,
-    quantize,
-    build,
-    detect,
-    camera,
-    compare,
-    certify,
-    bench,
-    report,
-    info,
-    doctor,
-    train,
-    demo,
-):
-    app.command(cls=CheckedVerb, epilog=epilog_of(_verb.__name__))(_verb)
-app.command(name="eval", cls=CheckedVerb, epilog=epilog_of("eval"))(evaluate)
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run": (detect, camera, demo),
+    "Make": (models, fetch, export, build, adopt, info),
+    "Quantise": (calibrate, quantize),
+    "Measure and prove": (report, evaluate, bench, compare, certify),
+    "Train": (train,),
+    "This machine and others": (doctor,),
+}
+for _panel, _verbs in _PANELS.items():
+    for _verb in _verbs:
+        _name = "eval" if _verb is evaluate else _verb.__name__
+        app.command(_name, cls=CheckedVerb, epilog=epilog_of(_name), rich_help_panel=_panel)(_verb)
 app.command(cls=CheckedVerb, epilog=epilog_of("shapes"), hidden=True)(shapes)  # its name before `data shapes`
-app.add_typer(data, name="data")
-app.add_typer(deploy, name="deploy")
+app.add_typer(data, name="data", rich_help_panel="Train")
+app.add_typer(deploy, name="deploy", rich_help_panel="This machine and others")
 
 
 def _show_version(asked: bool) -> None:
@@ -78,11 +80,15 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _main(
+    context: typer.Context,
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more on stderr."),
     version: bool = typer.Option(  # noqa: ARG001 - its callback answers
         False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version and leave."
     ),
 ) -> None:
+    if context.invoked_subcommand is None:
+        print(_START)
+        raise typer.Exit(2)  # wrong usage: something was left out
     set_up_logging(verbose)
 
 

@@ -46,7 +46,11 @@ def accuracy_section(rows: Sequence[Scored], notes: Sequence[str] = ()) -> Secti
     text = "COCO average precision"
     if any(bar.whisker for bar in bars):
         text += "; the line is its interval, by resampling the images"
-    table = Table(("row", "images", *(metric.replace("_", ", ") for metric in METRICS)), tuple(lines), frozenset(n for n, row in enumerate(rows) if row.bad))
+    table = Table(
+        ("row", "images", *(metric.replace("_", ", ") for metric in METRICS)),
+        tuple(lines),
+        frozenset(n for n, row in enumerate(rows) if row.bad),
+    )
     return Section("Accuracy", (f"{text}.", *notes), Chart("AP", tuple(bars)) if bars else None, table)
 
 
