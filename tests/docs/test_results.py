@@ -15,10 +15,10 @@ from tests.docs.blocks import ROOT
 
 _MADE = re.compile(r"<!-- results: \S+ -->\n.*?<!-- end of results -->", re.DOTALL)
 _FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
-# AP and scores, times, ratios: what only a measurement gives. `<!-- from: FILE -->` in the paragraph names its source in
-# docs/results; `<!-- chosen -->` says that its figures were chosen, as thresholds are.
+# AP and scores, times, ratios: what only a measurement gives. A link to a file of docs/results in the paragraph, or
+# `<!-- from: NAME -->`, is their source; `<!-- chosen -->` says that its figures were chosen, as thresholds are.
 _MEASURED = re.compile(r"(?<![\w.])\.\d{3,4}\b|\b\d+(?:\.\d+)?(?= ms\b)|\b\d+\.\d+(?=x\b)")
-_SOURCE = re.compile(r"<!-- from: ([^>]+?) -->")
+_SOURCE = re.compile(r"<!-- from: ([\w.-]+) -->|results/([\w.-]+)\.json")
 
 
 @pytest.mark.parametrize("page", tables.pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -35,11 +35,11 @@ def test_a_figure_in_the_text_has_a_source(page: Path):
         figures = _MEASURED.findall(paragraph)
         if not figures or "<!-- chosen -->" in paragraph:
             continue
-        named = _SOURCE.search(paragraph)
-        assert named, f"{figures}: `<!-- from: FILE -->` must say where they are from, in\n{paragraph}"
-        known = [number for name in named[1].split(", ") for number in _numbers(tables.result(name))]
+        named = {comment or link for comment, link in _SOURCE.findall(paragraph)}
+        assert named, f"{figures}: `<!-- from: NAME -->` must say where they are from, in\n{paragraph}"
+        known = [number for name in named for number in _numbers(tables.result(name))]
         for figure in figures:
-            assert any(_is_shown_as(number, figure) for number in known), f"{figure} is not in {named[1]}:\n{paragraph}"
+            assert any(_is_shown_as(number, figure) for number in known), f"{figure} is not in {named}:\n{paragraph}"
 
 
 def _numbers(content: Any) -> Iterator[float]:
