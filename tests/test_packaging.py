@@ -84,7 +84,7 @@ def test_the_description_has_no_link_into_the_repository(metadata: email.message
     text = metadata.get_payload()
     assert isinstance(text, str) and len(text) > 3000
     assert [link for link in re.findall(r"\]\(([^)]*)\)", text) if not link.startswith("https://")] == []
-    assert "docs/engines.md" in text  # the words stay
+    assert "(tutorial)" in text and "(docs/tutorials" not in text  # the words stay
 
 
 def test_the_metadata_says_what_the_project_is(metadata: email.message.Message):
