@@ -530,7 +530,7 @@ def mutated(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=400, deadline=2000)  # ms for one cfg
+@settings(max_examples=200, deadline=2000)  # ms for one cfg
 @given(mutated())
 def test_mutated_cfg_gives_a_spec_or_a_refusal(text: str):
     spec_or_refusal(text.encode("utf-8", "surrogatepass"))

@@ -120,7 +120,7 @@ def recipes(draw: st.DrawFn) -> BuildRecipe:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(recipes())
 def test_every_recipe_comes_back_as_it_was(scratch: Path, recipe: BuildRecipe):
     save_recipe(recipe, scratch)
@@ -213,7 +213,7 @@ def result_or_refusal(path: Path, content: bytes) -> None:
         assert load_recipe(path) == recipe
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(BASES), st.lists(SAID, max_size=5), st.lists(WILDLY_SAID, max_size=1))
 def test_any_document_gives_a_recipe_or_a_refusal(
     scratch: Path, base: dict[str, str], said: list[tuple[str, str]], wild: list[tuple[str, str]]
@@ -238,7 +238,7 @@ PIECES = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(CONTENTS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2), PIECES), max_size=3))
 def test_a_committed_recipe_with_bytes_changed_gives_a_recipe_or_a_refusal(
     scratch: Path, content: bytes, changes: list[tuple[float, int, bytes]]

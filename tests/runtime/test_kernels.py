@@ -350,7 +350,7 @@ def test_one_box_by_hand(device: SimulatedDevice):
 def test_random_heads_give_the_hosts_detections(nms: Nms, dtype: str, device: SimulatedDevice):
     # Grids of less and more than a block's 512 cells, of odd sizes and of multiples of four.
     heads = (head(2, 3, (3, 5)), head(3, 3, (24, 25), 1.05, "head1"), head(1, 3, (6, 10), 2.0, "head2"))
-    for seed, conf in enumerate((0.3, 0.5, 0.8)):
+    for seed, conf in enumerate((0.5,) if device.seed else (0.3, 0.5, 0.8)):
         meta = head_meta(*heads, input_hw=(192, 320), conf=conf, iou=0.4, nms=nms)
         arrays = [array.astype(dtype) for array in random_heads(meta, 2, seed)]
         outputs = assert_as_on_the_host(Runner(device, meta, 2), arrays, conf)
@@ -380,7 +380,7 @@ def test_wild_logits_are_read_as_on_the_host(nms: Nms, device: SimulatedDevice):
     # Few values, so that there are many ties, infinite boxes and boxes that are not numbers.
     values = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 90, -90, 3, 1, 0, -1], np.float32)
     meta = head_meta(head(3, 2, (8, 8)), head(2, 2, (4, 4), name="head1"), nms=nms, conf=0.1)
-    for seed in range(5):
+    for seed in range(2 if device.seed else 5):
         rng = np.random.default_rng(seed)
         arrays = [rng.choice(values, (1, of.channels, *of.grid_hw)) for of in meta.heads]
         outputs = assert_as_on_the_host(Runner(device, meta, 1), arrays, seed)

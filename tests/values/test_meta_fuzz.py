@@ -27,7 +27,7 @@ ENGINE = EngineMeta(
     inputs={"onnx": "1" * 64},
 )
 SIDECARS = {load_model_meta: json.dumps(to_json(FULL)).encode(), load_engine_meta: json.dumps(to_json(ENGINE)).encode()}
-THOUSANDS = settings(deadline=None, max_examples=800)
+THOUSANDS = settings(deadline=None, max_examples=300)
 
 
 @pytest.fixture(scope="module")
