@@ -72,7 +72,7 @@ def accuracy(data: Path, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for name in COCO_MODELS:
         model = load_model(data / "models" / f"{name}.cfg", names="coco")
-        graph_path = export(model, folder / f"{name}.onnx").path
+        graph_path = export(model, folder / f"{name}.onnx", resize="letterbox").path
         for way, make in {"fp32": None, **_ways(graph_path, data)}.items():
             path = graph_path
             if make is not None:

@@ -15,6 +15,7 @@ from yolov3_trt.settings import GraphSettings
 CALIB = Path(__file__).parents[2] / "calib"
 
 
+@pytest.mark.slow
 def test_the_committed_table_is_the_bundled_models(tmp_path: Path):
     assert call("export", "shapes", "-o", tmp_path / "shapes.onnx") == 0
     made = tmp_path / "table.json"

@@ -94,15 +94,15 @@ def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table(fp32: Path) -> Path:
     path = fp32.with_name("table.json")
-    assert call("calibrate", fp32, "--images", "shapes", "--num-images", "32", "-o", path) == 0
+    assert call("calibrate", fp32, "--images", "shapes", "--num-images", "8", "-o", path) == 0
     return path
 
 
 def test_calibrating_twice_gives_the_same_bytes(fp32: Path, table: Path, tmp_path: Path):
     again = tmp_path / "again.json"
-    assert call("calibrate", fp32, "--images", "shapes", "--num-images", "32", "-o", again) == 0
+    assert call("calibrate", fp32, "--images", "shapes", "--num-images", "8", "-o", again) == 0
     assert again.read_bytes() == table.read_bytes()
-    assert load_table(table).images.count == 32
+    assert load_table(table).images.count == 8
 
 
 def test_a_table_that_fits_is_reused_and_another_made_anew(
@@ -110,7 +110,7 @@ def test_a_table_that_fits_is_reused_and_another_made_anew(
 ):
     copy = tmp_path / "table.json"
     copy.write_bytes(table.read_bytes())
-    args = ("calibrate", fp32, "--images", "shapes", "--num-images", "32", "-o", copy)
+    args = ("calibrate", fp32, "--images", "shapes", "--num-images", "8", "-o", copy)
     assert call(*args, "--json", "-") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["reused"] is True and "reused, it was made of just this model" in err
@@ -143,7 +143,7 @@ def test_int8_without_a_table_or_with_another_models_is_refused(
 def test_the_ranges_are_written_as_tensorrts_cache_too(fp32: Path, table: Path, tmp_path: Path):
     copy, cache = tmp_path / "table.json", tmp_path / "shapes.cache"
     copy.write_bytes(table.read_bytes())
-    args = ("calibrate", fp32, "--images", "shapes", "--num-images", "32", "-o", copy)
+    args = ("calibrate", fp32, "--images", "shapes", "--num-images", "8", "-o", copy)
     assert call(*args, "--tensorrt-cache", cache) == 0
     first, *lines = cache.read_text().splitlines()
     assert first == "TRT-8601-EntropyCalibration2"

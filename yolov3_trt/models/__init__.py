@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,12 @@ def load_model(
         spec = spec.with_input_hw(size("input_size", input_size))
     weights_path = path("weights", weights) if weights is not None else _find_weights(name_or_cfg, spec.name)
     arrays = weights_from_darknet(spec, weights_path).arrays
-    found = _find_names(name_or_cfg, names, spec, weights_path)
-    return Model(spec, arrays, found.names, weights_path, found.source)
+    model = Model(spec, arrays, (), weights_path)
+    found = _find_names(name_or_cfg, names, model)
+    named = replace(model, class_names=found.names, class_names_from=found.source)
+    if "weights_sha256" in vars(model):  # a large file is read for it once
+        vars(named)["weights_sha256"] = model.weights_sha256
+    return named
 
 
 def load_spec(name_or_cfg: str | os.PathLike[str]) -> ModelSpec:
@@ -130,23 +134,21 @@ def _find_weights(name_or_cfg: str | Path, name: str) -> Path:
     raise WeightsError(f"{name_or_cfg}: no weights given and {missing}; {by_fetch}give the file as weights")
 
 
-def _find_names(name_or_cfg: str, names: str | os.PathLike[str] | None, spec: ModelSpec, weights: Path) -> ClassNames:
+def _find_names(name_or_cfg: str, names: str | os.PathLike[str] | None, model: Model) -> ClassNames:
+    spec = model.spec
     if names is not None:
         given = text("names", names)
         return ClassNames(load_class_names(given, spec.num_classes), Path(given).name)
     if name_or_cfg in BUILT_IN:
         return _NAMES.get(name_or_cfg, _COCO)
     own = Path(name_or_cfg).with_suffix(".names")
-    if spec.num_classes == len(COCO_NAMES) and not own.is_file() and _is_published(weights):
+    if spec.num_classes == len(COCO_NAMES) and not own.is_file() and _is_published(model):
         return _COCO
     return names_beside(Path(name_or_cfg), spec.num_classes) if spec.heads else numbered(spec.num_classes)
 
 
-def _is_published(weights: Path) -> bool:
-    """Whether this is one of the published files, all of which were trained on COCO."""
-    return any(
-        entry.num_bytes == weights.stat().st_size
-        and entry.digest is not None
-        and entry.digest == f"sha256:{sha256_of_file(weights)}"
-        for entry in PUBLISHED.values()
-    )
+def _is_published(model: Model) -> bool:
+    """Whether its weights are one of the published files, all of which were trained on COCO."""
+    num_bytes = model.weights_path.stat().st_size
+    digests = {entry.digest for entry in PUBLISHED.values() if entry.num_bytes == num_bytes and entry.digest}
+    return bool(digests) and f"sha256:{model.weights_sha256}" in digests
