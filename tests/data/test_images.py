@@ -254,6 +254,15 @@ def test_a_url_is_refused_with_what_to_do():
     )
 
 
+def test_files_of_other_kinds_in_a_folder_are_told(folder: Path, caplog: pytest.LogCaptureFixture):
+    (folder / "notes.txt").touch()
+    for name in ("p.heic", "q.HEIC", "r.avif", "clip.mp4"):
+        (folder / name).touch()
+    assert [path.name for path in find_sources([str(folder)])] == ["a.JPG", "b.png"]
+    text = "files of other kinds are left out (.avi 1, .avif 1, .heic 2, .mp4 1); name them, or convert them to JPEG"
+    assert caplog.messages == [f"{folder}: {text}"]
+
+
 def test_no_source_is_refused():
     with pytest.raises(ImageError, match=r"^no pictures given; expected files, folders or globs$"):
         find_sources([])

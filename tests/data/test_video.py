@@ -83,6 +83,13 @@ def test_what_is_no_video_is_not_taken_for_one(clips: Path, tmp_path: Path):
         load_image(tmp_path / "video.jpg")
 
 
+def test_a_name_like_an_address_is_a_file(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:clip.mp4", "concat:a|b.mp4", "frame%03d.mp4"):
+        (tmp_path / name).write_bytes((clips / "plain.mp4").read_bytes())
+        assert len(list(iter_images([Path(name)]))) == 10
+
+
 def test_of_several_pictures_in_a_file_the_first_is_read_and_that_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

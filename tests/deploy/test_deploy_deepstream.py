@@ -68,6 +68,9 @@ def test_logits_need_a_parser_which_is_told_the_anchors(tmp_path: Path, capsys: 
     config = read(tmp_path / "i.txt")
     own = config["property"]
     assert (own["onnx-file"], own["network-type"], own["cluster-mode"]) == ("a.onnx", "0", "2")
+    assert (
+        own["model-engine-file"] == f"a.onnx_b{own['batch-size']}_gpu0_fp32.engine"
+    )  # what it compiled at its first start
     assert (own["custom-lib-path"], own["parse-bbox-func-name"]) == ("libmine.so", "NvDsInferParseMine")
     assert (own["maintain-aspect-ratio"], own["network-mode"]) == ("0", "0")
     thresholds = {"pre-cluster-threshold": "0.25", "topk": "300", "nms-iou-threshold": "0.45"}

@@ -5,6 +5,7 @@ import glob
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.data.video import PICTURE_BRANDS, VideoReader, has_video_start, is_video
+from yolov3_trt.data.video import PICTURE_BRANDS, VIDEO_SUFFIXES, VideoReader, has_video_start, is_video
 from yolov3_trt.errors import ImageError, OutputError, require
 from yolov3_trt.files import check_is_file, write_bytes
 from yolov3_trt.opencv import too_large
@@ -24,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
+# Of pictures and videos that people keep among others, which a folder does not stand for.
+_OTHER_SUFFIXES = VIDEO_SUFFIXES | {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".pgm", ".ppm", ".ts", ".mts"}
 _USED_BITS = (12, 14, 16)  # of 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FOLDERS_LOOKED_INTO = 1000  # for pictures that nobody asked for
@@ -219,6 +222,7 @@ def _pictures_in(folder: Path, recursive: bool) -> list[Path]:
         found = list(folder.iterdir())
     pictures = sorted(path for path in found if _is_picture(path))
     if pictures:
+        _tell_of_others(folder, found)
         return pictures
     deeper = None if recursive else picture_in_subfolder(folder)
     if deeper is not None:
@@ -227,6 +231,14 @@ def _pictures_in(folder: Path, recursive: bool) -> list[Path]:
             f"'{folder}/**/*{deeper.suffix}'"
         )
     raise ImageError(f"{folder}: there are no pictures in this folder; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+
+def _tell_of_others(folder: Path, found: Sequence[Path]) -> None:
+    """Of files that may be pictures or videos too: no notes, no hidden ones."""
+    others = Counter(path.suffix.lower() for path in found if path.suffix.lower() in _OTHER_SUFFIXES)
+    if others:
+        kinds = ", ".join(f"{suffix} {count}" for suffix, count in sorted(others.items()))
+        _LOG.warning("%s: files of other kinds are left out (%s); name them, or convert them to JPEG", folder, kinds)
 
 
 def _is_picture(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Where the pictures of a video change their size: OpenCV's FFmpeg squashes all of them into the first size without a word."""
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -30,7 +31,7 @@ class SizeChanges:
     def __init__(self, path: Path) -> None:
         """Open it once more; where OpenCV cannot give its packets, no change is seen."""
         cv2 = require("cv2", extra="opencv")
-        self._packets = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        self._packets = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
         self._is_open = self._packets.isOpened() and self._packets.set(cv2.CAP_PROP_FORMAT, -1)
         self._header: bytes | None = None
         self._first_hw: HW | None = None

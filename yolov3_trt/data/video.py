@@ -3,6 +3,7 @@
 import functools
 import logging
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,8 @@ class VideoReader:
         self._container = read_container(path)
         # FFmpeg alone: what it cannot read, GStreamer hangs on, and the reader of numbered pictures takes `%d` for its own.
         has_ffmpeg = is_built_with("FFMPEG", cv2.getBuildInformation())
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
+        # By its whole path: of a relative one such as `http:clip.mp4` FFmpeg would take the begin for a protocol.
+        self._capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG if has_ffmpeg else cv2.CAP_ANY)
         self._sizes = SizeChanges(path) if has_ffmpeg and self._capture.isOpened() else None
         if not self._capture.isOpened():
             self._refuse()

@@ -118,13 +118,20 @@ def _scaling_notes(model: ModelMeta) -> list[str]:
 
 def _properties(artifact: Path, model: ModelMeta, labels: Path, parser: Parser | None) -> dict[str, str | int]:
     height, width = model.input_hw
+    # Gst-nvinfer writes what it compiles beside the graph, by this name, and compiles at each start unless it is told so.
+    compiled = f"{artifact}_b{model.batch.max}_gpu0_{model.precision.value}.engine"
     is_engine = artifact.suffix != ".onnx"
+    files = (
+        {"model-engine-file": str(artifact)}
+        if is_engine
+        else {"onnx-file": str(artifact), "model-engine-file": compiled}
+    )
     content: dict[str, str | int] = {
         "gpu-id": 0,
         "process-mode": 1,
         "gie-unique-id": 1,
         "interval": 0,
-        ("model-engine-file" if is_engine else "onnx-file"): str(artifact),
+        **files,
         "labelfile-path": str(labels),
         "batch-size": model.batch.max,
         "network-mode": _NETWORK_MODES[model.precision],

@@ -101,8 +101,18 @@ class HttpSink(Sink):
     def _url(self) -> str:
         host, port = self._server.bound_to
         if ipaddress.ip_address(host).is_unspecified:
-            host = socket.gethostname()  # one that can be typed on another machine
+            host = _own_address()
         return f"http://{_in_url(host)}:{port}"
+
+
+def _own_address() -> str:
+    """One that can be typed on another machine; a name alone is often not known there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks by which address one would go out
+        except OSError:
+            return socket.gethostname()  # without a network
+        return str(probe.getsockname()[0])
 
 
 def _in_url(host: str) -> str:
