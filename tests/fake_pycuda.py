@@ -240,6 +240,7 @@ class FakeLibCuda:
             self._declare(name)
         for name in ("cuGraphExecDestroy", "cuGraphDestroy", "cuGetErrorString", "cuCtxPopCurrent_v2"):
             self._declare(name)
+        self._declare("cuDevicePrimaryCtxSetFlags_v2")
 
     def _declare(self, name: str) -> None:
         def function(*args: Any) -> int:
@@ -278,6 +279,9 @@ class FakeLibCuda:
 
     def _cuCtxPopCurrent_v2(self, context: Any) -> None:
         pass
+
+    def _cuDevicePrimaryCtxSetFlags_v2(self, device: int, flags: int) -> None:
+        assert (device, flags) == (0, 1), "expected CU_CTX_SCHED_SPIN"
 
     def _cuGetErrorString(self, code: int, text: Any) -> None:
         text._obj.value = TEXTS[code]

@@ -20,6 +20,7 @@ from yolov3_trt.backends import (
     RunPrecision,
     TensorBackend,
     TimedDetections,
+    Wait,
     natural_backend,
     open_backend,
 )
@@ -199,6 +200,7 @@ def open_detector(
     threads: int | None = None,
     trust: bool = False,
     precision: RunPrecision | str | None = None,
+    wait: Wait | str = Wait.AUTO,
     detect: DetectSettings | None = None,
     conf: float | None = None,
     iou: float | None = None,
@@ -218,6 +220,7 @@ def open_detector(
         threads: CPU threads of the backend.
         trust: of an engine, see `open_backend`.
         precision: what OpenVINO computes in, see `open_backend`.
+        wait: how the thread waits for an engine, see `open_backend`.
         detect: thresholds and the like; what is None in it is as the artifact says.
         conf: confidence threshold, 0..1, in place of that in `detect`; so are the next four. See `DetectSettings`.
         iou: threshold of non-maximum suppression, 0..1.
@@ -238,7 +241,7 @@ def open_detector(
     threads = None if threads is None else integer("threads", threads, 1, MAX_THREADS)
     source = _source(artifact, weights, names, input_size)
     opened = open_backend(
-        source, backend, device=device, threads=threads, trust=flag("trust", trust), precision=precision
+        source, backend, device=device, threads=threads, trust=flag("trust", trust), precision=precision, wait=wait
     )
     return detector_on(opened, settings)
 

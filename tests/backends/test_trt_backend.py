@@ -15,7 +15,7 @@ from tests.sim.arithmetic import Arithmetic
 from tests.sim.cuda_device import SimulatedCuda, SimulatedEvent
 from tests.sim.device import SECTOR_BYTES, has_compiler
 from tests.sim.engine import SimulatedEngine, simulated_plan
-from yolov3_trt.backends import STAGES, Backend, open_backend
+from yolov3_trt.backends import STAGES, Backend, Wait, open_backend
 from yolov3_trt.backends.trt import TensorRTBackend
 from yolov3_trt.data.images import load_image
 from yolov3_trt.detections import Detections
@@ -471,6 +471,23 @@ def test_a_thread_sleeps_unless_the_work_is_short_and_alone(rig: Callable[..., R
             detector.result()
             detector.result()
         assert slept == [False, True]
+
+
+@pytest.mark.parametrize("wait", ["spin", "sleep"])
+def test_a_thread_waits_as_it_is_told(wait: str, rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch):
+    made, (frame,) = rig(wait=Wait(wait)), pictures(1)
+    slept: list[bool] = []
+    synchronize = SimulatedEvent.synchronize
+    monkeypatch.setattr(
+        SimulatedEvent, "synchronize", lambda event: (slept.append(not event.has_time), synchronize(event))[1]
+    )
+    with made.detector() as detector:
+        for _ in range(2):
+            detector.submit([frame])
+            detector.submit([frame])
+            detector.result()
+            detector.result()
+    assert slept == [wait == "sleep"] * 4
 
 
 def test_only_the_lines_that_the_letterbox_reads_are_copied(graph: Callable[[str], Path], rig: Callable[..., Rig]):

@@ -58,6 +58,14 @@ class RunPrecision(str, Enum):
     FP16 = "fp16"
 
 
+class Wait(str, Enum):
+    """How a thread waits for the GPU."""
+
+    AUTO = "auto"  # it asks again and again for work that is short and alone, and sleeps otherwise
+    SPIN = "spin"  # it asks again and again: soonest there, and takes a core
+    SLEEP = "sleep"  # it is woken up, which takes a tenth of a millisecond
+
+
 @dataclass(frozen=True)
 class TimedDetections:
     """What was found in some pictures, and where the time went."""
@@ -232,6 +240,7 @@ def open_backend(
     threads: int | None = None,
     trust: bool = False,
     precision: RunPrecision | str | None = None,
+    wait: Wait | str = Wait.AUTO,
 ) -> Backend | TensorBackend:
     """Open what runs an artifact: torch a model, ONNX Runtime an `.onnx`, TensorRT an `.engine`, a server what it serves.
 
@@ -246,9 +255,10 @@ def open_backend(
         trust: load an engine whoever owns it or can write to it; see `engine.plan.why_untrusted`.
         precision: what OpenVINO computes in wherever a graph is not INT8, `fp32` (default), `bf16` or `fp16`. Others
             compute in what the artifact says.
+        wait: how the thread waits for an engine: `spin`, `sleep` or `auto`; others wait in their own way.
 
     Raises:
-        SettingError: there is no such backend, device or precision.
+        SettingError: there is no such backend, device, precision or way to wait.
         BackendError: the artifact, the backend and the device do not go together.
         EngineError: an engine that cannot run here, and why.
         Yolov3TrtError: the artifact cannot be loaded.
@@ -259,6 +269,7 @@ def open_backend(
         natural = asked
     if asked not in (BackendName.AUTO, natural):
         raise BackendError(f"{_shown(artifact)}: {asked.value} does not run this; it runs on {natural.value}")
+    waiting = one_of("wait", wait, Wait)
     computing = None if precision is None else one_of("precision", precision, RunPrecision)
     if computing is not None and natural is not BackendName.OPENVINO:
         raise BackendError(
@@ -292,7 +303,7 @@ def open_backend(
         raise BackendError(f"{artifact}: device=cpu was asked for, but an engine runs on a GPU; open its .onnx instead")
     from yolov3_trt.backends.trt import open_tensorrt
 
-    return open_tensorrt(Path(artifact), trust=trust)
+    return open_tensorrt(Path(artifact), trust=trust, wait=waiting)
 
 
 def _open_model(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetections
+from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetections, Wait
 from yolov3_trt.detections import Detections
 from yolov3_trt.engine.plan import Plan, load_plan
 from yolov3_trt.errors import BackendError, DeviceError, DeviceLostError, EngineError, ImageError
@@ -44,13 +44,16 @@ class _Running:
     started_s: float
 
 
-def open_tensorrt(path: Path, *, trust: bool = False, use_graphs: bool = True) -> "TensorRTBackend":
+def open_tensorrt(
+    path: Path, *, trust: bool = False, use_graphs: bool = True, wait: Wait = Wait.AUTO
+) -> "TensorRTBackend":
     """Open an engine on the first GPU.
 
     Args:
         path: of the `.engine`; its sidecar lies beside it.
         trust: take it whoever owns it or can write to it.
         use_graphs: run the work of a frame as one CUDA graph.
+        wait: how the thread waits for the GPU.
 
     Raises:
         MetaError: the sidecar is missing, damaged, or another plan's.
@@ -58,7 +61,7 @@ def open_tensorrt(path: Path, *, trust: bool = False, use_graphs: bool = True) -
         DeviceError: the GPU fails, or lacks memory.
         MissingDependency: pycuda, or the TensorRT that built it, is not installed.
     """
-    return TensorRTBackend(load_plan(path, trust=trust), use_graphs=use_graphs)
+    return TensorRTBackend(load_plan(path, trust=trust), use_graphs=use_graphs, wait=wait)
 
 
 class TensorRTBackend(OpenBackend):
@@ -72,6 +75,7 @@ class TensorRTBackend(OpenBackend):
         plan: Plan,
         *,
         use_graphs: bool = True,
+        wait: Wait = Wait.AUTO,
         open_device: Callable[[], Device] = CudaDevice,
         open_engine: Callable[[Plan, Device], Engine] = TensorRTEngine,
     ) -> None:
@@ -80,6 +84,7 @@ class TensorRTBackend(OpenBackend):
         Args:
             plan: this machine can run it.
             use_graphs: run the work of a frame as one CUDA graph.
+            wait: how the thread waits for the GPU.
             open_device: gives the GPU.
             open_engine: gives what runs the plan there.
         """
@@ -92,7 +97,7 @@ class TensorRTBackend(OpenBackend):
         # A version that did not note it left it to TensorRT, which rounds.
         self.computes_in = "tf32" if self.meta.precision is Precision.FP32 and plan.meta.tf32 is not False else None
         self._path = plan.path
-        self._use_graphs = use_graphs
+        self._use_graphs, self._wait = use_graphs, wait
         self._reasons: dict[str, str] = {}  # of what is not done as it could be, by what
         self._slots: list[Slot] = []
         self._running: deque[_Running | TimedDetections] = deque()
@@ -155,8 +160,7 @@ class TensorRTBackend(OpenBackend):
         try:
             self._stage(slot, images, placements)
             started_s = time.perf_counter()
-            # Where another batch is under way, it is throughput that counts, and the thread sleeps.
-            slot.start(placements, spin=not self._running)
+            slot.start(placements, spin=self._spins(slot))
         except (DeviceError, EngineError):
             slot.abandon()
             raise
@@ -207,6 +211,13 @@ class TensorRTBackend(OpenBackend):
         self.check_open()
         if self._running:
             raise BackendError(f"{self.meta.name}: pictures are under way; take their results first")
+
+    def _spins(self, slot: Slot) -> bool:
+        """Whether the thread asks again and again for a batch that begins."""
+        if self._wait is not Wait.AUTO:
+            return self._wait is Wait.SPIN
+        # Where another batch is under way, it is throughput that counts, and the thread sleeps.
+        return slot.is_short and not self._running
 
     def _stage(self, slot: Slot, images: Sequence[Image], placements: tuple[Placement, ...]) -> None:
         if self._work.letterbox:

@@ -40,6 +40,7 @@ class BenchmarkConfig:
     batches: tuple[int, ...] = (1,)
     threads: int | None = None
     trust: bool = False
+    wait: str = "auto"  # how the thread waits for engines
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _of_file(artifact: str, base: str, config: BenchmarkConfig) -> Iterator[RunS
         return
     is_remote = "://" in artifact
     name = BackendName.TRITON.value if is_remote else BackendName.TENSORRT.value
-    opener = partial(_open, artifact, {"trust": config.trust})
+    opener = partial(_open, artifact, {"trust": config.trust, "wait": config.wait})
     yield RunSpec(base, artifact, name, None, None if is_remote else "cuda", size, True, opener)
 
 

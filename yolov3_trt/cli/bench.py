@@ -9,7 +9,7 @@ import typer
 from yolov3_trt.cli.bench_text import bench_text
 from yolov3_trt.cli.data_options import AnnotationsOption, DataOption, SkipFaultyOption, SplitOption, sets_from_options
 from yolov3_trt.cli.groups import ModelOptions, takes
-from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, writes
+from yolov3_trt.cli.options import JsonOption, ThreadsOption, TrustOption, WaitOption, writes
 from yolov3_trt.cli.output import reporter, say, write_result
 from yolov3_trt.settings import DetectSettings
 
@@ -56,6 +56,7 @@ def bench(
     roofline: Annotated[bool, typer.Option(help="Measure what the machine can do at most.")] = True,
     layers: Annotated[bool, typer.Option("--layers", help="Print operations and bytes of every layer.")] = False,
     trust: TrustOption = False,
+    wait: WaitOption = "auto",
     report: Annotated[
         Path | None,
         writes("FILE", "Write a report: .html, .md or .json.", "--report"),
@@ -92,6 +93,7 @@ def bench(
         threads=threads,
         roofline=roofline,
         trust=trust,
+        wait=wait,
         reporter=reporter(),
         **settings,
     )

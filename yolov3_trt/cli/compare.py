@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _INPUT_ERROR = 1e-3
 
 
-@takes(ModelOptions, RunOptions, DetectSettings, without={"iou", "max_detections", "precision"})
+@takes(ModelOptions, RunOptions, DetectSettings, without={"iou", "max_detections", "precision", "wait"})
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A model, an .onnx or an .engine: what is right.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one of the same network.")],

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from yolov3_trt.evaluation.accuracy import Accuracy, AccuracyDifference, Evaluated, Evaluation
 
 
-@takes(ModelOptions, RunOptions, DetectSettings, Selection)
+@takes(ModelOptions, RunOptions, DetectSettings, Selection, without={"wait"})
 def evaluate(
     artifacts: Annotated[
         list[str],

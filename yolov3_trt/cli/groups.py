@@ -17,7 +17,7 @@ import typer
 
 from yolov3_trt.arguments import Range, path, setting, text
 from yolov3_trt.camera.settings import CameraSettings
-from yolov3_trt.cli.options import BackendOption, RunPrecisionOption, ThreadsOption, TrustOption
+from yolov3_trt.cli.options import BackendOption, RunPrecisionOption, ThreadsOption, TrustOption, WaitOption
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import CalibrationSettings, DetectSettings, DrawSettings, EngineSettings, GraphSettings
 from yolov3_trt.training.settings import Augmentation, LossSettings, TrainSettings
@@ -46,6 +46,7 @@ class RunOptions:
     threads: ThreadsOption = None
     trust: TrustOption = False
     precision: RunPrecisionOption = None
+    wait: WaitOption = "auto"
 
 
 _PANELS: dict[type[Any], str] = {

@@ -116,6 +116,13 @@ TrustOption = Annotated[
         rich_help_panel=BACKEND,
     ),
 ]
+WaitOption = Annotated[
+    Literal["auto", "spin", "sleep"],
+    typer.Option(
+        help="How to wait for an engine: spin is soonest and takes a core; auto spins for short work that is alone.",
+        rich_help_panel=BACKEND,
+    ),
+]
 JsonOption = Annotated[str | None, writes("FILE", "Write the result as JSON; - for stdout.", "--json")]
 
 

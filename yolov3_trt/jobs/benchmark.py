@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from yolov3_trt.arguments import MAX_COUNT, flag, integer, number, one_of, size, text
-from yolov3_trt.backends import BackendName, DeviceName, RunPrecision
+from yolov3_trt.backends import BackendName, DeviceName, RunPrecision, Wait
 from yolov3_trt.backends.torch_options import TorchOptions
 from yolov3_trt.benchmarking.frames import Frames, generated_frames, read_frames
 from yolov3_trt.benchmarking.machine import machine, peak_resident_mib
@@ -65,6 +65,7 @@ def benchmark(
     threads: int | None = None,
     roofline: bool = True,
     trust: bool = False,
+    wait: str = "auto",
     reporter: Reporter = SILENT,
     **settings: Any,
 ) -> BenchmarkResult:
@@ -98,6 +99,7 @@ def benchmark(
         threads: CPU threads of each backend.
         roofline: measure what the machine can do at most.
         trust: of engines, see `open_backend`.
+        wait: how the thread waits for engines, see `open_backend`.
         reporter: is told how it gets on.
         settings: any of `DetectSettings`, for all rows.
 
@@ -127,6 +129,7 @@ def benchmark(
         batches=_batches(batch),
         threads=None if threads is None else integer("threads", threads, 1, MAX_THREADS),
         trust=flag("trust", trust),
+        wait=one_of("wait", wait, Wait).value,
     )
     schedule = Schedule(
         integer("frames", frames, 1, MAX_COUNT),

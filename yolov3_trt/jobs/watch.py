@@ -167,6 +167,7 @@ def watch(
     threads: int | None = None,
     trust: bool = False,
     precision: str | None = None,
+    wait: str = "auto",
     track: bool = False,
     events: bool = False,
     on_tick: Callable[[], None] | None = None,
@@ -195,6 +196,7 @@ def watch(
         threads: CPU threads of the backend.
         trust: of an engine.
         precision: what OpenVINO computes in, see `open_backend`.
+        wait: how the thread waits for an engine, see `open_backend`.
         track: give the objects of each source numbers that they keep from frame to frame: `track_id` of each detection.
         events: give each result the `events` that it made certain, see `EventEngine`; with `track`.
         on_tick: is called about ten times a second, whether frames come or not, on the thread that takes the results.
@@ -218,6 +220,7 @@ def watch(
         "threads": threads,
         "trust": flag("trust", trust),
         "precision": precision,
+        "wait": wait,
         "detect": detect,
     }
     options = LoopOptions(

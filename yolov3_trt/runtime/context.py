@@ -40,6 +40,7 @@ class PrimaryContext:
             self.compute_capability: tuple[int, int] = device.compute_capability()
             self.is_integrated = bool(device.get_attribute(driver.device_attribute.INTEGRATED))
             self.total_bytes: int = device.total_memory()
+            self.libcuda.let_waits_spin(ordinal)
             self._primary = device.retain_primary_context()
         except driver.Error as exc:
             raise DeviceError(f"GPU {ordinal}: {exc}; yolov3_trt doctor shows what this machine has") from exc

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Callable
 from contextlib import ExitStack
-from ctypes import POINTER, byref, c_char_p, c_int, c_ulonglong, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_ulonglong, c_void_p
 from typing import Any
 
 from yolov3_trt.errors import DeviceError, DeviceLostError
@@ -18,10 +18,12 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "cuGraphExecDestroy": [c_void_p],
     "cuGraphDestroy": [c_void_p],
     "cuCtxPopCurrent_v2": [_HANDLE],
+    "cuDevicePrimaryCtxSetFlags_v2": [c_int, c_uint],  # device, CUctx_flags
     "cuGetErrorString": [c_int, POINTER(c_char_p)],
 }
 # What other threads do, such as a camera's decoder, neither breaks a capture nor is refused meanwhile.
 _THREAD_LOCAL = 1
+_SCHED_SPIN = 1
 # What cuGetErrorString says of the errors after which, by cuda.h, "the process must be terminated and relaunched".
 _STICKY = (
     "illegal memory access",  # 700
@@ -100,6 +102,13 @@ class LibCuda:
             DeviceError: the driver refuses.
         """
         self._call("cuGraphExecDestroy", executable)
+
+    def let_waits_spin(self, ordinal: int) -> None:
+        """Let a thread that waits for a GPU ask again and again, unless for a blocking event.
+
+        Left to itself the driver of a Jetson may let it sleep. One that does not take this leaves all as it is.
+        """
+        self._library.cuDevicePrimaryCtxSetFlags_v2(ordinal, _SCHED_SPIN)
 
     def pop_context(self) -> None:
         """Make the context that was current before this thread's current one so, if there is any."""

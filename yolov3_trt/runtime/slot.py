@@ -53,7 +53,7 @@ class Slot:
         # By rows of the batch: cameras alternate between numbers of frames, and TensorRT does part of the work of another shape
         # at its next run, which the graphs of the old one would lack.
         self._executions: dict[int, Execution] = {}
-        self._started_s, self._is_short = 0.0, False
+        self._started_s, self.is_short = 0.0, False  # whether the last work was over too soon to sleep for
         self._is_clean = False  # whether the lists of candidates are empty
         self._launches: dict[Placements, _Launches] = {}  # building them takes longer than a small network
         with ExitStack() as undo:
@@ -104,8 +104,8 @@ class Slot:
 
         Args:
             placements: of the pictures.
-            spin: let `wait` ask again and again, which takes a core, where the work is as short as its last was: to be woken up
-                takes a thread that sleeps a tenth of a millisecond.
+            spin: let `wait` ask again and again, which takes a core: to be woken up takes a thread that sleeps a tenth of a
+                millisecond.
 
         Raises:
             DeviceError, EngineError: it cannot be run.
@@ -113,7 +113,7 @@ class Slot:
         self._prepare(placements)
         self._started_s = time.perf_counter()
         self._graphs.run(placements, lambda: self._enqueue(placements))
-        self._done = self._buffers.done_soon if spin and self._is_short else self._buffers.done
+        self._done = self._buffers.done_soon if spin else self._buffers.done
         self._done.record(self._buffers.stream)
 
     def wait(self) -> None:
@@ -123,7 +123,7 @@ class Slot:
             DeviceError: it failed.
         """
         self._done.synchronize()
-        self._is_short = time.perf_counter() - self._started_s < _SHORT_S
+        self.is_short = time.perf_counter() - self._started_s < _SHORT_S
         self._is_clean = True
 
     def abandon(self) -> None:

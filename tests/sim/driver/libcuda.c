@@ -43,6 +43,7 @@ API Result cuDeviceGetAttribute(int *value, int attribute, int device) {
 }
 API Result cuDeviceComputeCapability(int *major, int *minor, int device) { *major = 8; *minor = 7; return OK; }
 API Result cuDevicePrimaryCtxRetain(void **context, int device) { retained++; *context = &context_object; return OK; }
+API Result cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { return device || flags != 1 ? BAD_VALUE : OK; }
 API Result cuDevicePrimaryCtxRelease_v2(int device) { return retained-- > 0 ? OK : NO_CONTEXT; }
 API Result cuCtxPushCurrent_v2(void *context) { if (context != &context_object) return BAD_VALUE; depth++; return OK; }
 API Result cuCtxPopCurrent_v2(void **context) { NEEDS_CONTEXT; depth--; if (context) *context = &context_object; return OK; }
