@@ -1,6 +1,6 @@
 """How fast each engine is: from a frame in the host's memory to its detections, and the network alone.
 
-python -m acceptance.engines --work DIR --subject yolov3-416 --json FILE [--seconds S]
+python -m acceptance.engines --work DIR --group yolov3-416-b1 --json FILE [--seconds S]
 """
 
 import argparse
@@ -29,11 +29,11 @@ _WARMUP, _DEVICE_CALLS, _KEPT_SAMPLES = (1, 2, 20) if SIMULATED else (30, 50, 20
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--subject", required=True, help="MODEL-SIDE of the cases")
+    parser.add_argument("--group", required=True, help="of the cases")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     options = parser.parse_args(arguments)
-    cases = [case for case in load_cases(options.work) if case.subject == options.subject]
+    cases = [case for case in load_cases(options.work) if case.group == options.group]
     rows = [measure_case(case, options.work, options.seconds) for case in cases]
     content = {"simulated": SIMULATED, "machine": machine(), "seconds": options.seconds, "rows": rows}
     options.json.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """Graphs of a model, and what ONNX Runtime computes of them: the part of the suite that runs in PyTorch's Python.
 
-    python -m acceptance.graphs --work DIR --subject yolov3-416
+    python -m acceptance.graphs --work DIR --group yolov3-416-b1
 
 It needs neither pydantic nor the command line's packages, which that Python may lack: so INT8 is made here from the parts of
 the pipeline, and not by `calibrate`, which reads its files through pydantic.
@@ -39,28 +39,30 @@ _CALIBRATION_HW = (480, 640)
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of graphs and engines")
-    parser.add_argument("--subject", required=True, help="MODEL-SIDE of the cases to make graphs for")
+    parser.add_argument("--group", required=True, help="of the cases to make graphs for")
     parser.add_argument("--rest", choices=["fp32", "fp16"], default="fp32", help="of INT8; TensorRT 8.6 wants fp32")
     options = parser.parse_args(arguments)
-    cases = [case for case in load_cases(options.work) if case.subject == options.subject]
+    cases = [case for case in load_cases(options.work) if case.group == options.group]
     make_graphs(cases, options.work, Precision(options.rest))
 
 
 def make_graphs(cases: Sequence[Case], work: Path, rest: Precision) -> None:
     """Graphs with sidecars for the cases of one model at one size, and the heads that are expected of each precision."""
     model = suite_model(cases[0], work)
-    single = replace(cases[0], precision="fp32", batch=1)  # one picture at a time: for ranges and expectations
-    metas = {
-        batch: export(model, replace(single, batch=batch).graph(work), batch=batch).meta
-        for batch in {1} | {case.batch for case in cases}
-    }
-    images, _ = prepare_batch(list(suite_frames(work)[:NUM_EXPECTED]), metas[1])
-    amax = _ranges(single.graph(work), metas[1]) if any(case.precision == "int8" for case in cases) else {}
-    for case in {*cases, *(replace(case, batch=1) for case in cases)}:
+    # By graph, and of one picture at a time as well: for ranges and expectations.
+    wanted = {replace(case, precision=case.graph_precision) for case in cases}
+    singles = {Case(case.model, case.side, case.precision, 1) for case in wanted}
+    metas = {}
+    for case in {replace(case, precision="fp32") for case in wanted | singles}:
+        metas[case.group] = export(model, case.graph(work), batch=case.batches).meta
+    single = replace(next(iter(singles)), precision="fp32")
+    images, _ = prepare_batch(list(suite_frames(work)[:NUM_EXPECTED]), metas[single.group])
+    amax = _ranges(single.graph(work), metas[single.group]) if any(case.precision == "int8" for case in cases) else {}
+    for case in wanted | singles:
         if case.precision != "fp32":
             fp32 = replace(case, precision="fp32").graph(work)
-            _write_derived(fp32, case, metas[case.batch], work, amax, rest)
-    for case in {replace(case, batch=1) for case in cases}:
+            _write_derived(fp32, case, metas[case.group], work, amax, rest)
+    for case in singles:
         _write_expected(case, images, work)
 
 

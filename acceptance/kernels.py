@@ -1,6 +1,6 @@
 """How long each kernel takes on its own, and what share of the memory's speed it reaches.
 
-    python -m acceptance.kernels --work DIR --json FILE
+    python -m acceptance.kernels --work DIR --group yolov3-416-b1 --json FILE
 
 Many launches in a graph are timed by the device's clock, so that what a launch costs the host does not count. What a kernel
 reads may still lie in the cache, as in the product, where the frame was copied in just before: a share can exceed 1.
@@ -27,6 +27,7 @@ from yolov3_trt.runtime.kernels.letterbox import Frames, letterbox
 _LAUNCHES, _REPEATS = (2, 3) if SIMULATED else (50, 30)
 _LEAST_US = 0.01  # where a difference of two times is lost in their noise
 _CANDIDATE_BYTES = 8 + 16  # key and box
+_MANY = 1000
 _COPY_BYTES = 1 << 20 if SIMULATED else 512 << 20  # far beyond any cache
 
 
@@ -49,13 +50,16 @@ class KernelTime:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--group", required=True, help="of the cases")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
-    cases = {(case.subject, case.batch): case for case in load_cases(options.work)}
+    case = next(
+        case for case in load_cases(options.work) if case.group == options.group
+    )  # its precision is nothing to them
     with target.open_device() as device:
         on = OnDevice(device)
         copied = target.copy_gb_per_s(device, _COPY_BYTES)
-        times = [time for case in cases.values() for time in measure(on, case, options.work)]
+        times = [*measure(on, case, options.work), many_candidates(on, load_model_meta(case.graph(options.work)))]
         content = {
             "simulated": SIMULATED,
             "device": device.name,
@@ -119,6 +123,27 @@ def _detection(on: OnDevice, meta: ModelMeta, heads: list[NDArray[np.float32]], 
         KernelTime(decode.kernel, what, case.batch, decode_us, 4 * boxes + _CANDIDATE_BYTES * candidates),
         KernelTime(nms.kernel, what, case.batch, max(_LEAST_US, both_us - decode_us), _CANDIDATE_BYTES * candidates),
     ]
+
+
+def many_candidates(on: OnDevice, meta: ModelMeta) -> KernelTime:
+    """Suppression of a thousand candidates in a picture, as a threshold for evaluation leaves them."""
+    rng = np.random.default_rng(0)
+    found = Detection(on, meta, 1)
+    _, nms = found.launches([on.empty((1,), np.float32) for _ in meta.heads])
+    corners = rng.uniform(0, 0.8 * min(meta.input_hw), (_MANY, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(10, 60, (_MANY, 2))], axis=1).astype(np.float32)
+    keys = (~rng.random(_MANY, np.float32).view(np.uint32)).astype(np.uint64) << np.uint64(32) | np.arange(
+        _MANY, dtype=np.uint64
+    )
+    say_how_many = found.place(boxes, keys)
+
+    def both() -> None:
+        say_how_many()
+        on.device.launch(nms, on.stream)
+
+    time_us = max(_LEAST_US, median_us(on, both) - median_us(on, say_how_many))
+    found.close()
+    return KernelTime(nms.kernel, f"{_MANY} candidates", 1, time_us, _CANDIDATE_BYTES * _MANY)
 
 
 def median_us(on: OnDevice, work: Callable[[], object]) -> float:

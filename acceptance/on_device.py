@@ -1,6 +1,6 @@
 """Arrays and launches on a device, one after the other: what tests and timings of kernels need."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,18 @@ class Detection:
         self.on.run(*self.launches(arrays))
         self.on.device.free(*arrays)
         return {name: self.on.get(array) for name, array in self._found.items()}
+
+    def place(self, boxes: NDArray[np.float32], keys: NDArray[np.uint64]) -> Callable[[], None]:
+        """Put candidates of the first picture there; what comes back says again how many they are, which `nms` clears."""
+        device, stream = self.on.device, self.on.stream
+        for name, values in (("boxes", boxes), ("keys", keys)):
+            host = device.host_array(values.shape, values.dtype)
+            host.array[...] = values
+            device.copy_to_device(host.array, self._lists[name], stream)
+        count = device.host_array((1,), np.int32)  # goes with the device: a graph may hold it
+        count.array[0] = len(boxes)
+        stream.synchronize()
+        return lambda: device.copy_to_device(count.array, self.counts, stream)
 
     def close(self) -> None:
         """Free the memory."""

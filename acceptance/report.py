@@ -10,6 +10,7 @@ from typing import Any
 from acceptance.cases import SIMULATED, SIMULATED_GPU, Case
 from acceptance.targets import judge
 
+SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _LABEL = " (simulated: no figure of a GPU)" if SIMULATED else ""
 
 
@@ -27,9 +28,13 @@ def write(out: Path, steps: Sequence[Mapping[str, Any]], cases: Sequence[Case]) 
 def join(out: Path, steps: Sequence[Mapping[str, Any]], cases: Sequence[Case]) -> dict[str, Any]:
     """Everything that is known; null for what no step has found out."""
     runtime, torch = (_read(out / f"python-{role}.json") or {} for role in ("runtime", "torch"))
-    subjects = dict.fromkeys(case.subject for case in cases)
-    tests = ("parity-kernels", *(f"parity-{case.name}" for case in cases), "sanitizer")
-    engines, peers = (_timed(out, kind, subjects) for kind in ("engines", "torch"))
+    groups = dict.fromkeys(case.group for case in cases)
+    tests = (
+        "parity-kernels",
+        *(f"parity-{case.name}" for case in cases),
+        *(f"sanitizer-{tool}" for tool in SANITIZERS),
+    )
+    engines, peers = (_timed(out, kind, groups) for kind in ("engines", "torch"))
     return {
         "format": "yolov3_trt.gpu/1",
         "simulated": SIMULATED,
@@ -186,9 +191,9 @@ def _machine(runtime: Mapping[str, Any], torch: Mapping[str, Any]) -> dict[str, 
     return {"gpu": gpu, "cpu": runtime.get("cpu"), "nvcc": runtime.get("nvcc"), "versions": versions}
 
 
-def _timed(out: Path, kind: str, subjects: Iterable[str]) -> dict[str, Any]:
+def _timed(out: Path, kind: str, groups: Iterable[str]) -> dict[str, Any]:
     """What was measured of engines or of PyTorch, all models together."""
-    parts = [part for part in (_read(out / f"{kind}-{subject}.json") for subject in subjects) if part is not None]
+    parts = [part for part in (_read(out / f"{kind}-{group}.json") for group in groups) if part is not None]
     return {
         "simulated": SIMULATED,
         "machine": parts[0]["machine"] if parts else None,

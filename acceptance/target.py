@@ -28,26 +28,30 @@ def why_not() -> str | None:
     return None
 
 
-def open_device() -> Device:
-    """The GPU, for the thread that calls."""
+def open_device(*, shares_memory: bool = False) -> Device:
+    """The GPU, for the thread that calls; with `shares_memory` it is used as one that has none of its own."""
     if SIMULATED:
         from tests.sim.cuda_device import SimulatedCuda
 
-        return SimulatedCuda()
-    return CudaDevice()
+        return SimulatedCuda(is_integrated=shares_memory)
+    device = CudaDevice()
+    device._context.is_integrated |= shares_memory
+    return device
 
 
 def open_runtime(case: Case, work: Path, device: Device, *, use_graphs: bool = True) -> TensorRTBackend:
     """The engine of a case, run as the product runs it; closing it closes the device."""
     if SIMULATED:
+        from tests.sim.arithmetic import Arithmetic
         from tests.sim.engine import SimulatedEngine, simulated_plan
 
         graph = case.graph(work)
+        arithmetic = Arithmetic.TF32 if case.precision == "tf32" else None
         return TensorRTBackend(
-            simulated_plan(graph),
+            simulated_plan(graph, tf32=case.precision == "tf32"),
             use_graphs=use_graphs,
             open_device=lambda: device,
-            open_engine=lambda _, opened: SimulatedEngine(graph, opened),  # type: ignore[arg-type]
+            open_engine=lambda _, opened: SimulatedEngine(graph, opened, arithmetic=arithmetic),  # type: ignore[arg-type]
         )
     # The suite built it itself, wherever the user let it.
     plan = load_plan(case.engine(work), trust=True)

@@ -40,7 +40,7 @@ CPU = Target("CPU at full throughput, FP16", 30.0, False, " % of a core")
 def judge(engines: Sequence[Row], torch: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """Every target, for the FP16 engine of each subject at batch 1."""
     for row in engines:
-        if row["precision"] != "fp16" or row["batch"] != 1:
+        if row["precision"] != "fp16" or row["batch"] != 1 or row.get("flavor", "tensorrt") != "tensorrt":
             continue
         subject = f"{row['model']}-{row['side']}"
         ours, peers = row.get("with_graph"), [peer for peer in torch if _is_of(peer, subject)]

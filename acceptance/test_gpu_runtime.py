@@ -22,9 +22,11 @@ pytestmark = pytest.mark.gpu
 # How far a head may be from ONNX Runtime's: the Euclidean norm of the difference over that of the head. An FP32 engine is
 # built without TensorFloat-32, so that only the order of sums differs. In INT8 a value that lies between
 # two steps falls on either side, and the layers after it carry that on: rounding the rest to float16 moves heads of YOLOv3 by
-# up to 0.14 on the CPU, those of its FP16 graph by 0.0014.
-TOLERANCES = {"fp32": 0.001, "fp16": 0.02, "int8": 0.3}
+# up to 0.14 on the CPU, those of its FP16 graph by 0.0014. Simulated, TF32 moves them by 0.0011, and sums in float16, which
+# some kernels have, by 0.005; which ones TensorRT takes is not known before it has.
+TOLERANCES = {"fp32": 0.001, "tf32": 0.005, "fp16": 0.05, "int8": 0.3}
 
+RTX_CAPTURES = "no CUDA graph: TensorRT-RTX captures the network in a CUDA graph of its own"
 Record = Callable[[str, object], None]
 
 
@@ -50,6 +52,10 @@ def found_on_the_host(frames: list[np.ndarray], runtime: TensorRTBackend) -> lis
     return detections_from_outputs(runtime.infer(batch), runtime.meta, runtime.meta.postprocess, placements)
 
 
+def usual_fallbacks(case: Case) -> tuple[str, ...]:
+    return (RTX_CAPTURES,) if case.flavor == "tensorrt_rtx" else ()
+
+
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
@@ -69,22 +75,47 @@ def test_heads_are_those_that_onnxruntime_computed(
 
 
 def test_detections_are_those_that_the_host_finds_in_the_engines_heads(
-    frames: list[np.ndarray], runtime: TensorRTBackend, detector: Detector
+    case: Case, frames: list[np.ndarray], runtime: TensorRTBackend, detector: Detector
 ):
     expected = found_on_the_host(frames, runtime)
     assert sum(map(len, expected)) > 0
     for _ in range(4):  # the second time it is captured
         same_lists(detector(frames), expected)
-    assert runtime.fallbacks == ()
+    assert runtime.fallbacks == usual_fallbacks(case)
 
 
-def test_frames_of_other_sizes_share_the_engine(runtime: TensorRTBackend, detector: Detector):
+def test_frames_of_other_sizes_share_the_engine(case: Case, runtime: TensorRTBackend, detector: Detector):
     for image_hw in ((480, 640), (97, 131), (720, 1280), (97, 131), (480, 640)):
         frames = clip(1, image_hw)
         expected = found_on_the_host(frames, runtime)
         for _ in range(3):  # as it is, captured, launched
             same_lists(detector(frames), expected)
+    assert runtime.fallbacks == usual_fallbacks(case)
+
+
+def test_numbers_of_pictures_alternate_with_both_slots_busy(
+    case: Case, frames: list[np.ndarray], runtime: TensorRTBackend, detector: Detector
+):
+    """TensorRT 8 lets two contexts share a profile only where the engine was built so."""
+    if not case.dynamic:
+        pytest.skip("a batch of one size")
+    counts = [1, 3, 1, case.batch, 3, 3, 1, case.batch]
+    expected = {count: found_on_the_host(frames[:count], runtime) for count in set(counts)}
+    detector.submit(frames[: counts[0]])
+    for count, after in zip(counts, [*counts[1:], 1], strict=True):
+        detector.submit(frames[:after])
+        same_lists(detector.result().detections, expected[count])
+    detector.result()
     assert runtime.fallbacks == ()
+
+
+def test_frames_in_memory_that_host_and_gpu_share_give_the_same(case: Case, work: Path, detector: Detector):
+    """As on a Jetson; a GPU with memory of its own reaches the host's too, slowly."""
+    frames = clip(case.batch, (480, 640))
+    with target.open_runtime(case, work, target.open_device(shares_memory=True)) as runtime:
+        sharing = Detector(runtime)
+        for _ in range(3):
+            same_lists(sharing(frames), detector(frames))
 
 
 def test_two_batches_under_way_give_what_each_gives_alone(frames: list[np.ndarray], detector: Detector, case: Case):

@@ -1,6 +1,6 @@
 """How fast PyTorch is on the same GPU, with the same weights and frames: the part that runs in PyTorch's Python.
 
-    python -m acceptance.torch_reference --work DIR --subject yolov3-416 --json FILE [--variants fp32,fp16+channels_last]
+    python -m acceptance.torch_reference --work DIR --group yolov3-416-b1 --json FILE [--variants fp32,fp16+channels_last]
 
 End to end with the package's own stages on the host; the network alone by the GPU's clock, its input already there.
 """
@@ -33,14 +33,14 @@ _WARMUP, _NETWORK_CALLS = (1, 3) if SIMULATED else (20, 100)
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--subject", required=True, help="MODEL-SIDE of the cases")
+    parser.add_argument("--group", required=True, help="of the cases")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="of PyTorch")
     options = parser.parse_args(arguments)
     variants = [TorchOptions.parse(text, "cpu" if SIMULATED else "cuda") for text in options.variants.split(",")]
     # An engine's precision is nothing to PyTorch, whose own are the variants.
-    batches = {case.batch: case for case in load_cases(options.work) if case.subject == options.subject}
+    batches = {case.batch: case for case in load_cases(options.work) if case.group == options.group}
     rows = [
         measure_variant(case, variant, options.work, options.seconds)
         for case in batches.values()

@@ -15,8 +15,9 @@ import pytest
 from filelock import FileLock
 
 from acceptance import targets
-from acceptance.cases import ACCEPTANCE
+from acceptance.cases import ACCEPTANCE, Case, make_cases
 from acceptance.fabricate import fabricate
+from acceptance.report import SANITIZERS
 from acceptance.steps import Runner, Skipped, Step
 from tests.conftest import WORKER
 from tests.sim.device import has_compiler
@@ -67,18 +68,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_every_step_runs_on_the_simulated_device(whole: Run):
     assert whole.code == 0, whole.said
     states = {step["step"]: step["state"] for step in whole.report["steps"]}
-    assert states.pop("sanitizer") == "skipped"
+    assert {states.pop(f"sanitizer-{tool}") for tool in SANITIZERS} == {"skipped"}
     assert set(states.values()) == {"done"}
-    assert list(states) == [
-        *("check-runtime", "check-torch", "parity-kernels", "graphs-shapes-128", "kernels"),
-        *(
-            "build-shapes-128-fp16-b1",
-            "parity-shapes-128-fp16-b1",
-            "build-shapes-128-int8-b2",
-            "parity-shapes-128-int8-b2",
-        ),
-        *("engines-shapes-128", "torch-shapes-128"),
-    ]
+    expected = ["check-runtime", "check-torch", "parity-kernels"]
+    for group, precisions in (("b1", ("fp16", "tf32")), ("d4", ("fp16",)), ("b2", ("int8",))):
+        expected += [f"graphs-shapes-128-{group}", *(["kernels"] if group == "b1" else [])]
+        expected += [
+            f"{what}-shapes-128-{precision}-{group}" for precision in precisions for what in ("build", "parity")
+        ]
+        expected += [f"engines-shapes-128-{group}"]
+    assert list(states) == [*expected, "torch-shapes-128-b1", "torch-shapes-128-b2"]
 
 
 @pytest.mark.slow
@@ -115,7 +114,9 @@ def test_what_is_done_is_kept_and_what_is_missing_is_made_again(whole: Run):
     states = {step["step"]: step["state"] for step in again.report["steps"]}
     assert again.code == 0
     assert {name for name, state in states.items() if state == "done"} == {"kernels"}
-    assert {name for name, state in states.items() if state == "done before"} == set(states) - {"kernels", "sanitizer"}
+    assert {name for name, state in states.items() if state == "done before"} == {
+        name for name in states if name != "kernels" and not name.startswith("sanitizer")
+    }
 
 
 def test_results_of_the_simulated_device_are_not_committed(tmp_path: Path):
@@ -233,6 +234,21 @@ def test_when_the_time_is_up_nothing_begins_and_old_figures_are_gone(tmp_path: P
     run.run(Step("a", (sys.executable, "-c", "pass"), 30, (), (figures,)))
     assert run.records[0]["state"] == "not run" and run.failed == ["a"]
     assert not figures.exists()
+
+
+def test_what_proves_most_comes_first():
+    models = [("yolov3-tiny", 416), ("yolov3", 416), ("yolov3", 608)]
+    names = [case.name for case in make_cases(models, ["fp16", "tf32"], [1, 8])]
+    assert names == [
+        *("yolov3-tiny-416-fp16-b1", "yolov3-tiny-416-tf32-b1", "yolov3-416-fp16-b1", "yolov3-416-tf32-b1"),
+        "yolov3-tiny-416-fp16-d8",
+        *("yolov3-tiny-416-fp16-b8", "yolov3-tiny-416-tf32-b8", "yolov3-416-fp16-b8", "yolov3-416-tf32-b8"),
+        *("yolov3-608-fp16-b1", "yolov3-608-tf32-b1", "yolov3-608-fp16-b8", "yolov3-608-tf32-b8"),
+    ]
+    rtx = Case("shapes", 128, "fp16", 1, flavor="tensorrt_rtx")
+    assert (rtx.name, rtx.group) == ("shapes-128-fp16-rtx-b1", "shapes-128-rtx-b1")
+    work = Path("work")
+    assert Case("shapes", 128, "tf32", 1).graph(work) == Case("shapes", 128, "fp32", 1).graph(work)
 
 
 # --- weights ---
