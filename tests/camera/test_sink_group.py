@@ -360,7 +360,7 @@ def test_uri_that_names_no_sink_is_refused(text: str, fault: str):
 def test_sink_given_twice_is_refused():
     with pytest.raises(CameraError) as caught:
         opened("jsonl", "jsonl")
-    assert str(caught.value) == "--sink jsonl jsonl: one is given twice; give each once"
+    assert str(caught.value) == "sinks jsonl jsonl: one is given twice; give each once"
 
 
 def test_sink_that_cannot_be_opened_leaves_none_open(tmp_path: Path):
@@ -399,7 +399,7 @@ def test_without_a_display_there_is_the_page_instead_and_the_reason(
 ):
     with pytest.raises(CameraError) as caught:
         WindowSink(["a"])
-    assert str(caught.value) == f"window: {no_display}; watch in a browser with --sink http://127.0.0.1:8080"
+    assert str(caught.value) == f"window: {no_display}; watch in a browser with the sink http://127.0.0.1:8080"
     with opened("window") as first, opened("window") as second:
         assert first.addresses == (f"http://127.0.0.1:{first_port}",)
         assert first.fallbacks == (f"no window: {no_display}; the live view is at {first.addresses[0]} instead",)

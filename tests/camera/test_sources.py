@@ -197,7 +197,7 @@ def test_empty_folder_and_pictures_in_real_time_without_a_pace_are_refused(tmp_p
     cv2.imwrite(str(tmp_path / "1.png"), grey_pictures([7])[0])
     with pytest.raises(CameraError) as caught:
         open_source(str(tmp_path), SourceOptions(realtime=True))
-    assert str(caught.value) == f"{tmp_path}: pictures have no pace of their own; give --fps with --realtime"
+    assert str(caught.value) == f"{tmp_path}: pictures have no pace of their own; give fps= with realtime=True"
     source = open_source(str(tmp_path), SourceOptions(realtime=True, fps=5))
     assert (source.is_paced, source.fps) == (True, 5)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.camera.frames import Frame, FrameStatus, Look, Result
 from yolov3_trt.camera.inlets import Inlet, SourceInlet
 from yolov3_trt.camera.live import LiveInlet, ReconnectPolicy
@@ -100,7 +101,7 @@ class CameraLoop:
         if detector.meta.batch.min > len(names):
             self.statistics.fallbacks.append(
                 f"{detector.meta.name} takes {detector.meta.batch.min} pictures a call; with {len(names)} sources the rest of "
-                "the batch is empty: export with --batch 1 for full speed"
+                f"the batch is empty: export with {spelled('batch', 1)} for full speed"
             )
 
     def stop(self, reason: str) -> None:
@@ -290,7 +291,10 @@ class CameraLoop:
             reconnect = self._options.reconnects.get(source.name, self._options.reconnect)
             return LiveInlet(source, mailbox, counts, reconnect)
         if drops and not source.is_paced:
-            raise CameraError(f"{source.name}: no frame of a file comes late; give --realtime with --drop latest")
+            raise CameraError(
+                f"{source.name}: no frame of a file comes late; give {spelled('realtime', True)} with "
+                f"{spelled('drop', 'latest')}"
+            )
         return SourceInlet(source, mailbox, counts)
 
 

@@ -109,7 +109,7 @@ def open_sinks(
     asked += [(uri.replace("{source}", _plain_name(source)), source) for source, uri in own]
     every = [uri for uri, _ in asked]
     if len(set(every)) < len(every):
-        raise CameraError(f"--sink {' '.join(map(shown_sink, every))}: one is given twice; give each once")
+        raise CameraError(f"sinks {' '.join(map(shown_sink, every))}: one is given twice; give each once")
     loop = _Loop(fps, stats, sources)
     with ExitStack() as opened:
         sinks: list[Sink] = []

@@ -30,7 +30,7 @@ class WindowSink(Sink):
         """
         reason = why_no_window()
         if reason is not None:
-            raise CameraError(f"window: {reason}; watch in a browser with --sink http://127.0.0.1:8080")
+            raise CameraError(f"window: {reason}; watch in a browser with the sink http://127.0.0.1:8080")
         self.name = "window"
         self._titles = {source: f"{_TITLE}: {source}" for source in sources}
         self._newest: dict[str, Result] = {}

@@ -3,6 +3,7 @@
 import logging
 import time
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.sources.base import Source
 from yolov3_trt.data.images import find_sources, iter_images
@@ -33,7 +34,9 @@ class PicturesSource(Source):
         except ImageError as exc:
             raise CameraError(str(exc)) from exc
         if is_paced and fps is None:
-            raise CameraError(f"{text}: pictures have no pace of their own; give --fps with --realtime")
+            raise CameraError(
+                f"{text}: pictures have no pace of their own; give {spelled('fps')} with {spelled('realtime', True)}"
+            )
         self.name, self.fps, self.is_paced = text, fps, is_paced
         self._skipped: list[str] = []
         self._pictures = enumerate(iter_images(self._paths, self._skip))

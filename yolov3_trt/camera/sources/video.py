@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from yolov3_trt.arguments import spelled
 from yolov3_trt.camera.frames import Frame
 from yolov3_trt.camera.sources.base import Source
 from yolov3_trt.data.video import VideoReader
@@ -34,7 +35,7 @@ class VideoSource(Source):
         if is_paced and self.fps is None:
             self.close()
             raise CameraError(
-                f"{path}: does not say its frames per second, so it has no real time; leave out --realtime"
+                f"{path}: does not say its frames per second, so it has no real time; leave out {spelled('realtime')}"
             )
 
     def read(self) -> Frame | None:
