@@ -21,6 +21,7 @@ _LONGEST_STEP = 60.0  # frames that the filter goes on at once
 _LEAST_IOU_SURE, _LEAST_IOU_WEAK, _LEAST_IOU_NEW = 0.2, 0.5, 0.3
 _OTHER_CLASS = 0.5  # what is left of the IoU with a detection of another class
 _WIDER = 1.0  # of the sides, on each side: who is found again beside where it was expected
+_SAME_OBJECT = 0.7  # IoU with a detection of another class, which suppression leaves
 _NEVER = 1e3  # cost of what does not go together
 
 Ints = NDArray[np.int64]
@@ -155,7 +156,7 @@ class Tracker:
         kept = (tracks.ids > 0) | twice
         if not kept.all():
             self._tracks = tracks[kept]
-        new = np.flatnonzero(sure & (track_of < 0))
+        new = self._of_new_objects(detections, np.flatnonzero(sure & (track_of < 0)), found)
         if len(new):
             self._tracks += _Tracks.of(detections[new], np.zeros(len(new), np.int64), now_s)
         if is_first:
@@ -173,6 +174,17 @@ class Tracker:
         iou[tracks.class_ids[rows][:, None] != detections.class_ids[found]] *= _OTHER_CLASS
         for row, column in assign(np.where(iou >= least, 1 - iou, _NEVER)):
             track_of[found[column]] = rows[row]
+
+    def _of_new_objects(self, detections: Detections, new: Ints, found: Ints) -> Ints:
+        """Without those that lie on a better one, taken for another class."""
+        if not len(new):
+            return new
+        others = np.concatenate([found, new])
+        on_others = iou_matrix(detections.xyxy[new], detections.xyxy[others]) > _SAME_OBJECT
+        is_worse = np.concatenate(  # a new one than all that are known, and than the new ones before it
+            [np.ones((len(new), len(found)), bool), new[:, None] > new[None]], axis=1
+        )
+        return np.asarray(new[~(on_others & is_worse).any(axis=1)])
 
     def _give_ids(self, rows: Ints) -> None:
         self._tracks.ids[rows] = np.arange(self._next_id, self._next_id + len(rows))

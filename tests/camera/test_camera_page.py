@@ -7,16 +7,19 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from yolov3_trt.camera.frames import Frame, FrameStatus, Result
+from yolov3_trt.camera.frames import Frame, FrameStatus, Look, Result
 from yolov3_trt.camera.sinks import HttpSink, Limits, SegmentsSink, encoders
 from yolov3_trt.detections import Detections
+from yolov3_trt.places import Line, Places, Zone
 from yolov3_trt.shapes import shapes_picture
 
 # Kept for people to look at; runs/ is not in git.
@@ -102,12 +105,21 @@ class Loop:
     def __init__(self, port: int = 0) -> None:
         self.sink = HttpSink("127.0.0.1", port, sources=SOURCES, stats=self.stats)
         self.index = 0
+        self.seen: dict[str, list[int]] = {}
+        bay = Zone(((0.55, 0.5), (0.95, 0.5), (0.95, 0.95), (0.55, 0.95)), "bay", watch=True)
+        self.look = Look(places=Places((bay,), (Line(((0.3, 0.3), (0.35, 0.9)), "gate"),)))
 
     def stats(self) -> dict[str, Any]:
         rows = [
             {"source": SOURCES[1], "dropped": 0, "reconnects": 2, "frame_age_ms": {"p95": 131.4}, "error": None},
             {"source": SOURCES[0], "dropped": 1312, "reconnects": 0, "frame_age_ms": {"p95": 48.6}, "error": None},
         ]
+        rows[1]["objects"] = {
+            "present": {"star": 1},
+            "appeared": {"circle": 2, "star": 17},
+            "lines": {"gate": {"in": {"star": 3, "ring": 4}, "out": {}}},
+            "zones": {"bay": {"present": {}, "entered": {"star": 2}}},
+        }
         return {"backend": "onnxruntime", "precision": "int8", "sources": rows}
 
     def step(self) -> None:
@@ -116,7 +128,9 @@ class Loop:
             scores = np.linspace(0.98, 0.6, len(picture.class_ids), dtype=np.float32)
             found = Detections(picture.xyxy.astype(np.float32), scores, picture.class_ids.astype(np.int32), CLASS_NAMES)
             frame = Frame(picture.pixels, source, self.index, time.monotonic())
-            self.sink.write(Result(frame, found, FrameStatus(fps, 41.0, 1312, 2)))
+            status = FrameStatus(fps, 41.0, 1312, 2)
+            self.sink.write(Result(frame, found, status, look=self.look, crossings={"gate": (7, 0)}))
+            self.seen[source] = sorted(picture.class_ids.tolist())
         self.index += 1
 
 
@@ -176,6 +190,24 @@ def test_page_shows_every_source_live_with_its_figures(browser: Browser, loop: L
     assert browser.run("return document.querySelector('#loop').textContent") == "onnxruntime, int8"
     before = browser.run(COLOUR_SUMS)
     wait_for(lambda: all(a != b for a, b in zip(before, browser.run(COLOUR_SUMS), strict=True)), loop)
+    texts = "return [...document.querySelectorAll('%s')].map(e => e.textContent)"
+
+    def seen() -> list[list[str]]:  # now, the most first
+        return [sorted(text.split(", ")) for text in browser.run(texts % ".seen")]
+
+    names = [Counter(CLASS_NAMES[class_id] for class_id in loop.seen[source]) for source in SOURCES]
+    expected = [sorted(f"{count} {name}" for name, count in one.items()) or ["nothing to be seen"] for one in names]
+    wait_for(lambda: seen() == expected)
+    assert browser.run(texts % ".counts li") == [
+        "appeared 17 star, 2 circle",
+        "gate in 4 ring, 3 star; out 0",
+        "bay now nobody; entered 2 star",
+    ]
+    times = browser.run("return [...document.querySelectorAll('time')].map(e => [e.dateTime, e.textContent])")
+    assert all(
+        abs(datetime.fromisoformat(when) - datetime.now(timezone.utc)).seconds < 60 and text for when, text in times
+    )
+    assert browser.run("return document.querySelectorAll('button.full:not([hidden])').length") == 2
     assert browser.complaints() == []
 
 

@@ -204,12 +204,14 @@ def test_statistics_come_from_the_loop_with_the_state_of_each_view(open_sink):
     sink = open_sink("a", "b", stats=lambda: {"captured": 3})
     sink.write(Result(result(10, "b").frame, Detections.none(), FrameStatus(24.5, 40.0, 7, 1)))
     sink.mark_stale("a", 2.5)
-    none = {"fps": None, "age_ms": None, "dropped": None}
-    assert json.loads(ask(sink, "/stats.json")[2]) == {
+    none = {"time": None, "seen": None, "fps": None, "age_ms": None, "dropped": None}
+    stats = json.loads(ask(sink, "/stats.json")[2])
+    assert stats["views"][1].pop("time").endswith("+00:00")
+    assert stats == {
         "captured": 3,
         "views": [
             {"source": "a", **none, "stale_s": 2.5},
-            {"source": "b", "fps": 24.5, "age_ms": 40.0, "dropped": 7, "stale_s": None},
+            {"source": "b", "seen": {}, "fps": 24.5, "age_ms": 40.0, "dropped": 7, "stale_s": None},
         ],
     }
 

@@ -102,7 +102,9 @@ def draw_status(
         lines = wrapped(canvas, text if clock is None else f"{clock}  {text}", height)
         _draw_lines(canvas, lines, canvas.shape[0] - sum(len(line) for line in lines), BLACK)
     if stale_s is not None:
-        _draw_lines(canvas, wrapped(canvas, f"no frame for {duration_text(stale_s)}", height), 0, _RED)
+        lines = wrapped(canvas, f"no frame for {duration_text(stale_s)}", round(1.6 * height))
+        canvas[: sum(len(line) for line in lines)] = _RED
+        _draw_lines(canvas, lines, 0, _RED)
 
 
 def duration_text(seconds: float) -> str:

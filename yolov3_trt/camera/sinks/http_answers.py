@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -238,9 +239,12 @@ class Request(BaseHTTPRequestHandler):
 
 def _state(view: LiveView) -> dict[str, Any]:
     """What the page shows of a view, besides the statistics."""
-    status = None if view.result is None else view.result.status
+    result = view.result
+    status = None if result is None else result.status
     return {
         "source": view.source,
+        "time": None if result is None else result.frame.taken.isoformat(timespec="milliseconds"),
+        "seen": None if result is None else Counter(row.class_name for row in result.detections),
         "fps": None if status is None else status.fps,
         "age_ms": None if status is None else status.age_ms,
         "dropped": None if status is None else status.dropped,
