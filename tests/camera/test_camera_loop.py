@@ -122,7 +122,9 @@ def test_no_source_or_one_given_twice_is_refused(sources: list[ListSource]):
 
 
 def test_dropping_frames_of_a_file_needs_real_time():
-    with pytest.raises(CameraError, match=r"^list: no frame of a file comes late; give realtime=True with drop=.latest.$"):
+    with pytest.raises(
+        CameraError, match=r"^list: no frame of a file comes late; give realtime=True with drop=.latest.$"
+    ):
         CameraLoop(fake_detector(), [ListSource([])], [], LoopOptions(drop="latest"))
 
 

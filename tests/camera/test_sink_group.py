@@ -222,6 +222,7 @@ import sys, time
 from tests.camera.test_sink_group import result
 from yolov3_trt.camera.sinks import open_sinks
 from yolov3_trt.errors import CameraError
+from yolov3_trt.masking import masked
 with open_sinks(["jsonl", {str(tmp_path / "all.jsonl")!r}], fps=10, stats=dict, sources=["a"]) as group:
     for index in range(20_000):
         group.write(result(index))
@@ -354,7 +355,7 @@ FORMS = (
 def test_uri_that_names_no_sink_is_refused(text: str, fault: str):
     with pytest.raises(CameraError) as caught:
         opened(text)
-    assert str(caught.value) == f"{text.replace('password=1', 'password=***')}: {fault}; expected {FORMS}"
+    assert str(caught.value) == masked(f"{text}: {fault}; expected {FORMS}")
 
 
 def test_sink_given_twice_is_refused():
