@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,12 @@ KEEP_MB = 2.0  # of the segments of one camera
 SEGMENT_S = 15
 
 Key = tuple[Any, ...]
+
+
+def why_not() -> str | None:
+    """What is missing here; None where nothing is."""
+    missing = [program for program in ("ffmpeg", "ffprobe") if shutil.which(program) is None]
+    return f"needs {', '.join(missing)} (Debian's package ffmpeg)" if missing else None
 
 
 def main() -> None:

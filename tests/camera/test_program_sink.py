@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from tests.fakes import result_of
 from tests.streams import free_port
 from yolov3_trt.camera.sinks import ProgramSink, open_sinks, program
 from yolov3_trt.camera.sources import split_uris
+from yolov3_trt.detections import Detection
 from yolov3_trt.errors import CameraError
+from yolov3_trt.events import Event
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +91,17 @@ def test_queue_is_bounded_and_what_it_could_not_hold_is_counted(
     with pytest.raises(CameraError, match="exec:sleep: 2000 lines were left out, as the program was away for too long"):
         sink.close()
     assert not sink._thread.is_alive()
+
+
+def test_events_alone_go_where_only_they_are_wanted(tmp_path: Path):
+    found = Detection((0.0, 0.0, 9.0, 9.0), 0.5, 0, "dog", track_id=3)
+    with ProgramSink(f"tee {tmp_path}/all") as every, ProgramSink(f"tee {tmp_path}/own", only_events=True) as own:
+        for index in range(3):
+            events = (Event("appeared", found, ago_s=0.2),) if index == 1 else ()
+            for sink in (every, own):
+                sink.write(replace(result_of(frame(0, index)), events=events))
+    assert indices_in(tmp_path / "all") == [0, 1, 1, 2] and indices_in(tmp_path / "own") == [1]
+    assert json.loads((tmp_path / "own").read_text())["event"] == "appeared"
 
 
 def test_uri_names_program_queue_and_events_and_keeps_its_commas(tmp_path: Path):

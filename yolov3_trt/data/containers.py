@@ -1,6 +1,7 @@
 """What a video's container says and OpenCV does not: how it is mirrored, how many frames it shows, whether it is cut short."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ def read_container(path: Path) -> Container:
 
 def _of_mp4(file: BinaryIO, size: int) -> Container:
     moov, ends, at = b"", 0, 0
+    in_fragments: Counter[int] = Counter()  # samples of each track
     for _ in range(_MAX_BOXES):
         file.seek(at)
         head = file.read(16)
@@ -62,6 +64,11 @@ def _of_mp4(file: BinaryIO, size: int) -> Container:
         if head[4:8] == b"moov" and length < _MAX_MOOV_BYTES:
             file.seek(at)
             moov = file.read(length or _MAX_MOOV_BYTES)
+        if head[4:8] == b"moof" and length < _MAX_MOOV_BYTES:
+            file.seek(at)
+            for fragment in _boxes(file.read(length)[8:], b"traf"):
+                in_runs = sum(_number(run, 4, 4) for run in _boxes(fragment, b"trun"))
+                in_fragments[_number(_inside(fragment, b"tfhd"), 4, 4)] += in_runs
         if length < 8:  # 0: up to the end of the file
             break
         at = ends = at + length
@@ -70,8 +77,10 @@ def _of_mp4(file: BinaryIO, size: int) -> Container:
         return Container(is_cut_short=ends > size or not moov)
     movie, header = _inside(moov[8:], b"mvhd"), _inside(track, b"tkhd")
     of_movie, of_track = _matrix(movie, (36, 48)), _matrix(header, (40, 52))
-    is_fragmented = bool(_inside(moov[8:], b"mvex"))
-    return Container(None if is_fragmented else _num_shown(track, movie), _times(of_movie, of_track), ends > size)
+    num_frames = _num_shown(track, movie)
+    if _inside(moov[8:], b"mvex"):
+        num_frames = (num_frames or 0) + in_fragments[_number(header, 20 if header[:1] == b"\1" else 12, 4)] or None
+    return Container(num_frames, _times(of_movie, of_track), ends > size)
 
 
 def _num_shown(track: bytes, movie: bytes) -> int | None:

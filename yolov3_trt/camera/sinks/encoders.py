@@ -41,6 +41,7 @@ _CODECS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _KEY_FRAME = ("-force_key_frames", "expr:gte(t,n_forced*2)")  # one every two seconds, where a player can begin
 _FRAGMENTS = ("-movflags", "empty_moov+default_base_moof", "-frag_duration", "1000000")  # whole after each second
 
+_PIPE_BYTES = 1 << 20  # what Linux allows everyone
 _LONGEST_WRITE_S = 20.0  # of one picture; a program that takes longer hangs
 _LONGEST_END_S = 30.0
 
@@ -153,6 +154,7 @@ class FfmpegEncoder:
         assert self._process.stdin is not None
         self._pipe = self._process.stdin.fileno()
         os.set_blocking(self._pipe, False)
+        _widen(self._pipe)
         self._send(_matroska_head(self._even_hw, fps))
 
     def add(self, picture: Image, at_s: float) -> None:
@@ -267,6 +269,14 @@ class OpenCvEncoder:
         position = capture.get(cv2.CAP_PROP_POS_FRAMES)
         capture.release()
         return bool(position == self._frames)
+
+
+def _widen(pipe: int) -> None:
+    """So that a picture takes a few writes rather than dozens; where it cannot be, it takes those."""
+    with suppress(ImportError, AttributeError, OSError):  # of Linux
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 @lru_cache(maxsize=1)

@@ -57,12 +57,16 @@ class Storage:
 
     def scan(self, current: Path | None = None) -> None:
         """Look again which files there are; the oldest come first, and the one that is being written is none of them."""
-        found = []
+        found, now_s = [], time.time()
         for path in self._folder.iterdir():
             if self._own.fullmatch(path.name) and path != current and path.is_file() and not path.is_symlink():
                 stat = path.stat()
                 found.append((stat.st_mtime_ns, path.name, stat.st_size))
-        self._files = deque((self._folder / name, size, when_ns / 1e9) for when_ns, name, size in sorted(found))
+        # Ages are of a clock that nobody sets, or what a board wrote before it knew the time would be 50 years old.
+        self._files = deque(
+            (self._folder / name, size, time.monotonic() - max(0.0, now_s - when_ns / 1e9))
+            for when_ns, name, size in sorted(found)
+        )
         self._bytes = sum(size for _, size, _ in self._files)
 
     @property
@@ -73,7 +77,7 @@ class Storage:
     def add(self, path: Path) -> None:
         """Count a file that is finished."""
         num_bytes = path.stat().st_size
-        self._files.append((path, num_bytes, time.time()))
+        self._files.append((path, num_bytes, time.monotonic()))
         self._bytes += num_bytes
 
     def make_room(self, in_use: int = 0) -> None:
@@ -87,9 +91,9 @@ class Storage:
         """
         limits = self._limits
         while self._files:
-            _, _, when_s = self._files[0]
+            _, _, since_s = self._files[0]
             is_too_many = limits.keep is not None and len(self._files) + bool(in_use) > limits.keep
-            is_too_old = limits.keep_days is not None and time.time() - when_s > limits.keep_days * 86_400
+            is_too_old = limits.keep_days is not None and time.monotonic() - since_s > limits.keep_days * 86_400
             is_too_much = limits.keep_gb is not None and self._bytes + in_use > limits.keep_gb * 1e9
             is_tight = limits.free_gb is not None and shutil.disk_usage(self._folder).free < limits.free_gb * 1e9
             if not (is_too_many or is_too_old or is_too_much or is_tight):
