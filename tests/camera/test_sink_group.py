@@ -31,6 +31,7 @@ from yolov3_trt.camera.sinks import (
 from yolov3_trt.camera.sinks.window import why_no_window
 from yolov3_trt.camera.sources import VideoSource
 from yolov3_trt.errors import CameraError, OutputError
+from yolov3_trt.masking import masked
 
 
 def result(index: int, source: str = "a", image_hw: tuple[int, int] = (48, 64)) -> Result:
@@ -222,7 +223,6 @@ import sys, time
 from tests.camera.test_sink_group import result
 from yolov3_trt.camera.sinks import open_sinks
 from yolov3_trt.errors import CameraError
-from yolov3_trt.masking import masked
 with open_sinks(["jsonl", {str(tmp_path / "all.jsonl")!r}], fps=10, stats=dict, sources=["a"]) as group:
     for index in range(20_000):
         group.write(result(index))
