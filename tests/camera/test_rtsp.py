@@ -1,6 +1,7 @@
 """The loop on real streams: GStreamer's RTSP server and Motion JPEG by HTTP, on loopback, with what goes wrong there."""
 
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,21 @@ def test_port_where_nobody_listens_is_an_error():
     assert (statistics.sources[source.name].error or "").startswith(
         f"rtsp://127.0.0.1:{port}/live: cannot connect to 127.0.0.1 port {port} (Connection refused); is the camera on"
     )
+
+
+def test_name_that_nobody_knows_is_an_error_and_may_be_known_later(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def unknown(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    options = LoopOptions(reconnect=ReconnectPolicy(0.5, first_retry_s=0.05, longest_retry_s=0.1))
+    statistics = run_loop(fake_detector(), [open_source("rtsp://door.lan/live")], [], options)
+    error = statistics.sources["rtsp://door.lan/live"].error or ""
+    assert "cannot connect to door.lan port 554 (Name or service not known); is the camera on" in error
+    assert len(asked) > 1 and set(asked) == {"door.lan"}
 
 
 def test_motion_jpeg_by_http_comes_frame_by_frame():

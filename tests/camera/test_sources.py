@@ -366,8 +366,20 @@ def test_csi_camera_without_gstreamer_names_the_opencv_at_fault(opencv: Any, mon
         open_source("csi://0").open()
 
 
-def test_csi_camera_that_does_not_open_hints_at_the_daemon(opencv: Any):
-    opencv(set(), WITH_GSTREAMER)
+def test_csi_camera_that_does_not_open_hints_at_the_daemon_and_a_missing_element_is_known_before_opencv_hangs(
+    opencv: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fake = opencv(set(), WITH_GSTREAMER)
+    inspect = tmp_path / "gst-inspect-1.0"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    inspect.write_text("#!/bin/sh\nexit 1\n")
+    inspect.chmod(0o755)
+    with pytest.raises(
+        CameraError, match=r"^csi://0: GStreamer has no nvarguscamerasrc here; expected a Jetson, and of a"
+    ):
+        open_source("csi://0").open()
+    assert fake.tried == []
+    inspect.write_text("#!/bin/sh\nexit 0\n")
     with pytest.raises(
         CameraError, match=r"^csi://0: GStreamer cannot open nvarguscamerasrc .*; nvargus-daemon cannot be"
     ):

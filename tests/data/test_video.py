@@ -115,7 +115,11 @@ def test_pictures_of_a_decoder_that_spoils_them_are_refused(monkeypatch: pytest.
         stale = PictureGuard("b.ts")  # what lay in memory
         for _ in range(10):
             stale.check(PICTURE)
+        single = PictureGuard("c.ts")
+        single.check(black)
         if spoils:
+            with pytest.raises(ImageError, match=r"^c\.ts: its only picture is of one colour, as this OpenCV \("):
+                single.finish()
             with pytest.raises(
                 ImageError, match=r"^a\.ts: the first 100 pictures are of one colour, as this OpenCV \("
             ):
@@ -124,8 +128,8 @@ def test_pictures_of_a_decoder_that_spoils_them_are_refused(monkeypatch: pytest.
                 stale.finish()
         else:
             guard.check(black)
-            guard.finish()
-            stale.finish()
+            for one in (guard, stale, single):
+                one.finish()
 
 
 def test_empty_and_grey_pictures():

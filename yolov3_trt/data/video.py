@@ -101,8 +101,10 @@ class PictureGuard:
         Raises:
             ImageError: there was no picture in it.
         """
-        if self._seen > 1 == self._new and spoils_interlaced():
-            self._refuse(f"all {self._seen} pictures are the same")
+        if self._new == 1 and (self._seen > 1 or self._is_flat) and spoils_interlaced():
+            self._refuse(
+                f"all {self._seen} pictures are the same" if self._seen > 1 else "its only picture is of one colour"
+            )
         if self._seen > 1 == self._new and self._is_flat:
             _LOG.warning("%s: every picture of this video is of the same one colour", self._name)
 
