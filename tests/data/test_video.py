@@ -161,6 +161,7 @@ def test_of_16_bits_those_that_are_used_are_taken(tmp_path: Path, bits: int, cap
         cv2.imwrite(str(tmp_path / name), deep)
         np.testing.assert_array_equal(load_image(tmp_path / name), PICTURE)
     assert len(caplog.messages) == (bits < 16)
-    cv2.imwrite(str(tmp_path / "float.tif"), PICTURE.astype(np.float32))
-    with pytest.raises(ImageError, match="a picture of float32 values; expected 8 or 16 bits a value"):
-        load_image(tmp_path / "float.tif")
+    for pixels in (PICTURE, PICTURE[..., 0]):  # thermal cameras write grey ones
+        cv2.imwrite(str(tmp_path / "float.tif"), pixels.astype(np.float32))
+        with pytest.raises(ImageError, match="a picture of float32 values; expected 8 or 16 bits a value"):
+            load_image(tmp_path / "float.tif")

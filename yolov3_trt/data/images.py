@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 # Of pictures and videos that people keep among others, which a folder does not stand for.
 _OTHER_SUFFIXES = VIDEO_SUFFIXES | {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".pgm", ".ppm", ".ts", ".mts"}
 _USED_BITS = (12, 14, 16)  # of 16
+_TIFF = (b"II*\0", b"MM\0*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FOLDERS_LOOKED_INTO = 1000  # for pictures that nobody asked for
 
@@ -91,7 +92,9 @@ def decode_image(content: bytes) -> Image:
         raise ImageError("an animated picture, which this OpenCV does not read; convert it to an .mp4, or to a .gif")
     if pixels is None and has_video_start(content[:1024]):
         raise ImageError("a video; expected a picture: give it a name that ends in .mp4, or none that is a picture's")
-    if pixels is None:
+    if pixels is None and content.startswith(_TIFF):  # grey ones of float values become no colours
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim not in (2, 3) or (pixels.ndim == 2 and pixels.dtype.kind != "f"):
         raise ImageError("not a picture that OpenCV can read, or damaged")
     return _in_8_bits(np.asarray(pixels))
 
@@ -276,7 +279,7 @@ def _holds_several(content: bytes) -> bool:
         return b"acTL" in content[:1024]
     if content.startswith(b"RIFF") and content[8:16] == b"WEBPVP8X":
         return bool(content[20] & 2)
-    if content[:4] in (b"II*\0", b"MM\0*"):
+    if content.startswith(_TIFF):
         order = "little" if content[:1] == b"I" else "big"
         at = int.from_bytes(content[4:8], order)  # type: ignore[arg-type]
         at += 2 + 12 * int.from_bytes(content[at : at + 2], order)  # type: ignore[arg-type]
