@@ -73,7 +73,8 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         runs, faults = [], Counter[str]()
         while time.monotonic() < ends_s:
             process = subprocess.Popen(command, cwd=folder, stdout=oracle, stderr=log)
-            until_s = min(ends_s, time.monotonic() + rng.uniform(*options.runs))
+            until_s = time.monotonic() + rng.uniform(*options.runs)
+            until_s = ends_s if ends_s - until_s < options.runs[0] else until_s  # the last has time to begin, too
             run = _run(process, servers, until_s, rng, faults, folder)
             is_last = until_s >= ends_s
             if is_last:

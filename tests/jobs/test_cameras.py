@@ -114,4 +114,4 @@ def test_sinks_and_classes_of_a_camera_are_for_it_alone(tmp_path: Path, monkeypa
     }  # fmt: skip
     assert [len(row["detections"]) for row in found["left"] + found["right"]] == [0, 0, 0, 1, 1]
     asked = watching.to_json()["sinks"]["asked"]
-    assert asked == ["all.jsonl", "exec:tee", "{source}.jsonl", "{source}.jsonl"]
+    assert asked == ["all.jsonl", "exec:tee ...", "{source}.jsonl", "{source}.jsonl"]

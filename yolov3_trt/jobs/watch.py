@@ -10,7 +10,7 @@ from yolov3_trt.arguments import MAX_COUNT, flag, integer, number, path, shown, 
 from yolov3_trt.camera.frames import Result
 from yolov3_trt.camera.loop import CameraLoop, LoopOptions
 from yolov3_trt.camera.settings import MAX_S, CameraSettings
-from yolov3_trt.camera.sinks import open_sinks, shown_sink
+from yolov3_trt.camera.sinks import open_sinks
 from yolov3_trt.camera.sinks.group import SinkGroup
 from yolov3_trt.camera.sources import LiveSource, Source, open_source
 from yolov3_trt.camera.statistics import Statistics
@@ -18,6 +18,7 @@ from yolov3_trt.detector import open_detector
 from yolov3_trt.errors import SettingError, Yolov3TrtError
 from yolov3_trt.jobs.cameras import Camera, check_selections, load_cameras
 from yolov3_trt.jobs.opening import Artifact, several
+from yolov3_trt.masking import masked_address
 from yolov3_trt.selection import Selection
 from yolov3_trt.settings import DetectSettings, DrawSettings, settings_from
 
@@ -91,7 +92,7 @@ class Watch(Iterator[Result]):
             **content,
             "stuck_sources": list(self.stuck_sources),
             "sinks": {
-                "asked": [shown_sink(uri) for uri in (*job.sink_uris, *(s for c in job.cameras for s in c.sinks))],
+                "asked": [masked_address(uri) for uri in (*job.sink_uris, *(s for c in job.cameras for s in c.sinks))],
                 "fallbacks": list(job.sinks.fallbacks),
                 "failures": job.sinks.failures,
             },

@@ -9,7 +9,7 @@ from yolov3_trt.camera.sinks.json_lines import JsonLinesSink, JsonLinesStream
 from yolov3_trt.camera.sinks.program import ProgramSink
 from yolov3_trt.camera.sinks.segments import SegmentsSink
 from yolov3_trt.camera.sinks.storage import Limits, NoRoom, PatientSink
-from yolov3_trt.camera.sinks.uri import open_sinks, shown_sink
+from yolov3_trt.camera.sinks.uri import open_sinks
 from yolov3_trt.camera.sinks.video import VideoSink
 from yolov3_trt.camera.sinks.window import WindowSink, why_no_window
 
@@ -30,6 +30,5 @@ __all__ = [
     "VideoSink",
     "WindowSink",
     "open_sinks",
-    "shown_sink",
     "why_no_window",
 ]

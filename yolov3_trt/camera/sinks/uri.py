@@ -109,7 +109,7 @@ def open_sinks(
     asked += [(uri.replace("{source}", _plain_name(source)), source) for source, uri in own]
     every = [uri for uri, _ in asked]
     if len(set(every)) < len(every):
-        raise CameraError(f"sinks {' '.join(map(shown_sink, every))}: one is given twice; give each once")
+        raise CameraError(f"sinks {' '.join(map(masked_address, every))}: one is given twice; give each once")
     loop = _Loop(fps, stats, sources)
     with ExitStack() as opened:
         sinks: list[Sink] = []
@@ -120,14 +120,6 @@ def open_sinks(
                 sinks.append(sink if source is None or len(sources) == 1 else _OneSource(sink, source))
         opened.pop_all()
     return SinkGroup(sinks)
-
-
-def shown_sink(uri: str) -> str:
-    """A URI for people, without passwords: those of an address, and the arguments of a program, any of which may be one."""
-    if uri.startswith(("exec:", "exec?")):
-        head, _, command = uri.partition(":")
-        return f"{head}:{command.split(maxsplit=1)[0] if command.strip() else ''}"
-    return masked_address(uri)
 
 
 def _open(uri: str, loop: _Loop) -> list[Sink]:
