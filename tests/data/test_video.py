@@ -1,5 +1,6 @@
 """Videos as cameras, phones and recorders leave them, against the frames of the ffmpeg program."""
 
+import random
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 
 from tests.clips import REFUSED, TURNS, look_at_all, make_clips, right_names, why_no_clips
 from yolov3_trt.data import video as module
+from yolov3_trt.data.containers import Container, read_container
 from yolov3_trt.data.images import iter_images, load_image
 from yolov3_trt.data.video import PictureGuard, is_video
 from yolov3_trt.errors import ImageError
@@ -81,6 +83,24 @@ def test_what_is_no_video_is_not_taken_for_one(clips: Path, tmp_path: Path):
     (tmp_path / "video.jpg").write_bytes(content)
     with pytest.raises(ImageError, match="a video; expected a picture"):
         load_image(tmp_path / "video.jpg")
+
+
+def test_damaged_containers_give_no_facts_or_some_but_no_error(clips: Path, tmp_path: Path):
+    path, draw = tmp_path / "mutated", random.Random(0)
+    for name in ("edit-list.mov", "turned-90.mp4", "fragmented.mp4", "plain.mkv", "plain.avi"):
+        whole = (clips / name).read_bytes()
+        begin = max(0, whole.find(b"moov") - 8)
+        for _ in range(100):
+            content = bytearray(whole)
+            for _ in range(draw.randint(1, 6)):
+                content[draw.choice((draw.randrange(100), draw.randrange(begin, len(whole))))] = draw.choice(
+                    (0, 255, 127, 128)
+                )
+            path.write_bytes(content[: draw.choice((len(whole), draw.randrange(len(whole))))])
+            assert (read_container(path).num_frames or 0) < 1 << 32
+    assert read_container(clips / "edit-list.mov") == Container(10, (1, 0, 0, 1))
+    assert read_container(clips / "turned-90.mp4") == Container(10, (0, 1, -1, 0))
+    assert read_container(clips / "cut-short.mkv").is_cut_short and read_container(clips / "cut-short.avi").is_cut_short
 
 
 def test_a_name_like_an_address_is_a_file(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

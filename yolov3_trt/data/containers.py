@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 _MAX_MOOV_BYTES = 64 << 20
 _MAX_BOXES = 10_000
+_MAX_HEADER_BYTES = 4096
 _ONE = 1 << 16  # in numbers with 16 bits behind the point
 
 Turn = tuple[int, int, int, int]  # a picture's point (x, y) is shown at (a x + c y, b x + d y): of (a, b, c, d)
@@ -54,6 +55,8 @@ def _of_mp4(file: BinaryIO, size: int) -> Container:
     moov, ends, at = b"", 0, 0
     in_fragments: Counter[int] = Counter()  # samples of each track
     for _ in range(_MAX_BOXES):
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(16)
         if len(head) < 8:
@@ -149,6 +152,8 @@ def _matroska_ends(file: BinaryIO) -> int:
     file.seek(4)
     head = file.read(8)
     header, width = _vint(head)
+    if header > _MAX_HEADER_BYTES:
+        return 0
     file.seek(4 + width + header)
     segment = file.read(12)
     if not segment.startswith(b"\x18\x53\x80\x67"):
