@@ -46,13 +46,16 @@ def distilled_table(
     from yolov3_trt.graph.parts import load_graph
     from yolov3_trt.graph.plain import plain_graph
     from yolov3_trt.graph.qdq import qdq_from_onnx
-    from yolov3_trt.graph.qdq_placement import QdqPolicy, WeightForm
+    from yolov3_trt.graph.qdq_placement import QdqPolicy, WeightForm, int8_readers, scale_groups
+    from yolov3_trt.graph.quantize_weights import INT8_MAX
     from yolov3_trt.training.distill import distil, varied_batches
     from yolov3_trt.training.train import device_by_name
 
     meta, teacher = load_model_meta(graph), load_graph(graph)
     policy = QdqPolicy(weight_form=WeightForm.PAIR)
-    student = qdq_from_onnx(equalised(teacher, table.doublings), table.amax, policy, table.bias_shifts)
+    even = equalised(teacher, table.doublings)
+    student = qdq_from_onnx(even, table.amax, policy, table.bias_shifts)
+    groups = scale_groups(int8_readers(even.graph, policy))
     device, steps = device_by_name("auto"), range(wanted.distill_steps)
     held: list[Image] = []
     batches = varied_batches(_learnt(pictures, held, reporter), meta, pictures.seed, device)
@@ -65,6 +68,7 @@ def distilled_table(
         (images for _, images in zip(reporter.track(steps, "distilling", len(steps)), batches, strict=False)),
         [prepare_batch([picture], meta)[0].copy() for picture in held],
         len(steps),
+        shared={value: min(together) for value, together in groups.items()},
         device=device,
         say=reporter.say,
     )
@@ -74,7 +78,8 @@ def distilled_table(
             weights[f"{conv}.bias"] = weights[f"{conv}.bias"] + np.asarray(shifts, np.float32)
     name, sha256 = save_weights(weights, path)
     distilled = Distilled(name, sha256, len(steps), found.steps, found.before, found.after)
-    return replace(table, distilled=distilled, versions={**table.versions, "torch": version("torch")})
+    amax = {**table.amax, **{value: scale * INT8_MAX for value, scale in found.scales.items() if value in table.amax}}
+    return replace(table, amax=amax, distilled=distilled, versions={**table.versions, "torch": version("torch")})
 
 
 def _learnt(pictures: ChosenPictures, held: list[Image], reporter: Reporter) -> Iterator[Image]:

@@ -1,7 +1,7 @@
 """Distillation: a network in INT8 learns, without labels, to say what the FP32 one says of the same pictures."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -25,9 +25,10 @@ from yolov3_trt.training.settings import TrainSettings
 BATCH_SIZE = 4
 EVERY = 25  # steps, after which the held pictures are looked at
 PATIENCE = 5  # of these looks without a better one end it
-_LEARNING_RATE = 0.004  # steps of int8
+_LEARNING_RATE = 0.001  # steps of int8
 _LAST_LEARNING_RATE = 0.05  # as a fraction of that
-_WARMUP = 10  # steps of Adam, whose first ones would be of full length in any direction
+_WARMUP = 10  # steps, the first of which would be of full length in any direction
+_BETAS = (0.9, 0.99)  # of the running means of the gradient and of its square
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class DistilledWeights:
 
     Attributes:
         weights: by the name of the constant in the graph; those of the best look at the held pictures.
+        scales: of the maps, by their names; likewise.
         before: how far INT8 was from FP32 on the held pictures, see `distance`.
         after: with these weights.
         steps: after which they were taken; 0: none was better than those it began with.
     """
 
     weights: dict[str, NDArray[np.float32]]
+    scales: dict[str, float]
     before: float
     after: float
     steps: int
@@ -55,6 +58,7 @@ def distil(
     held: Sequence[NDArray[np.float32]],
     steps: int,
     *,
+    shared: Mapping[str, str] | None = None,
     device: str = "cpu",
     say: Callable[[str], None] = lambda text: None,
 ) -> DistilledWeights:
@@ -67,14 +71,16 @@ def distil(
         batches: to learn from, (N, C, H, W) float32 each, one a step.
         held: pictures that are not learnt from, (1, C, H, W) each.
         steps: of the optimiser at most.
+        shared: map of the student -> the first of those that share its scale; None: each has its own.
         device: to compute on.
         say: is told how it gets on.
 
     Raises:
         TrainingError: it goes astray, or the graph has an operator that cannot be learnt through.
     """
-    fp32, int8 = (GraphModule(graph, torch.device(device)) for graph in (teacher, student))
-    optimiser = torch.optim.Adam(int8.parameters(), _LEARNING_RATE, betas=(0.9, 0.99))
+    fp32 = GraphModule(teacher, torch.device(device))
+    int8 = GraphModule(student, torch.device(device), shared)
+    optimiser = _Optimiser(int8.parameters())
     with torch.no_grad():
         looked_at = [torch.from_numpy(images).to(device) for images in held]
         expected = [fp32(images) for images in looked_at]
@@ -85,28 +91,50 @@ def distil(
         return float(torch.stack(found).mean())
 
     before = best = on_held()
-    kept, kept_at, looks = int8.weights(), 0, 0
+    kept, kept_at, looks = (int8.weights(), int8.scales()), 0, 0
     for step, images in enumerate(batches):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps)
         with torch.no_grad():
             targets = fp32(images)
         loss = distance(int8(images), targets, heads)
         if not math.isfinite(loss.item()):
             raise TrainingError(f"the distance to FP32 is not a number any more at step {step}; leave distill out")
-        optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimiser.step(learning_rate(step, steps))
         if (step + 1) % EVERY and step + 1 < steps:
             continue
         now = on_held()
         say(f"step {step + 1}: {now:.4f} from FP32 on the held pictures, {before:.4f} at first")
         looks += 1
         if now < best:
-            best, kept, kept_at, looks = now, int8.weights(), step + 1, 0
+            best, kept, kept_at, looks = now, (int8.weights(), int8.scales()), step + 1, 0
         if looks == PATIENCE:
             break
-    return DistilledWeights(kept, before, best, kept_at)
+    return DistilledWeights(*kept, before, best, kept_at)
+
+
+class _Optimiser:
+    """Adam with one second moment for each tensor: what has next to no gradient hardly moves.
+
+    With a moment for each weight, as Adam has it, the millions that the pictures say nothing of wander at full speed.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._squares = [torch.zeros((), device=parameter.device) for parameter in self._parameters]
+        self._steps = 0
+
+    def step(self, rate: float) -> None:
+        """Move each tensor by about `rate`, in root mean square, and forget its gradient."""
+        self._steps += 1
+        rate *= math.sqrt(1 - _BETAS[1] ** self._steps) / (1 - _BETAS[0] ** self._steps)
+        with torch.no_grad():
+            for parameter, mean, square in zip(self._parameters, self._means, self._squares, strict=True):
+                if parameter.grad is not None:
+                    mean.lerp_(parameter.grad, 1 - _BETAS[0])
+                    square.lerp_(parameter.grad.square().mean(), 1 - _BETAS[1])
+                    parameter -= mean * (rate / (square.sqrt() + 1e-12))
+                    parameter.grad = None
 
 
 def varied_batches(pictures: Iterable[Image], meta: ModelMeta, seed: int, device: str = "cpu") -> Iterator[Tensor]:

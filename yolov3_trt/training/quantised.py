@@ -23,13 +23,20 @@ _STEP = 127  # of int8: the largest weight of a filter
 class GraphModule(nn.Module):
     """A graph of this package, in FP32 or with Q/DQ pairs around float32 weights: images (N, C, H, W) -> its outputs.
 
-    The weights of a graph with pairs learn. What learns of each filter is how far its weights are from where they began, in
-    steps of their int8 scale, so that one learning rate fits all layers; likewise of a bias, in what a step of the input
-    makes of the filter's largest weight. The scale of a filter follows its largest weight, as in the graph that is exported.
+    The weights of a graph with pairs learn, and the scales of its maps (Esser et al., arXiv 1902.08153). What learns of each
+    filter is how far its weights are from where they began, in steps of their int8 scale, so that one learning rate fits all
+    layers; likewise of a bias, in what a step of the input makes of the filter's largest weight; of a scale it is the
+    logarithm. The scale of a filter follows its largest weight, as in the graph that is exported.
     """
 
-    def __init__(self, graph: PlainGraph, device: torch.device) -> None:
-        """Take over a graph; nothing of it learns without pairs."""
+    def __init__(self, graph: PlainGraph, device: torch.device, shared: Mapping[str, str] | None = None) -> None:
+        """Take over a graph; nothing of it learns without pairs.
+
+        Args:
+            graph: to compute.
+            device: to compute on.
+            shared: map -> the first of those that share its scale; None: each has its own.
+        """
         super().__init__()
         self._graph = graph
         self._constants = {
@@ -48,6 +55,13 @@ class GraphModule(nn.Module):
         for node in graph.nodes:
             if node.op_type == "Conv" and node.inputs[1] in self._pairs:
                 self._learn(node)
+        maps = [source for source, _ in self._pairs.values() if source not in self._constants]
+        self._shared = {source: (shared or {}).get(source, source) for source in maps}
+        self._scales = {source: self._constants[f"{source}.scale"] for source in maps}
+        names = {first: f"{first.replace('.', '/')}/scale" for first in self._shared.values()}
+        self._scale_names = {source: names[first] for source, first in self._shared.items()}
+        for name in names.values():
+            self.moved[name] = nn.Parameter(torch.zeros((), device=device))
 
     def _learn(self, conv: PlainNode) -> None:
         kernel, scale_name = self._pairs[conv.inputs[1]]
@@ -74,6 +88,15 @@ class GraphModule(nn.Module):
         with torch.no_grad():
             return {name: self.weight(name).contiguous().cpu().numpy().copy() for name in self._steps}
 
+    def scale(self, name: str) -> Tensor:
+        """Of a map, as it is now."""
+        return self._scales[name] * self.moved[self._scale_names[name]].exp()
+
+    def scales(self) -> dict[str, float]:
+        """Of all maps that are quantised."""
+        with torch.no_grad():
+            return {name: float(self.scale(name)) for name in self._scales}
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the graph."""
         values: dict[str, Tensor] = {self._graph.inputs[0]: images}
@@ -85,11 +108,11 @@ class GraphModule(nn.Module):
             if node.op_type == "QuantizeLinear":
                 continue
             if node.op_type == "DequantizeLinear":
-                source, scale = self._pairs[node.outputs[0]]
-                if source not in values:
-                    values[node.outputs[0]] = self._rounded_weight(source)
-                else:
-                    values[node.outputs[0]] = rounded(values[source], self._constants[scale])
+                source, _ = self._pairs[node.outputs[0]]
+                is_map = source in values
+                values[node.outputs[0]] = (
+                    rounded(values[source], self.scale(source)) if is_map else self._rounded_weight(source)
+                )
                 continue
             if node.op_type == "Conv":
                 own = [value(node.inputs[0]), value(node.inputs[1]), *map(self.weight, node.inputs[2:])]
@@ -113,7 +136,7 @@ class GraphModule(nn.Module):
 
 
 def rounded(values: Tensor, scale: Tensor) -> Tensor:
-    """Values as int8 has them; the gradient passes where nothing is cut off.
+    """Values as int8 has them; their gradient passes where nothing is cut off, that of one scale is by what it rounds and cuts.
 
     Args:
         values: of any shape.
@@ -132,17 +155,24 @@ class _Rounded(torch.autograd.Function):
         """See `rounded`."""
         steps = (values / scale).round_()  # half to even, as QuantizeLinear
         cut = None
-        if values.requires_grad:
+        if values.requires_grad or scale.requires_grad:
             low, high = steps.aminmax()
             if low < _INT8[0] or high > _INT8[1]:
                 cut = (steps < _INT8[0]) | (steps > _INT8[1])
         context.cut = cut
-        return steps.clamp_(*_INT8).mul_(scale)
+        found = steps.clamp_(*_INT8).mul_(scale)
+        if scale.requires_grad:
+            context.save_for_backward(values, found, scale)
+        return found
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Straight through, but for what was cut off."""
-        return gradient if context.cut is None else gradient.masked_fill(context.cut, 0), None
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Straight through, but for what was cut off; of a scale, steps as rounded less steps as they were, or as cut."""
+        passed = gradient if context.cut is None else gradient.masked_fill(context.cut, 0)
+        if not context.needs_input_grad[1]:
+            return passed, None
+        values, found, scale = context.saved_tensors
+        return passed, ((gradient * found).sum() - (passed * values).sum()) / scale
 
 
 def _conv(inputs: Sequence[Tensor], attributes: Mapping[str, Any]) -> Tensor:
