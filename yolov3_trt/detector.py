@@ -32,6 +32,7 @@ from yolov3_trt.geometry import HW, Resize
 from yolov3_trt.meta import ModelMeta, OutputStage, Postprocess, RowsLayout
 from yolov3_trt.models import Model, is_model, load_model
 from yolov3_trt.preprocess import Image
+from yolov3_trt.runtime.device_frame import is_on_device
 from yolov3_trt.settings import DetectSettings
 from yolov3_trt.spec import Nms
 
@@ -86,7 +87,8 @@ class Detector:
 
         Args:
             images: one picture, uint8 (H, W, 3) BGR as OpenCV reads it, or its path; or any number of them, of any sizes. Of
-                `meta.frame_hw` where the graph takes whole frames.
+                `meta.frame_hw` where the graph takes whole frames. An engine also takes pictures that lie on its GPU and are
+                complete: what has a `__cuda_array_interface__`, as tensors of PyTorch do.
 
         Returns:
             Detections in image px, clipped to the picture; a list when several were given.
@@ -95,7 +97,7 @@ class Detector:
             ImageError: a picture is of another shape or type, or its file cannot be read.
             BackendError: running it failed, or the detector is closed.
         """
-        if isinstance(images, (np.ndarray, str, os.PathLike)):
+        if isinstance(images, (np.ndarray, str, os.PathLike)) or is_on_device(images):
             return self.timed([images]).detections[0]
         return self.timed(images).detections
 
@@ -275,7 +277,7 @@ def _source(artifact: Any, weights: Any, names: Any, input_size: Any) -> str | M
 
 
 def _pictures(images: Sequence[AnyImage]) -> list[Image]:
-    return [image if isinstance(image, np.ndarray) else _read(image) for image in images]
+    return [image if isinstance(image, np.ndarray) or is_on_device(image) else _read(image) for image in images]
 
 
 def _read(image: Any) -> Image:

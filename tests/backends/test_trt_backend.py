@@ -499,6 +499,46 @@ def test_only_the_lines_that_the_letterbox_reads_are_copied(graph: Callable[[str
     assert made.device.done["bytes to the device"] == 2 * (1080 * side // 1920) * 1920 * 3 < frame.nbytes / 2
 
 
+class OnGpu:
+    """A picture in the memory of a device, with a pitch, as a decoder leaves it."""
+
+    def __init__(self, device: SimulatedCuda, picture: np.ndarray, **changes: object) -> None:
+        height, width = picture.shape[:2]
+        pitch = 3 * width + 20
+        self.array = device.device_array((height * pitch,), np.uint8)
+        lines = device.view(self.array, (height * pitch,)).reshape(height, pitch)
+        lines[:, : 3 * width] = picture.reshape(height, -1)
+        self.__cuda_array_interface__ = {
+            **{"shape": picture.shape, "typestr": "|u1", "strides": (pitch, 3, 1)},
+            **{"data": (self.array.address, True), "version": 3},
+            **changes,
+        }
+
+
+def test_pictures_that_lie_on_the_gpu_are_fitted_where_they_are(graph: Callable[[str], Path], rig: Callable[..., Rig]):
+    made = rig("dynamic")
+    frames = [pictures(1)[0], pictures(1, (90, 160))[0]]
+    with open_detector(graph("dynamic")) as expected, made.detector() as detector:
+        there = [OnGpu(made.device, frame) for frame in frames]
+        copied = made.device.done["bytes to the device"]
+        for _ in range(3):
+            same_lists(detector(there), expected(frames))
+        assert (made.device.done["bytes to the device"], made.num_graph_launches) == (copied, 2)
+        same(detector(there[0]), expected(frames[0]))
+        for changes, message in (
+            ({"typestr": "<f4"}, r"is <f4 \(120, 200, 3\); expected uint8"),
+            ({"strides": (620, 1, 3)}, r"has strides \(620, 1, 3\); expected pixels side by side"),
+            ({"stream": 7}, "still written by a stream"),
+        ):
+            with pytest.raises(ImageError, match=message):
+                detector(OnGpu(made.device, frames[0], **changes))
+        with pytest.raises(ImageError, match="some images of a batch are on the GPU"):
+            detector([there[0], frames[1]])
+        with pytest.raises(ImageError, match="expected uint8"):
+            expected(there[0])
+        same_lists(detector(frames), expected(frames))
+
+
 # --- two slots ---
 
 

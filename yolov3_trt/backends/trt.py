@@ -20,12 +20,13 @@ from yolov3_trt.backends import STAGES, BackendName, OpenBackend, TimedDetection
 from yolov3_trt.detections import Detections
 from yolov3_trt.engine.plan import Plan, load_plan
 from yolov3_trt.errors import BackendError, DeviceError, DeviceLostError, EngineError, ImageError
-from yolov3_trt.geometry import Placement
+from yolov3_trt.geometry import HW, Placement
 from yolov3_trt.meta import INPUT_NAME, ModelMeta, OutputStage, Postprocess, Precision, Preprocess
 from yolov3_trt.postprocess import check_numbers, detections_from_outputs
 from yolov3_trt.preprocess import Image, InputBuffer, check_image, prepare_batch
 from yolov3_trt.runtime.cuda import CudaDevice
 from yolov3_trt.runtime.device import Device
+from yolov3_trt.runtime.device_frame import DeviceFrame, device_frame, is_on_device
 from yolov3_trt.runtime.execution import Engine, IOTensor, TensorRTEngine, check_tensors
 from yolov3_trt.runtime.kernels.detect import CAPACITY, check_detection
 from yolov3_trt.runtime.slot import Slot
@@ -154,13 +155,15 @@ class TensorRTBackend(OpenBackend):
         if len(self._running) >= self.num_slots:
             raise BackendError(f"{self.meta.name}: {self.num_slots} batches are under way; take a result first")
         self._check_configured()
-        placements = self._placements(images)
+        on_device = self._on_device(images)
+        placements = self._placements([frame.image_hw for frame in on_device] or _sizes(images))
         slot = self._free_slot()
         submitted_s = time.perf_counter()
         try:
-            self._stage(slot, images, placements)
+            if not on_device:
+                self._stage(slot, images, placements)
             started_s = time.perf_counter()
-            slot.start(placements, spin=self._spins(slot))
+            slot.start(placements, on_device, spin=self._spins(slot))
         except (DeviceError, EngineError):
             slot.abandon()
             raise
@@ -185,9 +188,11 @@ class TensorRTBackend(OpenBackend):
         """The GPU's own time for each of `engine.slot.DEVICE_STAGES` of a call with these pictures, without a CUDA graph."""
         self._check_idle()
         self._check_configured()
-        placements = self._placements(images)
-        self._stage(self._slots[0], images, placements)
-        return self._slots[0].times_ms(placements)
+        on_device = self._on_device(images)
+        placements = self._placements([frame.image_hw for frame in on_device] or _sizes(images))
+        if not on_device:
+            self._stage(self._slots[0], images, placements)
+        return self._slots[0].times_ms(placements, on_device)
 
     def close(self) -> None:
         """Free all memory of the GPU; results that were not asked for are lost."""
@@ -228,12 +233,21 @@ class TensorRTBackend(OpenBackend):
             self._buffers[id(slot)] = InputBuffer(self.meta, len(memory), memory)
         prepare_batch(images, self._host_meta, self._buffers[id(slot)])
 
-    def _placements(self, images: Sequence[Image]) -> tuple[Placement, ...]:
+    def _on_device(self, images: Sequence[Image]) -> tuple[DeviceFrame, ...]:
+        """The pictures, where they lie on the GPU."""
         self.check_count(images)
+        there = [image for image in images if is_on_device(image)]
+        if not there:
+            return ()
+        if len(there) < len(images):
+            raise ImageError("some images of a batch are on the GPU and some are not; give those of one kind together")
+        if not self._work.letterbox:
+            raise ImageError("the images are on the GPU, but the host fits them here; give them as NumPy arrays")
+        return tuple(map(device_frame, there))
+
+    def _placements(self, sizes: Sequence[HW]) -> tuple[Placement, ...]:
         placements = []
-        for image in images:
-            check_image(image)
-            image_hw = (image.shape[0], image.shape[1])
+        for image_hw in sizes:
             if self.meta.frame_hw not in (None, image_hw):
                 raise ImageError(
                     f"an image is {image_hw[0]}x{image_hw[1]}; expected {self.meta.frame_hw}: this engine takes whole frames "
@@ -299,6 +313,12 @@ class TensorRTBackend(OpenBackend):
         if what not in self._reasons:
             _LOG.warning("%s: %s: %s", self._path, what, reason)
             self._reasons[what] = reason
+
+
+def _sizes(images: Sequence[Image]) -> list[HW]:
+    for image in images:
+        check_image(image)
+    return [(image.shape[0], image.shape[1]) for image in images]
 
 
 def _expected_tensors(work: Work) -> dict[str, IOTensor]:

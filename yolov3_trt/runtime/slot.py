@@ -17,6 +17,7 @@ from yolov3_trt.meta import INPUT_NAME
 from yolov3_trt.preprocess import Image
 from yolov3_trt.runtime.buffers import Buffers
 from yolov3_trt.runtime.device import Device
+from yolov3_trt.runtime.device_frame import DeviceFrame
 from yolov3_trt.runtime.execution import Engine, Execution
 from yolov3_trt.runtime.graphs import Graphs
 from yolov3_trt.runtime.kernels.detect import decode, nms
@@ -28,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 DEVICE_STAGES = ("copy_in", "preprocess", "network", "postprocess", "copy_out")
 
 Placements = tuple[Placement, ...]  # where each picture of a batch lies in the input
+OnDevice = tuple[DeviceFrame, ...]  # the pictures that lie on the GPU already: all of a batch, or none
 _Launches = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # before the network, and after it
 
 _SHORT_S = 2e-3  # what a thread does not sleep for, where it may
@@ -55,7 +57,9 @@ class Slot:
         self._executions: dict[int, Execution] = {}
         self._started_s, self.is_short = 0.0, False  # whether the last work was over too soon to sleep for
         self._is_clean = False  # whether the lists of candidates are empty
-        self._launches: dict[Placements, _Launches] = {}  # building them takes longer than a small network
+        self._launches: dict[
+            tuple[Placements, OnDevice], _Launches
+        ] = {}  # building them takes longer than a small network
         with ExitStack() as undo:
             self._buffers = Buffers(device, work)
             undo.callback(self._buffers.free)
@@ -99,11 +103,12 @@ class Slot:
             self._buffers.reserve(nbytes * self._work.meta.batch.max // len(images))
         self._buffers.stage(images, placements)
 
-    def start(self, placements: Placements, *, spin: bool = False) -> None:
+    def start(self, placements: Placements, on_device: OnDevice = (), *, spin: bool = False) -> None:
         """Begin with what was staged, or with what `host_input` holds.
 
         Args:
             placements: of the pictures.
+            on_device: the pictures, where they lie on the GPU; they stay as they are until `wait` has returned.
             spin: let `wait` ask again and again, which takes a core: to be woken up takes a thread that sleeps a tenth of a
                 millisecond.
 
@@ -112,7 +117,7 @@ class Slot:
         """
         self._prepare(placements)
         self._started_s = time.perf_counter()
-        self._graphs.run(placements, lambda: self._enqueue(placements))
+        self._graphs.run((placements, on_device), lambda: self._enqueue(placements, on_device))
         self._done = self._buffers.done_soon if spin else self._buffers.done
         self._done.record(self._buffers.stream)
 
@@ -154,7 +159,7 @@ class Slot:
         self._buffers.stream.synchronize()
         return self.outputs(rows)
 
-    def times_ms(self, placements: Placements) -> dict[str, float]:
+    def times_ms(self, placements: Placements, on_device: OnDevice = ()) -> dict[str, float]:
         """Do the work of `start` once, without a graph, and give the GPU's time for each of DEVICE_STAGES.
 
         Raises:
@@ -164,7 +169,7 @@ class Slot:
         events = [self._device.event() for _ in range(len(DEVICE_STAGES) + 1)]
         marks = iter(events)
         try:
-            self._enqueue(placements, lambda: next(marks).record(self._buffers.stream))
+            self._enqueue(placements, on_device, lambda: next(marks).record(self._buffers.stream))
             self._buffers.done.record(self._buffers.stream)
             self._buffers.done.synchronize()
             self._is_clean = True
@@ -227,15 +232,17 @@ class Slot:
         while self._executions:
             self._executions.popitem()[1].close()
 
-    def _enqueue(self, placements: Placements, mark: Callable[[], None] = lambda: None) -> None:
+    def _enqueue(self, placements: Placements, on_device: OnDevice, mark: Callable[[], None] = lambda: None) -> None:
         """Put the work into the stream, calling `mark` before, between and after DEVICE_STAGES."""
         work, buffers = self._work, self._buffers
         rows = work.rows(len(placements))
         fitting, finding = self._launches_for(
-            placements
+            placements, on_device
         )  # before the first mark: what Python does is not the GPU's time
         mark()
-        if work.letterbox:
+        if on_device:
+            pass
+        elif work.letterbox:
             buffers.copy_frames_in(sum(_nbytes(placement) for placement in placements))
         else:
             buffers.copy_input_in(rows)
@@ -254,28 +261,37 @@ class Slot:
             buffers.copy_outputs_out(rows)
         mark()
 
-    def _launches_for(self, placements: Placements) -> _Launches:
-        if placements not in self._launches:
+    def _launches_for(self, placements: Placements, on_device: OnDevice) -> _Launches:
+        if (placements, on_device) not in self._launches:
             if len(self._launches) == _KEPT:
                 self._launches.clear()
             work = self._work
-            self._launches[placements] = (
-                tuple(self._letterboxes(placements)) if work.letterbox else (),
+            self._launches[placements, on_device] = (
+                tuple(self._letterboxes(placements, on_device)) if work.letterbox else (),
                 self._detection(work.rows(len(placements))) if work.decode else (),
             )
-        return self._launches[placements]
+        return self._launches[placements, on_device]
 
-    def _letterboxes(self, placements: Placements) -> list[Launch]:
-        """A launch for each run of pictures of one size."""
-        target, address, row = self._buffers.input, self._buffers.frames_address, 0
+    def _letterboxes(self, placements: Placements, on_device: OnDevice) -> list[Launch]:
+        """A launch for each run of pictures of one size; for each one that lies on the GPU, wherever that is."""
+        work, target, row = self._work, self._buffers.input, 0
         launches = []
+
+        def fit(placement: Placement, frames: Frames) -> None:
+            first = target.rows(row, row + frames.count).address
+            launches.append(letterbox(placement, work.preprocess, frames, first, target.dtype, work.meta.channels))
+
+        for placement, frame in zip(placements, on_device, strict=False):
+            fit(placement, Frames(frame.address, frame.row_stride))
+            row += 1
+        if on_device:
+            return launches
+        address = self._buffers.frames_address
         for placement, group in groupby(placements):
             count, nbytes = len(list(group)), _nbytes(placement)
             is_packed = lines_read(placement) is not None
             frames = Frames(address, 3 * placement.image_hw[1], count, nbytes, is_packed)
-            first = target.rows(row, row + count).address
-            work = self._work
-            launches.append(letterbox(placement, work.preprocess, frames, first, target.dtype, work.meta.channels))
+            fit(placement, frames)
             address, row = address + count * nbytes, row + count
         return launches
 
