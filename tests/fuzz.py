@@ -1,17 +1,21 @@
 """Damaged input for every reader: `python -m tests.fuzz MINUTES [READER ...]`. What is no error of ours is a finding.
 
-Seeds are small and made here. A finding's input is written to `runs/fuzz/`, and becomes a test of its reader. An input
-that takes more than 10 s, or the process above 2 GiB, is a finding as a traceback is; one that a library never gives back ends
-the run, and is `runs/fuzz/now.bin`.
+Where atheris is installed, each reader has half of its time led by coverage (`tests.fuzz_guided`). Seeds are small and made
+here. A finding's input is written to `runs/fuzz/`, and becomes a test of its reader. An input that takes more than 10 s, or
+the process above 2 GiB, is a finding as a traceback is; one that a library never gives back ends the run, and is
+`runs/fuzz/now.bin`.
 """
 
 import faulthandler
 import http.client
+import importlib.util
 import json
 import random
+import re
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +36,8 @@ from yolov3_trt.backends.triton.model_config import config_from_text, text_from_
 from yolov3_trt.calibration.table import load_table
 from yolov3_trt.camera.frames import Frame, FrameStatus, Result
 from yolov3_trt.camera.sinks import HttpSink
+from yolov3_trt.camera.sinks.json_lines import JsonLinesSink
+from yolov3_trt.camera.sources.credentials import load_credentials
 from yolov3_trt.data import labelled_set
 from yolov3_trt.data.images import decode_image
 from yolov3_trt.data.labels import read_labels
@@ -46,6 +52,7 @@ from yolov3_trt.models.class_names import load_class_names
 from yolov3_trt.models.darknet_cfg import parse_cfg
 from yolov3_trt.models.darknet_cfg_text import cfg_from_spec
 from yolov3_trt.models.darknet_weights import save_darknet_weights, weights_from_darknet
+from yolov3_trt.places import Places
 from yolov3_trt.postprocess import checked_detections
 from yolov3_trt.recipe import load_recipe
 from yolov3_trt.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -68,6 +75,7 @@ WORDS = [
 ]
 WORDS.append(b"[" * 2000)
 Target = Callable[[bytes], None]
+FRAME = Frame(grey_pictures([7])[0], "a", 0, time.monotonic())
 SMALL = parse_cfg(
     b"[net]\nwidth=32\nheight=32\nchannels=3\n[convolutional]\nbatch_normalize=1\nfilters=18\nsize=3\nstride=1\npad=1\n"
     b"[convolutional]\nfilters=18\nsize=1\nstride=1\nactivation=linear\n[yolo]\nmask=0,1,2\nclasses=1\nnum=3\nanchors=1,2,3,4,5,6\n"
@@ -149,6 +157,23 @@ def labelled(path: Path) -> None:
         assert file.areas is None or (np.isfinite(file.areas) & (file.areas >= 0)).all()
 
 
+def places(path: Path) -> None:
+    """Points of zones and lines that are taken lie in the picture."""
+    found = Places.read(path)
+    points = np.array([point for place in (*found.zones, *found.lines) for point in place.points])
+    assert ((points >= 0) & (points <= 1)).all()
+    found.of("a")
+
+
+def continued_lines(path: Path) -> None:
+    """A file of lines that was taken up again ends with the new one, and with no half one before it."""
+    sink = JsonLinesSink(path)
+    sink.write(Result(FRAME, Detections.none(), FrameStatus(None, 5.0, 0, 1)))
+    sink.close()
+    content = path.read_bytes()
+    assert content.endswith(b"}\n") and json.loads(content.splitlines()[-1])["source"] == "a"
+
+
 def page(sink: HttpSink) -> Target:
     port = int(sink.address.rpartition(":")[2])
 
@@ -173,9 +198,7 @@ def targets(folder: Path, stack: ExitStack) -> dict[str, tuple[Target, list[byte
     config = deploy.config_from_model(deploy.ServedModel("m", FakeBackend.meta, deploy.Variant.PYTHON, on_gpu=False))
     pbtxt = text_from_config(config).encode()
     sink = stack.enter_context(HttpSink("127.0.0.1", 0, sources=["a"], stats=dict))
-    sink.write(
-        Result(Frame(grey_pictures([7])[0], "a", 0, time.monotonic()), Detections.none(), FrameStatus(None, 5.0, 0, 1))
-    )
+    sink.write(Result(FRAME, Detections.none(), FrameStatus(None, 5.0, 0, 1)))
     request = b"GET /stats.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     checkpoint = folder / "checkpoint.pt"
     tensor = {"a": torch.zeros(2)}
@@ -187,6 +210,12 @@ def targets(folder: Path, stack: ExitStack) -> dict[str, tuple[Target, list[byte
     detections = np.int32(3).tobytes() + np.full(1500, 0.5, np.float32).tobytes() + np.zeros(300, np.int32).tobytes()
     rng32 = {name: rng.normal(0, 1, shape).astype(np.float32) ** 2 for name, shape in SMALL.weight_shapes.items()}
     save_darknet_weights(SMALL, rng32, folder / "small.weights")
+    zones = (
+        b'[[zone]]\nname = "door"\npoints = [[0.1, 0.1], [0.5, 0.1], [0.3, 0.9]]\nstay_s = 2\n'
+        b"[[line]]\npoints = [[0, 0.5], [1, 0.5]]\n"
+    )
+    secrets = folder / "credentials"
+    secrets.touch(mode=0o600)
     (folder / "images/val").mkdir(parents=True)
     for name in ("a", "b"):
         cv2.imwrite(str(folder / f"images/val/{name}.png"), small)
@@ -221,6 +250,12 @@ def targets(folder: Path, stack: ExitStack) -> dict[str, tuple[Target, list[byte
             from_file(folder / "a.txt", lambda path: read_labels(path.with_suffix(".jpg"), ("a", "b", "c"), "it", [])),
             [b"0 0.5 0.5 0.2 0.2\n2 0.1 0.1 0.1 0.1\n"],
         ),
+        "zones": (from_file(folder / "zones.toml", places), [zones]),
+        "credentials": (from_file(secrets, load_credentials), [b"# of the door\nCAM_USER=me\nCAM_PASSWORD=a=b c\n"]),
+        "lines": (
+            from_file(folder / "found.jsonl", continued_lines),
+            [b'{"a": 1}\n{"b": [2, 3]}\n', b'{"a": 1}\n{"b": [2,'],
+        ),
         "checkpoint": (from_file(checkpoint, load_checkpoint), [kept]),
         "pbtxt": (lambda content: void(contract_of(config_from_text(content.decode("latin-1"), "it"), "it")), [pbtxt]),
         "answer": (answer, [detections]),
@@ -244,10 +279,14 @@ def run(minutes: float, wanted: list[str], seed: int = 0) -> dict[str, tuple[int
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         readers = {name: one for name, one in targets(folder, stack).items() if not wanted or name in wanted}
+        is_led = importlib.util.find_spec("atheris") is not None
+        each_s = 60 * minutes / len(readers) / (2 if is_led else 1)
         for name, (target, seeds) in readers.items():
-            counts[name] = _fuzz(
-                name, target, seeds, time.monotonic() + 60 * minutes / len(readers), random.Random(seed)
-            )
+            counts[name] = _fuzz(name, target, seeds, time.monotonic() + each_s, random.Random(seed))
+            if is_led:
+                inputs, findings = _led(name, round(each_s))
+                print(f"{name:16} {inputs:7} inputs by coverage {findings:15} findings", flush=True)
+                counts[name] = counts[name][0] + inputs, counts[name][1], counts[name][2] + findings
             print(
                 f"{name:16} {counts[name][0]:7} inputs {counts[name][1]:7} refused {counts[name][2]:3} findings",
                 flush=True,
@@ -255,6 +294,16 @@ def run(minutes: float, wanted: list[str], seed: int = 0) -> dict[str, tuple[int
     print(f"{sum(one[0] for one in counts.values())} inputs, peak {peak_mib():.0f} MiB")
     assert peak_mib() < LIMIT_MIB
     return counts
+
+
+def _led(name: str, seconds: int) -> tuple[int, int]:
+    """Inputs and findings of `tests.fuzz_guided`, which ends at the first."""
+    command = [sys.executable, "-m", "tests.fuzz_guided", name, str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    told = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+    if done.returncode or told is None:
+        print(f"{name}: {done.stderr[-3000:]}", file=sys.stderr)
+    return int(told[1]) if told else 0, int(bool(done.returncode) or told is None)
 
 
 def peak_mib() -> float:

@@ -86,6 +86,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             time.sleep(0.1)  # until it has begun, which takes long on a busy machine
         try:
             samples = _samples(process, options.every, _Killer(server, options.kills, seconds))
+            samples = [row for row in samples if row["s"] < seconds]  # after that it is closing
         finally:
             process.kill()
             process.wait()
@@ -165,7 +166,7 @@ def _samples(process: "subprocess.Popen[bytes]", every_s: float, killer: _Killer
             break  # it has just ended
         time.sleep(every_s)
     process.wait()
-    return samples[:-1]  # the last may be of a process that is closing
+    return samples
 
 
 def _trend(samples: list[dict[str, float]], key: str) -> dict[str, Any]:

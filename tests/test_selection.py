@@ -65,6 +65,8 @@ def test_zones_hold_what_stands_in_them(tmp_path: Path):
         "a = 1\n",
         left + "colour = 1\n",
         left.replace("0.5", "5"),
+        left.replace("0.5", "1" + 400 * "0"),  # too large for a float
+        left + f"stay_s = 1{400 * '0'}\n",
         left + "ignore = 1\n",
         "[[",
         "a = " + "[" * 100_000,

@@ -9,10 +9,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, TextIO
 
-from yolov3_trt.errors import OutputError
+from yolov3_trt.errors import CameraError, OutputError
+
+_LARGEST_SECRET = 1 << 20  # bytes
 
 try:
     import fcntl
@@ -58,9 +61,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     """What a TOML file holds.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no file.
         ValueError: it is no TOML in UTF-8.
     """
+    check_is_file(path)
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -80,6 +84,45 @@ def check_is_file(path: Path) -> None:
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "it is no file but a pipe, socket or device", str(path))
+
+
+def read_secret(path: Path) -> str:
+    """The text of a small file of passwords.
+
+    Raises:
+        CameraError: others than its owner may read it.
+        OSError: it cannot be read.
+        ValueError: it is no text in UTF-8, or a large one.
+    """
+    with path.open("rb") as file:
+        if os.name == "posix" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            raise CameraError(f"{path}: others than its owner may use this file of passwords; run: chmod 600 {path}")
+        content = file.read(_LARGEST_SECRET + 1)
+    if len(content) > _LARGEST_SECRET:
+        raise ValueError("too large for a file of passwords")
+    return content.decode()
+
+
+def open_to_add(path: Path) -> FileIO:
+    """A file that is read, and added to at its end; made where there is none.
+
+    Raises:
+        OSError: it cannot be opened; it is a pipe or device; or a link in a folder that others can write to, which could lead
+            to any file of this user.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if path.parent.stat().st_mode & stat.S_IWOTH:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP and path.is_symlink():
+            exc.strerror = "it is a link, in a folder that others can write to"
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file but a pipe, socket or device", str(path))
+    return FileIO(handle, "r+")
 
 
 def cache_folder() -> Path:

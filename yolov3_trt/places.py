@@ -137,7 +137,7 @@ def _zone(path: Path, at: int, row: Any) -> Zone:
             raise ValueError
         if (zone.ignore and (zone.watch or stay_s is not None)) or not 0 < (zone.stay_s or 1) < 1e9:
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise SettingError("zones", f"{path}: zone {at} is not understood; expected {_FORM}") from None
     return zone
 
@@ -148,7 +148,7 @@ def _line(path: Path, at: int, row: Any) -> Line:
         line = Line(_points(given), str(given.pop("name", f"line {at}")), given.pop("source", None))
         if given or len(set(line.points)) != 2 or len(line.points) != 2 or not isinstance(line.source, str | None):
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise SettingError("zones", f"{path}: line {at} is not understood; expected {_FORM}") from None
     return line
 

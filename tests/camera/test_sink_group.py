@@ -306,12 +306,21 @@ def test_folder_takes_how_many_pictures_and_how_many_to_keep(tmp_path: Path):
 def test_page_takes_names_and_the_first_line_of_a_file_as_its_password(tmp_path: Path):
     secret = tmp_path / "page-password"
     uri = f"http://127.0.0.1:0?password_file={secret}&name=door.example&name=cam.example"
-    for content, fault in ((None, "cannot be read (No such file"), (b"\nfast", "is empty"), (b"\xff\n", "not text")):
+    for content, fault in (
+        (None, "cannot be read (No such file"),
+        (b"\nfast", "is empty"),
+        (b"\xff\n", "no small text"),
+    ):
         if content is not None:
+            secret.touch(mode=0o600)
             secret.write_bytes(content)
         with pytest.raises(CameraError, match=re.escape(fault)):
             opened(uri)
     secret.write_text("let me in\r\nsecond line\n")
+    secret.chmod(0o640)
+    with pytest.raises(CameraError, match=f"chmod 600 {secret}$"):
+        opened(uri)
+    secret.chmod(0o600)
     with opened(uri) as group:
         (address,) = group.addresses
         asking = urllib.request.Request(f"{address}/healthz", headers={"Host": "cam.example"})

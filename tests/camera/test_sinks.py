@@ -1,6 +1,7 @@
 """Videos, lines and pictures from a loop: as they were seen, whole or absent."""
 
 import json
+import os
 import re
 import resource
 import subprocess
@@ -516,6 +517,30 @@ def test_a_link_planted_where_a_picture_is_written_leads_nowhere(tmp_path: Path)
     assert precious.read_text() == "mine" and (tmp_path / "frames" / "00000000.jpg").read_bytes().startswith(
         b"\xff\xd8"
     )
+
+
+def test_lines_are_added_to_no_link_where_others_can_write_and_to_no_pipe(tmp_path: Path):
+    folder, precious = tmp_path / "shared", tmp_path / "precious.json"
+    precious.write_text('{"mine": 1}')  # the part behind the last line end would be taken off, or a line added
+    folder.mkdir()
+    (folder / "a.jsonl").symlink_to(precious)
+    folder.chmod(0o777)
+    with pytest.raises(OutputError, match="it is a link, in a folder that others can write to"):
+        JsonLinesSink(folder / "a.jsonl")
+    with JsonLinesSink(folder / "b.jsonl") as sink:
+        (folder / "b.jsonl").unlink()
+        (folder / "b.jsonl").symlink_to(precious)  # while it is being written
+        with pytest.raises(OutputError, match="it is a link"):
+            sink.write(result_of(Frame(grey_pictures([0])[0], "a", 0, 0.0)))
+            sink._flush()
+    assert precious.read_text() == '{"mine": 1}'
+    os.mkfifo(folder / "c.jsonl")
+    with pytest.raises(OutputError, match="it is no file but a pipe"):
+        JsonLinesSink(folder / "c.jsonl")
+    folder.chmod(0o700)  # a link of one's own is followed
+    with JsonLinesSink(folder / "a.jsonl") as sink:
+        sink.write(result_of(Frame(grey_pictures([0])[0], "a", 0, 0.0)))
+    assert precious.read_text().startswith('{"mine": 1}\n{"source": "a"')
 
 
 def test_the_window_probe_runs_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

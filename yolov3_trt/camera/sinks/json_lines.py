@@ -13,7 +13,7 @@ from yolov3_trt.camera.sinks.base import Sink
 from yolov3_trt.camera.sinks.storage import Limits, NoRoom, Storage, is_full
 from yolov3_trt.camera.sinks.timed_names import TimedNames, has_time
 from yolov3_trt.errors import CameraError, OutputError
-from yolov3_trt.files import make_folder, silence
+from yolov3_trt.files import make_folder, open_to_add, silence
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class JsonLinesSink(Sink):
 
     def _open(self) -> None:
         try:
-            self._file = self._path.open("ab", buffering=0)
+            self._file = open_to_add(self._path)
         except OSError as exc:
             raise (NoRoom if is_full(exc) else OutputError)(
                 f"{self._path}: cannot be written ({exc.strerror})"
@@ -134,10 +134,9 @@ class JsonLinesSink(Sink):
     def _mend(self) -> None:
         """Take off the part of a line that a power cut left; a whole one that only is not ended gets its end."""
         try:
-            with self._path.open("rb") as file:
-                first = file.read(1)
-                file.seek(max(0, self._path.stat().st_size - _LONGEST_LINE))
-                tail = file.read()
+            first, num_bytes = self._file.read(1), os.fstat(self._file.fileno()).st_size
+            self._file.seek(max(0, num_bytes - _LONGEST_LINE))
+            tail = self._file.read()
         except OSError as exc:
             self._end()
             raise OutputError(f"{self._path}: cannot be read ({exc.strerror}); give another name") from exc
@@ -150,7 +149,7 @@ class JsonLinesSink(Sink):
                 self._file.write(b"\n")
             elif torn:
                 _LOG.warning("%s: the last line is cut short, as by a power cut; it is taken off", self._path)
-                self._file.truncate(self._path.stat().st_size - len(torn))
+                self._file.truncate(num_bytes - len(torn))
         except OSError as exc:
             self._end()
             raise OutputError(f"{self._path}: cannot be written ({exc.strerror})") from exc
@@ -174,6 +173,8 @@ class JsonLinesSink(Sink):
         except OutputError as exc:
             if isinstance(exc, NoRoom):
                 exc.lost = lines.count(b"\n")
+            else:
+                self._end()
             raise
         except OSError as exc:
             if is_full(exc):

@@ -25,6 +25,7 @@ from yolov3_trt.camera.sinks.timed_names import has_time
 from yolov3_trt.camera.sinks.video import VideoSink
 from yolov3_trt.camera.sinks.window import WindowSink, why_no_window
 from yolov3_trt.errors import CameraError
+from yolov3_trt.files import read_secret
 from yolov3_trt.masking import masked_address
 
 _LOG = logging.getLogger(__name__)
@@ -186,9 +187,9 @@ def _page(uri: str, loop: _Loop) -> Sink:
 def _password(path: Path) -> str:
     """The first line of a file, which is in no list of processes as an option would be."""
     try:
-        password = path.read_text().partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not text in UTF-8"
+        password = read_secret(path).partition("\n")[0].rstrip("\r")
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is no small text in UTF-8"
         raise CameraError(f"{path}: this password cannot be read ({reason}); write it into that file") from exc
     if not password:
         raise CameraError(f"{path}: the first line is empty; write the password there")

@@ -2,12 +2,12 @@
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from yolov3_trt.errors import CameraError
+from yolov3_trt.files import read_secret
 
 _NAME = re.compile(r"\$\{(\w+)\}")
 
@@ -21,14 +21,10 @@ def load_credentials(path: Path) -> dict[str, str]:
         CameraError: it cannot be read, others than its owner may read it, or a line is not of this form.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            lines = file.read().splitlines()
+        lines = read_secret(path).splitlines()
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "not a text"
         raise CameraError(f"{path}: cannot be read ({reason}); expected lines NAME=value") from exc
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise CameraError(f"{path}: others than its owner may use this file of passwords; run: chmod 600 {path}")
     values = {}
     for number, line in enumerate(lines, 1):
         name, is_set, value = line.strip().partition("=")
