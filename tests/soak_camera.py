@@ -2,7 +2,7 @@
 
     python -m tests.soak_camera --minutes 30 --json docs/results/camera-soak.json
     python -m tests.soak_camera --minutes 2 --kills 10 --json docs/results/camera-faults.json
-    python -m tests.soak_camera --minutes 75 --fps 3 --kills 24 --attacks --video avi --json runs/soak.json
+    python -m tests.soak_camera --minutes 66 --fps 3 --kills 24 --attacks --video avi --json FILE  # camera-soak-attacks.json
 
 Sources are an RTSP stream of GStreamer's server (where that is installed) and the generator in real time; the bundled model's
 ONNX graph detects; sinks are videos, JSON lines and the HTTP page. (FFmpeg keeps an index of the frames it has written: 87
