@@ -167,6 +167,19 @@ def test_the_table_keeps_the_certificate_for_graphs_of_its_ranges_and_float_laye
 
 
 @pytest.mark.slow
+def test_eval_says_of_any_two_whether_ap_holds(
+    labelled: LabelledSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    graphs = [export("shapes", tmp_path / name).path for name in ("a.onnx", "b.onnx")]
+    wanted = ("--data", labelled.path, "--max-ap-drop", "0.005", "--resamples", "0", "--json", tmp_path / "out.json")
+    assert call("eval", *graphs, *wanted) == 0
+    said = "AP drop below 0.005 with 95 %: proven (drop +0.0000 [+0.0000, +0.0000] on 60 images; agreement with FP32 1.0000"
+    assert f"{graphs[1]}: {said}" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out.json").read_text())["certificates"][str(graphs[1])]
+    assert (found["verdict"], found["more_images"]) == ("proven", None)
+
+
+@pytest.mark.slow
 def test_good_ranges_are_not_refuted_and_planted_bad_ones_are(labelled: LabelledSet, tmp_path: Path):
     fp32 = export("shapes", tmp_path / "fp32.onnx").path
     good = load_table(TABLE)
