@@ -256,8 +256,8 @@ class CalibrationSettings(Settings):
         percentile: share of the magnitudes that is not clipped, %, with method percentile. By default 99.99.
         equalise: bring the channels of neighbouring layers to like size first, which costs one more pass over the pictures.
         correct_biases: undo the mean error that INT8 makes in each channel, which costs one more pass over the pictures.
-        distill: let the weights of INT8 learn, without labels, to give what FP32 gives on these pictures: minutes, for part of
-            the accuracy that INT8 costs. The model's own weights stay as they are.
+        distill: let the weights and ranges of INT8 learn, without labels, to give what FP32 gives on these pictures; it takes
+            minutes, for outputs nearer to FP32's. The model's own weights stay as they are.
         distill_steps: how many steps it learns at most, each on four pictures.
 
     Raises:
