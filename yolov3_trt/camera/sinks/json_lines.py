@@ -104,6 +104,11 @@ class JsonLinesSink(Sink):
         if time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S:
             self._flush()
 
+    def mark_stale(self, source: str, for_s: float) -> None:  # noqa: ARG002 - whichever source it is
+        """Write what is waiting: no further frame may come for long."""
+        if self._pending and time.monotonic() - self._flushed_s >= _FLUSH_EVERY_S:
+            self._flush()
+
     def close(self) -> None:
         """Write what is waiting; harmless when repeated.
 

@@ -150,14 +150,25 @@ class PatientSink(Sink):
         try:
             self._sink.write(result)
         except NoRoom as exc:
-            if self._waits is None:
-                _LOG.error("%s; nothing is written until there is room", exc)
-            self._waits, self._again_s = exc, time.monotonic() + _LOOK_EVERY_S
-            self._left_out += exc.lost
+            self._wait(exc)
         else:
             if self._waits is not None:
                 _LOG.warning("%s: there is room again; %d frames were left out", self.name, self._left_out)
             self._waits, self._left_out = None, 0
+
+    def mark_stale(self, source: str, for_s: float) -> None:
+        """Tell the sink, unless it waits."""
+        if self._waits is None:
+            try:
+                self._sink.mark_stale(source, for_s)
+            except NoRoom as exc:
+                self._wait(exc)
+
+    def _wait(self, error: NoRoom) -> None:
+        if self._waits is None:
+            _LOG.error("%s; nothing is written until there is room", error)
+        self._waits, self._again_s = error, time.monotonic() + _LOOK_EVERY_S
+        self._left_out += error.lost
 
     def close(self) -> None:
         """Finish.
