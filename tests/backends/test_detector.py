@@ -1,6 +1,7 @@
 """The object users hold: what it takes, what it refuses, and the host's path around what only runs the network."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ import onnx as onnx_package
 import pytest
 
 from tests.fakes import FakeBackend, SlowBackend, TwoSlots, grey_pictures
-from yolov3_trt.backends import Backend, TensorBackend, ort
+from yolov3_trt import compare, packages
+from yolov3_trt.backends import Backend, BackendName, TensorBackend, ort
 from yolov3_trt.backends.host_path import HostPath, fit_batch, network_of
 from yolov3_trt.backends.ort import OrtBackend
 from yolov3_trt.detector import Detector, open_detector
-from yolov3_trt.errors import BackendError, ImageError, MetaError, SettingError
+from yolov3_trt.errors import BackendError, ImageError, MetaError, MissingDependency, SettingError
 from yolov3_trt.files import sha256_of_file
 from yolov3_trt.jobs.export import export as export_model
 from yolov3_trt.meta import Batch, load_model_meta, save_sidecar
@@ -314,3 +316,22 @@ def test_an_artifact_that_wants_more_rows_gets_them():
 def test_a_detector_says_what_it_is():
     detector = Detector(FakeBackend())
     assert repr(detector) == "<Detector fake on onnxruntime: fp32, input 64x48, 1 classes, conf 0.25, iou 0.45>"
+
+
+def test_without_pytorch_onnx_runtime_runs_the_graph_of_a_model(monkeypatch: pytest.MonkeyPatch):
+    picture = shapes_picture(7, 0).pixels
+    with open_detector("shapes") as reference:
+        wanted = reference([picture, picture])
+    monkeypatch.setattr(packages, "_is_there", lambda module: module != "torch")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with open_detector("shapes") as detector:
+        assert detector.backend.name is BackendName.ONNXRUNTIME
+        assert any("PyTorch, the reference, is not installed" in text for text in detector.backend.fallbacks)
+        found = detector([picture, picture])
+    for mine, its in zip(found, wanted, strict=True):
+        assert np.allclose(mine.scores, its.scores, atol=1e-4) and np.allclose(mine.xyxy, its.xyxy, atol=0.01)
+        assert list(mine.class_ids) == list(its.class_ids) and len(its) > 0
+    with pytest.raises(MissingDependency, match="torch"):
+        open_detector("shapes", backend="torch")
+    with pytest.raises(MissingDependency, match="torch"):
+        compare("shapes", "shapes", images="photos/")

@@ -44,6 +44,12 @@ def test_what_is_needed_follows_from_what_is_asked(verb: str, params: dict, need
     assert set(needed_by(verb, params)) == needed
 
 
+def test_a_model_needs_no_pytorch_but_where_it_is_the_reference(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(packages, "_is_there", lambda module: module != "torch")
+    assert set(needed_by("detect", {"artifact": "shapes"})) == {"opencv", "onnx", "onnxruntime"}
+    assert set(needed_by("compare", {"a": "shapes", "b": "m.onnx"})) == {"opencv", "torch", "onnxruntime"}
+
+
 def test_all_that_is_missing_is_named_in_one_line_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

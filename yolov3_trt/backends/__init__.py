@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from yolov3_trt.arguments import one_of
 from yolov3_trt.detections import Detections
 from yolov3_trt.errors import BackendError, require
-from yolov3_trt.meta import ModelMeta, Postprocess, Preprocess
+from yolov3_trt.meta import Batch, ModelMeta, Postprocess, Preprocess
 from yolov3_trt.models import Model, is_model, load_model
 from yolov3_trt.models.mistaken import not_an_artifact
+from yolov3_trt.packages import missing_packages
 from yolov3_trt.preprocess import Image
 
 # Where the time of a picture goes, by the clock of the host; they add up to its latency.
 STAGES = ("preprocess", "inference", "postprocess")
 TRITON_SCHEMES = ("triton://", "tritons://")  # the second is encrypted
+
+ANY_BATCH = Batch(1, 1, 1024)  # of what makes its network or graph itself
 
 
 class BackendName(str, Enum):
@@ -244,7 +247,8 @@ def open_backend(
 ) -> Backend | TensorBackend:
     """Open what runs an artifact: torch a model, ONNX Runtime an `.onnx`, TensorRT an `.engine`, a server what it serves.
 
-    A model may be run by OpenCV instead, to compare with, and an `.onnx` by OpenVINO.
+    A model may be run by OpenCV instead, to compare with, and an `.onnx` by OpenVINO. Where there is no PyTorch, and `auto` is
+    asked for, ONNX Runtime runs a model's graph, which is one of the fallbacks.
 
     Args:
         artifact: a loaded model, the name or `.cfg` of one that needs no options, an `.onnx`, an `.engine`, or
@@ -277,7 +281,8 @@ def open_backend(
             "says; leave it out, or run an .onnx with backend=openvino"
         )
     if natural in (BackendName.TORCH, BackendName.OPENCV):
-        return _open_model(artifact if isinstance(artifact, Model) else load_model(artifact), natural, on, threads)
+        model = artifact if isinstance(artifact, Model) else load_model(artifact)
+        return _open_model(model, natural, on, threads, asked is BackendName.TORCH)
     assert not isinstance(artifact, Model)
     if natural is BackendName.ONNXRUNTIME:
         from yolov3_trt.backends.ort import OrtBackend
@@ -307,7 +312,7 @@ def open_backend(
 
 
 def _open_model(
-    model: Model, backend: BackendName, device: DeviceName, threads: int | None
+    model: Model, backend: BackendName, device: DeviceName, threads: int | None, must_be_torch: bool
 ) -> "Backend | TensorBackend":
     if backend is BackendName.OPENCV:
         from yolov3_trt.backends.opencv_dnn import OpenCvBackend
@@ -315,6 +320,10 @@ def _open_model(
         if device is DeviceName.CUDA:
             raise BackendError(f"{model.spec.name}: device=cuda was asked for, but OpenCV runs models on the CPU here")
         return OpenCvBackend(model, threads=threads)
+    if not missing_packages(("onnx", "onnxruntime")) and missing_packages(("torch",)) and not must_be_torch:
+        from yolov3_trt.backends.ort import OrtBackend
+
+        return OrtBackend.of_model(model, device=device.value, threads=threads)
     require("torch", extra="export")
     from yolov3_trt.backends.pytorch import TorchBackend, has_cuda
 

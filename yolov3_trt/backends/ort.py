@@ -1,15 +1,17 @@
 """ONNX Runtime as a backend: the very graph that TensorRT compiles, on any CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import BackendName, OpenBackend
+from yolov3_trt.backends import ANY_BATCH, BackendName, OpenBackend
 from yolov3_trt.backends.tensors import Tensor, check_tensors
 from yolov3_trt.errors import BackendError, require
-from yolov3_trt.meta import INPUT_NAME, load_model_meta
+from yolov3_trt.meta import INPUT_NAME, ModelMeta, load_model_meta, meta_from_spec
+from yolov3_trt.models import Model
 
 # By the device: what ONNX Runtime calls it and how it is set up. On CUDA float32 means float32, not TensorFloat-32, which it
 # otherwise allows.
@@ -38,11 +40,34 @@ class OrtBackend(OpenBackend):
             BackendError: ONNX Runtime does not load the graph, has nothing for the device, or the graph is not what the
                 sidecar says.
         """
-        self.meta = load_model_meta(path)
+        self._open(path, load_model_meta(path), path, device, threads)
+
+    @classmethod
+    def of_model(cls, model: Model, *, device: str = "cpu", threads: int | None = None) -> "OrtBackend":
+        """Open a model where there is no PyTorch: its float32 graph, made in memory by `onnx`, for batches of any size.
+
+        Raises:
+            BackendError: as above.
+        """
+        from yolov3_trt.graph.export import onnx_from_spec
+
+        meta = replace(
+            meta_from_spec(model.spec, model.class_names, model.class_names_from),
+            batch=ANY_BATCH,
+            weights_sha256=model.weights_sha256,
+        )
+        graph = onnx_from_spec(model.spec, model.weights, meta).SerializeToString()
+        backend = cls.__new__(cls)
+        backend._open(graph, meta, model.spec.name, device, threads)
+        backend.fallbacks += ("PyTorch, the reference, is not installed: ONNX Runtime runs the model's graph",)
+        return backend
+
+    def _open(self, graph: Path | bytes, meta: ModelMeta, what: Path | str, device: str, threads: int | None) -> None:
+        self.meta = meta
         self._session: Any
-        self._session, self.device, self.fallbacks = _open_somewhere(path, threads, device)
+        self._session, self.device, self.fallbacks = _open_somewhere(graph, threads, device)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        check_tensors([_form(tensor) for tensor in inputs], [_form(tensor) for tensor in outputs], self.meta, path)
+        check_tensors([_form(tensor) for tensor in inputs], [_form(tensor) for tensor in outputs], self.meta, what)
 
     def infer(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """See `TensorBackend.infer`."""
@@ -56,7 +81,7 @@ class OrtBackend(OpenBackend):
         self._session = None
 
 
-def _open_somewhere(path: Path, threads: int | None, device: str) -> tuple[Any, str, tuple[str, ...]]:
+def _open_somewhere(graph: Path | bytes, threads: int | None, device: str) -> tuple[Any, str, tuple[str, ...]]:
     """A session, the device it is on, and why that is not CUDA where CUDA was to be expected."""
     fallbacks: tuple[str, ...] = ()
     if device == "auto":
@@ -65,10 +90,10 @@ def _open_somewhere(path: Path, threads: int | None, device: str) -> tuple[Any, 
         )
         if device == "cuda":
             try:
-                return _open_session(path, threads, device), device, ()
+                return _open_session(graph, threads, device), device, ()
             except BackendError as exc:
                 device, fallbacks = "cpu", (f"runs on the CPU: {exc}",)
-    return _open_session(path, threads, device), device, fallbacks
+    return _open_session(graph, threads, device), device, fallbacks
 
 
 def _open_session(graph: Path | bytes, threads: int | None, device: str = "cpu") -> Any:

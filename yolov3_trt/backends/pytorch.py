@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolov3_trt.backends import BackendName, OpenBackend
+from yolov3_trt.backends import ANY_BATCH, BackendName, OpenBackend
 from yolov3_trt.backends.torch_options import TorchOptions
 from yolov3_trt.errors import BackendError
-from yolov3_trt.meta import Batch, Precision, meta_from_spec
+from yolov3_trt.meta import Precision, meta_from_spec
 from yolov3_trt.models import Model
 from yolov3_trt.reference import module_from_spec
-
-ANY_BATCH = Batch(1, 1, 1024)
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

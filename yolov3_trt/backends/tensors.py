@@ -9,7 +9,7 @@ from yolov3_trt.meta import INPUT_NAME, ModelMeta
 Tensor = tuple[str, str, Sequence[int | None]]  # name, type as NumPy calls it, sizes; None for one that varies
 
 
-def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], meta: ModelMeta, path: Path) -> None:
+def check_tensors(inputs: Sequence[Tensor], outputs: Sequence[Tensor], meta: ModelMeta, path: Path | str) -> None:
     """Whether a graph has the inputs and outputs that its sidecar says.
 
     Raises:

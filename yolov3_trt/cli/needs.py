@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from yolov3_trt.errors import MissingDependency
 from yolov3_trt.packages import how_to_install, missing_packages
 
+_OF_THE_REFERENCE = ("compare", "bench")  # these run a model as what others are held to
 _COMPARED = ("torch", "onnx", "onnxruntime")  # where a graph is worth nothing without its reference
 
 
@@ -83,7 +84,7 @@ def needed_by(verb: str, params: Mapping[str, Any]) -> tuple[str, ...]:
     for parameter in needs.artifacts:
         given = params[parameter]
         for artifact in [given] if isinstance(given, (str, Path)) else given:
-            names += _to_run(str(artifact), params.get("backend"))
+            names += _to_run(verb, str(artifact), params.get("backend"))
     if needs.builds:
         if params.get("flavor") == "tensorrt_rtx":
             names = ["tensorrt_rtx"]
@@ -94,7 +95,7 @@ def needed_by(verb: str, params: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _to_run(artifact: str, backend: str | list[str] | None) -> tuple[str, ...]:
+def _to_run(verb: str, artifact: str, backend: str | list[str] | None) -> tuple[str, ...]:
     """An engine's own verdict says what it lacks, and a name that is none of these is refused by its verb."""
     if artifact.startswith(("triton://", "tritons://")):
         return ("tritonclient",)
@@ -103,4 +104,7 @@ def _to_run(artifact: str, backend: str | list[str] | None) -> tuple[str, ...]:
         return tuple(sorted(asked)) or ("onnxruntime",)
     from yolov3_trt.models import is_model
 
-    return ("torch",) if is_model(artifact) else ()
+    if not is_model(artifact):
+        return ()
+    # PyTorch where it is or where it is the reference, else the graph of the model on ONNX Runtime.
+    return ("torch",) if verb in _OF_THE_REFERENCE or not missing_packages(("torch",)) else ("onnx", "onnxruntime")

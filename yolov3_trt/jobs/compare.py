@@ -17,7 +17,7 @@ from yolov3_trt.data.labelled import LabelledSet
 from yolov3_trt.data.pictures import PictureSet
 from yolov3_trt.detections import Detections
 from yolov3_trt.detector import Detector
-from yolov3_trt.errors import SettingError
+from yolov3_trt.errors import SettingError, require
 from yolov3_trt.evaluation import EVAL_CONF_THRESHOLD, score_detections
 from yolov3_trt.evaluation.accuracy import METRICS_RESAMPLED, RESAMPLES, Evaluation
 from yolov3_trt.evaluation.bootstrap import draw_images
@@ -25,6 +25,7 @@ from yolov3_trt.evaluation.proof import agreement_scores, with_interval
 from yolov3_trt.jobs.evaluate import evaluated, for_evaluation
 from yolov3_trt.jobs.opening import Artifact, Opening, sets_from
 from yolov3_trt.meta import Precision
+from yolov3_trt.models import is_model
 from yolov3_trt.models.darknet_sections import sections_of
 from yolov3_trt.preprocess import Image
 from yolov3_trt.reporter import SILENT, Reporter
@@ -141,6 +142,8 @@ def compare(
     >>> compare("yolov3-fp32.onnx", "yolov3-int8.onnx", images="photos/").outputs.pairs.matched  # doctest: +SKIP
     """
     artifacts = (text("a", a), text("b", b))
+    if backend == "auto" and any(map(is_model, artifacts)):  # not its graph on ONNX Runtime, which is what is compared
+        require("torch", extra="export")
     opening = Opening(weights, names, input_size, backend, device, threads, flag("trust", trust))
     (detect,) = settings_from(settings, DetectSettings)
     pictures, labelled = sets_from(
