@@ -193,7 +193,9 @@ def _compared(oracle: Path, files: list[Path], runs: list[dict[str, Any]]) -> di
 
 def _segments(folder: Path) -> dict[str, Any]:
     """Whether each that is left is decoded without a fault."""
-    paths, bad, frames = sorted(folder.glob("cam?-*.mp4")), [], 0
+    # One that was killed within its first second holds nothing yet; a later start removes it.
+    found = sorted(folder.glob("cam?-*.mp4"))
+    paths, bad, frames = [path for path in found if b"moof" in path.read_bytes()], [], 0
     for path in paths:
         count = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
         done = subprocess.run([*count, str(path)], capture_output=True, text=True)
@@ -201,7 +203,7 @@ def _segments(folder: Path) -> dict[str, Any]:
         frames += int(number) if number.isdigit() else 0
         if done.returncode or done.stderr or not number.isdigit() or not int(number):
             bad.append(f"{path.name}: {done.stderr.strip()[:200] or 'no frame'}")
-    return {"left": len(paths), "frames": frames, "faulty": bad}
+    return {"left": len(paths), "begun": len(found) - len(paths), "frames": frames, "faulty": bad}
 
 
 if __name__ == "__main__":
