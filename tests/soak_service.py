@@ -2,7 +2,7 @@
 
     python -m tests.soak_service --minutes 60 --json docs/results/service-soak.json
 
-Two RTSP cameras of GStreamer's server are killed and stopped at random. The service (events, lines that rotate, a program,
+Two RTSP cameras of GStreamer's server are killed and stopped at random, refuse the login (401) or come back with another size. The service (events, lines that rotate, a program,
 segments with a limit) and its encoders are killed by SIGKILL at random, and started again at once. What it says on stdout,
 where each line is sent at once, is what the files are compared with.
 """
@@ -66,6 +66,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             pictures = [picture.pixels for picture in iter_shapes_clip(number, 60, (240, 320))]
             server = RtspServer(write_pictures(folder / f"clip{number}", pictures), options.fps)
             servers.append(stack.enter_context(server))
+        write_pictures(folder / "large", [picture.pixels for picture in iter_shapes_clip(2, 60, (360, 480))])
         command = _service(folder, servers)
         oracle = stack.enter_context((folder / "oracle").open("ab"))
         log = stack.enter_context((folder / "log").open("ab"))
@@ -137,13 +138,19 @@ def _run(
         figures["segment_bytes"] = max(figures["segment_bytes"], now)
         if time.monotonic() >= next_s:
             server, seconds = rng.choice(servers), rng.uniform(1, 8)
-            if rng.random() < 0.5:
-                faults["killed"] += 1
+            fault = rng.choices(("killed", "stalled", "resized", "refused"), (4, 4, 2, 1))[0]
+            faults[fault] += 1
+            if fault in ("killed", "resized"):
                 server.kill()
                 time.sleep(seconds)
+                server.start(str(folder / "large" / "%05d.jpg") if fault == "resized" else None)
+            elif fault == "refused":
+                server.kill()
+                server.start(password="not told")
+                time.sleep(seconds + 5)
+                server.kill()
                 server.start()
             else:
-                faults["stalled"] += 1
                 assert server._process is not None
                 os.kill(server._process.pid, signal.SIGSTOP)
                 time.sleep(seconds)

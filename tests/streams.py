@@ -60,8 +60,10 @@ class RtspServer:
         self._arguments = [str(self.port), pattern, str(fps)]
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        command = [SYSTEM_PYTHON, str(RTSP_SCRIPT), *self._arguments]
+    def start(self, pattern: str | None = None, password: str | None = None) -> None:
+        """With other pictures, or for those who know a password, where given."""
+        port, own, fps = self._arguments
+        command = [SYSTEM_PYTHON, str(RTSP_SCRIPT), port, pattern or own, fps, *filter(None, [password])]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
 
