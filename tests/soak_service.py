@@ -2,7 +2,8 @@
 
     python -m tests.soak_service --minutes 60 --json docs/results/service-soak.json
 
-Two RTSP cameras of GStreamer's server are killed and stopped at random, refuse the login (401) or come back with another size. The service (events, lines that rotate, a program,
+Two RTSP cameras of GStreamer's server are killed and stopped at random, refuse the login (401) or come back with another size.
+The service (events, lines that rotate, a program,
 segments with a limit) and its encoders are killed by SIGKILL at random, and started again at once. What it says on stdout,
 where each line is sent at once, is what the files are compared with.
 """
