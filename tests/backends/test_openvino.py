@@ -111,7 +111,7 @@ def test_how_it_computes_is_said_and_what_the_cpu_cannot_do_is_refused(
         assert "sums of INT8 products may be cut off" in backend.fallbacks[-1]
     monkeypatch.setattr(module, "cpu_features", lambda: ("bf16",))
     said = (module._fallbacks(precision, False, False) for precision in (RunPrecision.FP32, RunPrecision.FP16))
-    assert ["--precision bf16 is faster" in text or "in fp16, as asked" in text for (text,) in said] == [True, True]
+    assert ["precision='bf16' is faster" in text or "in fp16, as asked" in text for (text,) in said] == [True, True]
 
 
 def test_what_is_compiled_is_kept_but_not_where_others_can_write(

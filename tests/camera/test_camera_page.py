@@ -317,5 +317,7 @@ def test_segment_plays_in_the_browser(browser: Browser, tmp_path: Path):
         None,
         2.5,
     ]
-    browser.run("document.querySelector('video').currentTime = 2")
+    browser.run(
+        "const video = document.querySelector('video'); video.pause(); video.currentTime = 2"
+    )  # it began by itself
     wait_for(lambda: browser.run(f"{video}video.currentTime === 2 && !video.seeking && video.readyState >= 2"))

@@ -549,6 +549,7 @@ int cuGraphInstantiateWithFlags(Handle* made, Handle of, Handle flags)
 int cuGraphLaunch(Handle what, Handle on) { return what == executable && on == stream ? 0 : 1; }
 int cuGraphExecDestroy(Handle what) { return what == executable ? 0 : 1; }
 int cuGraphDestroy(Handle what) { return what == graph ? 0 : 1; }
+int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { return device == 0 && flags == 1 ? 0 : 1; }
 int cuCtxPopCurrent_v2(Handle* context) { *context = stream; return 0; }
 int cuGetErrorString(int code, const char** text) { *text = code == 1 ? "invalid argument" : 0; return code != 1; }
 """
