@@ -94,3 +94,7 @@ def test_notebooks_run(path: Path, tmp_path: Path):
     stored = "".join("".join(out.get("text", "")) for cell in cells for out in cell["outputs"])
     words = re.compile(r"[a-z_]{4,}")
     assert set(words.findall(stored)) <= set(words.findall(done.stdout)), "what the notebook shows is what it gives"
+
+
+def test_the_readme_is_one_screen_of_words():
+    assert len((ROOT / "README.md").read_text().split()) <= 700
