@@ -27,7 +27,6 @@ PACKAGES = {
     "tensorrt": Package("rtx", ("tensorrt", "tensorrt_rtx_bindings"), jetson_apt="tensorrt python3-libnvinfer"),
     "tensorrt_rtx": Package("rtx", ("tensorrt_rtx_bindings",)),
     "pycuda": Package("pycuda", ("pycuda",)),
-    "pyyaml": Package("train", ("yaml",)),
     "tritonclient": Package("triton", ("tritonclient",)),
 }
 _ONNX_BRINGERS = frozenset({"export"})  # extras that bring `onnx` along

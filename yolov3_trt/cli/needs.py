@@ -37,7 +37,7 @@ NEEDS = {
     "bench": Needs(("opencv",), artifacts=("artifacts",)),
     "eval": Needs(("opencv",), artifacts=("artifacts",)),
     "report": Needs(("opencv", "onnx", "onnxruntime")),
-    "train": Needs(("opencv", "torch", "pyyaml")),
+    "train": Needs(("opencv", "torch")),
     "check": Needs(("opencv",)),  # of `data`, as the next three
     "convert": Needs(("opencv",)),
     "anchors": Needs(("opencv",)),

@@ -8,7 +8,6 @@ from yolov3_trt.data.description import Description, Wanted, keys_of
 from yolov3_trt.data.findings import Findings, data_set_error
 from yolov3_trt.data.labels import Labels, label_paths, read_labels, shown, text_lines
 from yolov3_trt.data.places import Places, checked_names, pictures_of_entry, read_names, without_repeats
-from yolov3_trt.errors import require
 
 _ENTRIES = "expected a folder of pictures, a .txt list of them, or several"
 
@@ -37,7 +36,8 @@ def describe_yaml(path: Path, wanted: Wanted, findings: Findings) -> Description
 
 
 def _yaml_content(path: Path) -> Mapping[Any, Any]:
-    yaml = require("yaml", extra="train")
+    import yaml  # late: few sets are of this form
+
     faults: list[str] = []
     lines = text_lines(path, "expected a data.yaml", faults)
     content: Any = None
