@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer.main
@@ -11,7 +11,8 @@ import typer.main
 from tests.cli_runner import call
 from yolov3_trt.cli import app, groups
 from yolov3_trt.cli.examples import examples_of
-from yolov3_trt.settings import KINDS
+from yolov3_trt.meta import Precision
+from yolov3_trt.settings import KINDS, GraphSettings
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
 COMMANDS |= {f"data {name}": verb for name, verb in COMMANDS["data"].commands.items()}
@@ -78,3 +79,9 @@ def test_every_verb_stands_in_a_panel():
     assert not [
         name for name in VERBS if " " not in name and not COMMANDS[name].rich_help_panel and not COMMANDS[name].hidden
     ]
+
+
+def test_a_choice_leaves_its_check_as_the_text_that_any_typer_makes_a_choice_of():
+    option = get_args(groups.options_of(GraphSettings)["precision"])[1]
+    assert type(option.callback(Precision.FP16)) is str and option.callback(Precision.FP16) == "fp16"
+    assert option.callback(None) is None

@@ -124,7 +124,8 @@ def _option(panel: str, item: "dataclasses.Field[Any]", hint: Any, text: str) ->
     def checked(value: Any) -> Any:
         if value is not None:
             check(item.name, value)  # refused before anything is opened; the job makes of it what it stands for
-        return value
+        # As text: Typer 0.20 makes a choice of what a callback gives once more, and of a choice it makes None.
+        return value.value if isinstance(value, Enum) else value
 
     flag = f"--{item.name.replace('_', '-')}"
     if kind is bool and default is True:
