@@ -131,9 +131,8 @@ class Detector:
             return calls[0]
         found = [detections for call in calls for detections in call.detections]
         stages_s = {stage: sum(call.stages_s[stage] for call in calls) for stage in STAGES}
-        if (
-            self.num_slots > 1
-        ):  # the host prepares pictures while others are under way: what is left of the time, it waited
+        if self.num_slots > 1:
+            # The host prepares pictures while others are under way: what is left of the time, it waited.
             host_s = reading_s + stages_s["preprocess"] + stages_s["postprocess"]
             stages_s["inference"] = max(0.0, time.perf_counter() - begin_s - host_s)
         return TimedDetections(found, stages_s)

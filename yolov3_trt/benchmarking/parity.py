@@ -29,9 +29,8 @@ class Tolerance:
 # is held tight is how many are shared and how far scores are apart on average.
 TOLERANCES = {
     "fp32": Tolerance(0.005, 0.001, 0.95, 0.99, 0.005),
-    "tf32": Tolerance(
-        0.03, 0.004, 0.8, 0.98, 0.02
-    ),  # FP16's ten bits; boxes by what simulating it on 64 pictures showed
+    # FP16's ten bits; boxes wider, by what a simulation of it showed (.85). No GPU has shown it yet.
+    "tf32": Tolerance(0.03, 0.004, 0.8, 0.98, 0.02),
     "fp16": Tolerance(0.03, 0.004, 0.9, 0.98, 0.02),
     "bf16": Tolerance(0.25, 0.03, 0.5, 0.92, 0.05),
     "int8": Tolerance(0.6, 0.08, 0.5, 0.85, 0.1),
